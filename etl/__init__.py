@@ -1,0 +1,1 @@
+"""Nightly export of AWS list APIs into a columnar warehouse."""

@@ -1,0 +1,5 @@
+"""`python -m etl` is `nimble-etl`."""
+
+from etl.cli import main
+
+main()

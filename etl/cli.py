@@ -1,0 +1,434 @@
+"""The command line: parse, call one function, render, map errors to exit codes.
+
+Results go to stdout, logs to stderr. What a command needs is imported when it runs, so that `--help` is quick.
+"""
+
+import datetime as dt
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from etl.errors import ConfigError, EtlError
+from etl.render import Format
+
+if TYPE_CHECKING:
+    from etl.config import Settings
+    from etl.model import Outcome, Page, Slice
+
+app = typer.Typer(
+    name="nimble-etl",
+    help="Export what AWS list APIs return, Nimble Studio streaming sessions first, into Parquet that DuckDB queries.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+Config = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+
+EXIT_FINDINGS = 5
+
+
+def main() -> None:
+    """Run the command line; the process ends with one of the exit codes of the README."""
+    try:
+        app()
+    except EtlError as exc:
+        if os.environ.get("NIMBLE_ETL_DEBUG"):
+            raise
+        print(f"nimble-etl: {exc}", file=sys.stderr)
+        sys.exit(exc.exit_code)
+
+
+@app.callback()
+def _global(
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning or error.", envvar="NIMBLE_ETL_LOG_LEVEL")
+    ] = "info",
+) -> None:
+    """Set logging up: plain lines on stderr."""
+    level = logging.getLevelNamesMapping().get(log_level.upper())
+    if level is None:
+        raise ConfigError(f"--log-level: found {log_level!r}; expected debug, info, warning or error")
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+    )
+    # At DEBUG these write session tokens, signatures and response bodies.
+    for name in ("botocore", "boto3", "urllib3"):
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+@app.command("run")
+def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
+    config: Config = Path("config.yaml"),
+    snapshot_date: Annotated[
+        str | None, typer.Option(help="UTC date of the snapshot, YYYY-MM-DD; default today.")
+    ] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
+    studio_id: Annotated[list[str] | None, typer.Option(help="Only this studio; may be repeated.")] = None,
+    created_by: Annotated[str | None, typer.Option(help="Only sessions created by this user.")] = None,
+    owned_by: Annotated[str | None, typer.Option(help="Only sessions owned by this user.")] = None,
+    session_ids: Annotated[str | None, typer.Option(help="Only these sessions, as the API's one string.")] = None,
+    max_items: Annotated[
+        int | None, typer.Option(min=1, help="Take so many records more of each slice, then stop resumable.")
+    ] = None,
+    starting_token: Annotated[str | None, typer.Option(help="Begin the only slice at this starting token.")] = None,
+    max_duration: Annotated[str | None, typer.Option(help="Stop resumable after, for instance, 3h.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume; begin a new run.")] = False,
+    publish_partial: Annotated[
+        bool, typer.Option("--publish-partial", help="Publish incomplete walks too, marked as partial.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Export: walk every page, publish the snapshot, rebuild the catalog. Resumes an unfinished run by itself."""
+    from etl.config import Overrides, load_settings  # noqa: PLC0415
+    from etl.extract.client import check_starting_token  # noqa: PLC0415
+    from etl.pipeline import Request, run  # noqa: PLC0415
+
+    settings = load_settings(
+        config,
+        Overrides(
+            datasets=dataset,
+            studio_ids=studio_id,
+            filters={"created_by": created_by, "owned_by": owned_by, "session_ids": session_ids},
+            max_items=max_items,
+            max_duration=max_duration,
+        ),
+    )
+    request = Request(
+        snapshot_date=_date(snapshot_date),
+        starting_token=check_starting_token(starting_token) if starting_token else None,
+        fresh=fresh,
+        publish_partial=publish_partial,
+    )
+    with _stopped_by_signals() as stop, _progress() as on_page:
+        outcomes = run(settings, request, stop, on_page)
+    for outcome in outcomes:
+        _print_outcome(outcome, as_json=as_json)
+    raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
+
+
+@app.command("status")
+def status_command(
+    config: Config = Path("config.yaml"),
+    last: Annotated[int, typer.Option(min=1, help="How many runs to show.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Show the last runs, what is unfinished, and how old each studio's snapshot is."""
+    from etl.render import write_json, write_rows  # noqa: PLC0415
+    from etl.status import status  # noqa: PLC0415
+
+    found = status(_settings(config), last)
+    if as_json:
+        write_json({"runs": found.runs, "unfinished": found.unfinished, "snapshots": found.snapshots})
+        return
+    for title, rows in (
+        ("Last runs", found.runs),
+        ("Unfinished: the next run goes on", found.unfinished),
+        ("Newest complete snapshots", found.snapshots),
+    ):
+        if rows:
+            write_rows(rows, rows[0], title)
+            print()
+    if not (found.runs or found.unfinished):
+        print("No run yet. `nimble-etl run` makes the first.")
+
+
+@app.command("sql")
+def sql_command(
+    statement: Annotated[str, typer.Argument(help="One SQL query; - reads it from standard input.")],
+    config: Config = Path("config.yaml"),
+    form: Annotated[Format, typer.Option("--format", help="How to print the answer.")] = Format.TABLE,
+    as_json: Json = False,
+) -> None:
+    """Ask the catalog, read-only."""
+    from etl.load.catalog import FILE_NAME  # noqa: PLC0415
+    from etl.query import ask  # noqa: PLC0415
+    from etl.render import write_table  # noqa: PLC0415
+
+    text = sys.stdin.read() if statement == "-" else statement
+    write_table(ask(_settings(config).warehouse.path / FILE_NAME, text), Format.JSON if as_json else form)
+
+
+@app.command("query", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="A query of sql/queries; its parameters follow as --name value.")
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List the queries.")] = False,
+    config: Config = Path("config.yaml"),
+    form: Annotated[Format, typer.Option("--format", help="How to print the answer.")] = Format.TABLE,
+    as_json: Json = False,
+) -> None:
+    """Ask a named question: `nimble-etl query idle_sessions --hours 24`."""
+    from etl.load.catalog import FILE_NAME  # noqa: PLC0415
+    from etl.query import ask, bind, named_query  # noqa: PLC0415
+    from etl.render import write_json, write_rows, write_table  # noqa: PLC0415
+    from etl.sqlfiles import sql_files  # noqa: PLC0415
+
+    if list_all or name is None:
+        rows = [
+            {
+                "query": file.name,
+                "question": file.headers.get("Question", ""),
+                "parameters": " ".join(f"--{p.name.replace('_', '-')} {p.default}" for p in file.parameters),
+            }
+            for file in sql_files("queries").values()
+        ]
+        if as_json:
+            write_json(rows)
+        else:
+            write_rows(rows, ("query", "question", "parameters"))
+        return
+    query = named_query(name)
+    values = bind(query, _named_arguments(context.args))
+    write_table(ask(_settings(config).warehouse.path / FILE_NAME, query.text, values), Format.JSON if as_json else form)
+
+
+@app.command("describe")
+def describe_command(
+    table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
+    config: Config = Path("config.yaml"),
+    as_json: Json = False,
+) -> None:
+    """Show the tables and columns that the configured datasets fill: types, units, API paths, meaning."""
+    from etl.describe import describe  # noqa: PLC0415
+    from etl.render import write_json, write_rows  # noqa: PLC0415
+
+    tables = describe(_settings(config))
+    if table is not None and table not in tables:
+        raise ConfigError(f"table {table!r} is not filled by the configured datasets; there are {', '.join(tables)}")
+    chosen = {table: tables[table]} if table else tables
+    if as_json:
+        write_json(chosen)
+        return
+    for name, rows in chosen.items():
+        write_rows(rows, ("column", "type", "unit", "meaning", "api_path", "values"), name)
+        print()
+
+
+@app.command("datasets")
+def datasets_command(config: Config = Path("config.yaml"), as_json: Json = False) -> None:
+    """List the datasets: what they list, where their slices come from, and which are configured."""
+    from etl.describe import list_datasets  # noqa: PLC0415
+    from etl.render import write_json, write_rows  # noqa: PLC0415
+
+    rows = list_datasets(_settings(config))
+    if as_json:
+        write_json(rows)
+    else:
+        write_rows(rows, rows[0])
+
+
+@app.command("verify")
+def verify_command(
+    config: Config = Path("config.yaml"),
+    snapshot_date: Annotated[str | None, typer.Option(help="Only this date, YYYY-MM-DD.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute from ledgers and data files that what is published is complete. Exit 5 if it is not."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from etl.render import write_json, write_rows  # noqa: PLC0415
+    from etl.verify import verify  # noqa: PLC0415
+
+    findings = [asdict(finding) for finding in verify(_settings(config), _date(snapshot_date))]
+    problems = [finding for finding in findings if finding["problem"]]
+    if as_json:
+        write_json(findings)
+    elif findings:
+        write_rows([{**f, "problem": f["problem"] or "complete"} for f in findings], findings[0])
+        print(f"{len(findings) - len(problems)} snapshots complete, {len(problems)} problems")
+    else:
+        print("Nothing is published yet.")
+    if problems:
+        raise typer.Exit(EXIT_FINDINGS)
+
+
+@app.command("emulator")
+def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
+    port: Annotated[int, typer.Option(help="0: any that is free.")] = 8790,
+    studios: Annotated[int, typer.Option(min=1)] = 2,
+    sessions: Annotated[int, typer.Option(min=0, help="Live sessions per studio.")] = 1500,
+    seed: int = 7,
+    page_size: Annotated[int, typer.Option(min=1)] = 100,
+    latency_ms: Annotated[float, typer.Option(min=0)] = 0,
+    token_lifetime: Annotated[float | None, typer.Option(min=0, help="Seconds until a page token expires.")] = None,
+    instant: Annotated[
+        str | None, typer.Option(help="Stand still at this ISO-8601 instant; default: now, moving.")
+    ] = None,
+    request_log: Annotated[Path | None, typer.Option(help="Append each request as a line of JSON.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="Misbehave; may be repeated. See the README.")] = None,
+) -> None:
+    """Serve the embedded studio by itself, until interrupted."""
+    from etl.emulator import FaultSpecError, PortInUseError, StudioSettings, World, serve  # noqa: PLC0415
+
+    def ready(url: str) -> None:
+        print(f"The embedded studio answers at {url}", flush=True)
+        print("Sign requests with AWS_ACCESS_KEY_ID=EMBEDDEDSTUDIOKEY00 …: see the README", flush=True)
+
+    try:
+        at = dt.datetime.fromisoformat(instant) if instant else None
+        if at is not None and at.tzinfo is None:
+            at = at.replace(tzinfo=dt.UTC)
+        settings = StudioSettings(
+            page_size=page_size,
+            latency_s=latency_ms / 1000,
+            token_lifetime_s=token_lifetime,
+            instant=at,
+            request_log=request_log,
+        )
+        world = World(seed=seed, studios=studios, sessions_per_studio=sessions)
+        serve(world, settings, port=port, faults=fault or (), on_ready=ready)
+    except (ValueError, FaultSpecError) as exc:
+        raise ConfigError(str(exc)) from exc
+    except PortInUseError as exc:
+        raise ConfigError(f"--port: {exc}") from exc
+    except KeyboardInterrupt:
+        pass
+
+
+@app.command("demo")
+def demo_command(config: Config = Path("config.yaml")) -> None:
+    """Export three consecutive nights of the embedded studio, then ask the warehouse three questions."""
+    from etl.demo import demo  # noqa: PLC0415
+
+    with _stopped_by_signals() as stop:
+        raise typer.Exit(demo(_settings(config), stop, _print_outcome))
+
+
+@config_app.command("check")
+def config_check(config: Config = Path("config.yaml")) -> None:
+    """Validate the configuration and the dataset definitions. Asks nothing of AWS."""
+    from etl.describe import describe  # noqa: PLC0415
+
+    tables = describe(_settings(config))
+    print(f"{config}: valid; fills {', '.join(tables)}")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the configuration."""
+    from etl.config import Settings  # noqa: PLC0415
+
+    print(json.dumps(Settings.model_json_schema(), indent=2))
+
+
+@config_app.command("show")
+def config_show(config: Config = Path("config.yaml")) -> None:
+    """Print every setting with its value, as JSON: file, environment and defaults together."""
+    print(_settings(config).model_dump_json(indent=2))
+
+
+def _settings(config: Path) -> "Settings":
+    from etl.config import load_settings  # noqa: PLC0415
+
+    return load_settings(config)
+
+
+def _date(text: str | None) -> dt.date | None:
+    if text is None:
+        return None
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--snapshot-date: found {text!r}; expected a date such as 2026-11-23") from None
+
+
+def _named_arguments(arguments: list[str]) -> dict[str, str]:
+    """Return `--name value` and `--name=value` pairs; dashes in names are underscores in SQL."""
+    found: dict[str, str] = {}
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--"):
+            raise ConfigError(f"found {argument!r}; expected a parameter such as --hours 12")
+        value = value if equals else next(rest, "")
+        found[name.removeprefix("--").replace("-", "_")] = value
+    return found
+
+
+def _print_outcome(outcome: "Outcome", *, as_json: bool = False) -> None:
+    """Print the closing line of a run, and what the operator should know of its slices."""
+    from etl.render import write_json  # noqa: PLC0415
+
+    names = ("pages", "records", "rows", "rejects", "duplicates", "retries")
+    totals = {name: outcome.total(name) for name in names}
+    word = {0: "published", 1: "failed", 3: "incomplete, run again to go on", 5: "published, but not all is well"}
+    if as_json:
+        write_json(
+            {
+                "snapshot_date": outcome.run.snapshot_date,
+                "run_id": outcome.run.run_id,
+                "exit_code": outcome.exit_code,
+                "slices": [
+                    {
+                        "slice": str(facts.part),
+                        "state": facts.state.value,
+                        "pages": facts.pages,
+                        "records": facts.records,
+                        "rows": facts.rows,
+                        "starting_token": facts.starting_token,
+                        "error": facts.error,
+                    }
+                    for facts in outcome.slices
+                ],
+                **totals,
+                "seconds": round(outcome.seconds, 3),
+            }
+        )
+        return
+    for facts in outcome.slices:
+        if facts.error:
+            print(f"{facts.part}: {facts.state.value}: {facts.error}")
+        if facts.starting_token:
+            print(f"{facts.part}: stopped after {facts.records} records; StartingToken {facts.starting_token}")
+        for drift in facts.drift:
+            print(f"{facts.part}: the service model does not know {drift}")
+    counts = ", ".join(f"{count} {name}" for name, count in totals.items())
+    print(
+        f"{outcome.run.snapshot_date}: {word[outcome.exit_code]}; {len(outcome.slices)} slices, {counts},"
+        f" {outcome.seconds:.1f} seconds"
+    )
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[Any]:
+    """Yield a stop that SIGTERM, SIGINT and SIGHUP set: the page in flight is finished, then the run ends."""
+    from etl.pipeline import Stop  # noqa: PLC0415
+
+    stop = Stop()
+
+    def on_signal(number: int, _frame: object) -> None:
+        logging.getLogger(__name__).warning(
+            "%s: finishing the pages in flight; run again to go on", signal.Signals(number).name
+        )
+        stop.set()
+
+    former = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[["Slice", "Page"], None]]:
+    """Yield what shows progress: bars on a terminal, a log line for every hundredth page elsewhere."""
+    from etl.progress import bars, lines  # noqa: PLC0415
+
+    with bars() if sys.stderr.isatty() else lines() as on_page:
+        yield on_page

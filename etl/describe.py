@@ -1,0 +1,64 @@
+"""What the configured datasets fill: tables, columns, and what they mean. Derived from the model; nothing is asked."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from etl.config import Settings
+from etl.extract.datasets import builtin_datasets, describe_operation, model_session, select_datasets
+from etl.transform.facts import ETL_TABLES
+from etl.transform.schema import layout
+
+
+def describe(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """Return table -> one row per column: column, type, unit, meaning, api_path, values, sensitive."""
+    session = model_session()
+    tables: dict[str, pa.Schema] = {}
+    for dataset in select_datasets(settings.datasets).values():
+        schemas = layout(dataset, describe_operation(session, dataset)).schemas
+        tables |= dict(sorted(schemas.items(), key=lambda entry: entry[0] != dataset.name))
+    return {name: [_column(field) for field in schema] for name, schema in {**tables, **ETL_TABLES}.items()}
+
+
+def list_datasets(settings: Settings) -> list[dict[str, Any]]:
+    """Return one row per known dataset: name, operation, parent, key, whether it is configured."""
+    configured = select_datasets(settings.datasets)
+    return [
+        {
+            "dataset": dataset.name,
+            "operation": f"{dataset.service}:{dataset.operation}",
+            "for_each": dataset.for_each.dataset if dataset.for_each else None,
+            "key": ", ".join(dataset.key),
+            "configured": dataset.name in configured,
+        }
+        for dataset in {**builtin_datasets(), **configured}.values()
+    ]
+
+
+def _column(field: pa.Field) -> dict[str, Any]:
+    metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    return {
+        "column": field.name,
+        "type": _type_name(field.type),
+        "unit": metadata.get("unit"),
+        "meaning": metadata.get("description", ""),
+        "api_path": metadata.get("api_path"),
+        "values": ", ".join(json.loads(metadata["enum"])) if "enum" in metadata else None,
+        "sensitive": "sensitive" in metadata,
+    }
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """Return the name that DuckDB has for an Arrow type."""
+    names = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float64(): "DOUBLE",
+             pa.bool_(): "BOOLEAN", pa.date32(): "DATE", pa.binary(): "BLOB"}  # fmt: skip
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMPTZ"
+    if pa.types.is_map(kind):
+        return f"MAP({_type_name(kind.key_type)}, {_type_name(kind.item_type)})"
+    if pa.types.is_list(kind):
+        return f"{_type_name(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{child.name} {_type_name(child.type)}' for child in kind)})"
+    return names[kind]

@@ -1,0 +1,91 @@
+"""Everything that can go wrong, as one tree; the class says what the caller should do next.
+
+    EtlError
+    ├─ ConfigError             the operator must edit something                        exit 2
+    ├─ LockedError             another run is at work                                  exit 4
+    ├─ SourceError             the source says no for good: denied, unknown            exit 1
+    │  ├─ GoneError            what was listed no longer exists (404)                  exit 1
+    │  └─ PageTokenError       repeated, cyclic or endless tokens                      exit 1
+    │     └─ TokenRejectedError  refused, although the first page is not: expired      exit 1
+    ├─ TransientSourceError    the same page request may be repeated                   exit 3
+    ├─ RecordError             a record does not fit its dataset                       (to etl_rejects)
+    ├─ LedgerError             unreadable, or written by a newer version               exit 1
+    ├─ WarehouseError          a table is missing, damaged, or of a newer version      exit 1
+    ├─ StorageError            a disk said no: full, read-only, I/O error              exit 3
+    ├─ CommitConflictError     proven not landed; staged files may go                  exit 3
+    └─ CommitUnknownError      may have landed; delete nothing                         exit 3
+
+A message gives the place, what was found, what was expected, and the next step.
+"""
+
+from typing import ClassVar
+
+
+class EtlError(Exception):
+    """Base of every error that is ours. `exit_code` is what the command line ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(EtlError):
+    """The operator must edit the configuration or the command."""
+
+    exit_code = 2
+
+
+class LockedError(EtlError):
+    """Another run holds the lock of this state directory."""
+
+    exit_code = 4
+
+
+class SourceError(EtlError):
+    """The source refuses for good: access denied, unknown resource, quota."""
+
+
+class GoneError(SourceError):
+    """What a slice lists does not exist (any more)."""
+
+
+class PageTokenError(SourceError):
+    """The chain of page tokens cannot be trusted."""
+
+
+class TokenRejectedError(PageTokenError):
+    """The service rejects a token, but answers the same request without one: the token has expired."""
+
+
+class TransientSourceError(EtlError):
+    """The same page request may succeed later."""
+
+    exit_code = 3
+
+
+class RecordError(EtlError):
+    """A record does not fit its dataset; it goes whole to `etl_rejects`."""
+
+
+class LedgerError(EtlError):
+    """A ledger is unreadable, contradicts itself, or was written by a newer version."""
+
+
+class WarehouseError(EtlError):
+    """A table of the warehouse is missing, damaged, or not what the ledger says was written."""
+
+
+class StorageError(EtlError):
+    """A write did not reach the disk: full, read-only, or an I/O error."""
+
+    exit_code = 3
+
+
+class CommitConflictError(EtlError):
+    """Another writer was first; this commit is proven not to have landed."""
+
+    exit_code = 3
+
+
+class CommitUnknownError(EtlError):
+    """A commit may or may not have landed. Nothing may be deleted; the next run finds out."""
+
+    exit_code = 3

@@ -1,0 +1,406 @@
+"""One page of one list operation, through boto3, with every vendor error translated.
+
+Signing, endpoints, credentials and short retries are boto3's; the paginator too, so that a starting token means here
+what it means to the AWS CLI. Two things are added: a raw-page hook, which proves that a response is a page and keeps
+its body instead of letting botocore parse every field, and a patient retry of one page request.
+"""
+
+import datetime as dt
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cache, cached_property
+from typing import Any
+
+import boto3
+import botocore.exceptions as boto
+import msgspec
+import tenacity
+from botocore.config import Config
+from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
+from botocore.parsers import ResponseParserError
+
+from etl.config import Source as SourceSettings
+from etl.errors import (
+    ConfigError,
+    EtlError,
+    GoneError,
+    PageTokenError,
+    SourceError,
+    TokenRejectedError,
+    TransientSourceError,
+)
+from etl.extract.datasets import describe_operation, model_session
+from etl.model import Dataset, Operation, Page, Slice
+
+log = logging.getLogger(__name__)
+
+_RAW = "nimble-etl/raw-page"
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_THROTTLED = {
+    "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
+    "RequestThrottled", "RequestThrottledException", "SlowDown", "PriorRequestNotComplete", "RequestTimeout",
+    "RequestTimeoutException", "BandwidthLimitExceeded", "LimitExceededException", "TransactionInProgressException",
+    "ProvisionedThroughputExceededException",
+}  # fmt: skip
+_SIGNATURE = {"InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AuthFailure"}
+_BAD_REQUEST = {"ValidationException", "ValidationError", "InvalidNextToken", "InvalidNextTokenException",
+                "InvalidPaginationToken", "InvalidToken", "InvalidParameterValue", "BadRequestException",
+                "InvalidParameterException", "InvalidInputException"}  # fmt: skip
+
+_OPERATOR_MISTAKES = (
+    boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound, boto.NoRegionError,
+    boto.InvalidRegionError, boto.ParamValidationError, boto.ConfigNotFound, boto.ConfigParseError,
+    boto.InvalidConfigError, boto.InvalidRetryConfigurationError, boto.InvalidRetryModeError,
+    boto.UnknownServiceError, boto.UnknownEndpointError, boto.InvalidEndpointConfigurationError,
+    boto.UnknownRegionError, boto.UnknownFIPSEndpointError, boto.ServiceNotInRegionError,
+    boto.InvalidIMDSEndpointError, boto.InvalidIMDSEndpointModeError, boto.InvalidSTSRegionalEndpointsConfigError,
+    boto.InvalidChecksumConfigError, boto.NoAuthTokenError, boto.UnknownTokenProviderError, boto.LoginError,
+    boto.ValidationError, boto.MissingParametersError,
+    boto.InvalidEndpointDiscoveryConfigurationError, boto.EndpointVariantError, boto.UnknownCredentialError,
+    boto.SSOError, boto.InfiniteLoopConfigError, boto.InvalidProxiesConfigError,
+    boto.EndpointResolutionError, boto.MissingDependencyException, boto.InvalidDefaultsMode,
+)  # fmt: skip
+_PASSING = (
+    boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.CredentialRetrievalError,
+    boto.MetadataRetrievalError, boto.ChecksumError, boto.FlexibleChecksumError, boto.WaiterError,
+    boto.TokenRetrievalError, boto.RefreshWithMFAUnsupportedError, ResponseParserError,
+)  # fmt: skip
+
+
+_CLIENT_CONFIG = Config(
+    # Short retries for what passes in seconds; `fetch_page` is the patient one.
+    retries={"mode": "standard", "total_max_attempts": 4},
+    connect_timeout=10,
+    read_timeout=60,
+    max_pool_connections=64,
+    user_agent_appid="nimble-etl",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests go. `credentials` (access key id, secret) only for a studio that we started ourselves."""
+
+    url: str | None = None
+    credentials: tuple[str, str] | None = None
+
+
+class MalformedPageError(TransientSourceError):
+    """A response without an error status that is not a page."""
+
+
+class Source:
+    """Fetches pages. Safe to use from several threads; one client per service and Region.
+
+    Args:
+        settings: the `source` part of the configuration.
+        endpoint: where requests go.
+        stop: set it to end every pause between two tries at once.
+    """
+
+    def __init__(self, settings: SourceSettings, endpoint: Endpoint, stop: threading.Event) -> None:
+        self._settings = settings
+        self._endpoint = endpoint
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._session = self._new_session()
+        self._operations: dict[str, Operation] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._paginators: dict[tuple[str, str], Any] = {}
+
+    @cached_property
+    def account_id(self) -> str:
+        """Return the account whose resources are listed: as configured, as the credentials say, or as STS says.
+
+        Raises:
+            EtlError: STS does not answer; translated like any other request.
+        """
+        if self._settings.account_id:
+            return self._settings.account_id
+        credentials = self._session.get_credentials()
+        if credentials is not None and getattr(credentials, "account_id", None):
+            return str(credentials.account_id)
+        try:
+            return str(self._client("sts", self._settings.region).get_caller_identity()["Account"])
+        except (boto.BotoCoreError, boto.ClientError) as exc:
+            raise translate(exc, "account", "sts:GetCallerIdentity") from exc
+
+    def operation(self, dataset: Dataset) -> Operation:
+        """Return what the service model says about a dataset's operation."""
+        with self._lock:
+            if dataset.name not in self._operations:
+                self._operations[dataset.name] = describe_operation(model_session(), dataset)
+            return self._operations[dataset.name]
+
+    def fetch_page(
+        self, dataset: Dataset, part: Slice, number: int, starting_token: str | None, max_items: int | None
+    ) -> Page:
+        """Return the page that a starting token leads to, tried again while the source fails for a passing reason.
+
+        Args:
+            dataset: the dataset of the slice.
+            part: the slice.
+            number: the number that the page gets, from 1.
+            starting_token: None for the first page.
+            max_items: keep at most this many records; None for all.
+
+        Raises:
+            TransientSourceError: still failing when `source.retry.timeout` is over, or when told to stop.
+            TokenRejectedError: the token is refused, although the same request without it works.
+            SourceError, ConfigError: trying again cannot help.
+        """
+        tries = 0
+        renewed = False
+
+        def once() -> Page:
+            nonlocal tries, renewed
+            tries += 1
+            place = f"{part}, page {number}"
+            try:
+                return self._request(dataset, part, number, starting_token, max_items, tries - 1)
+            except MalformedPageError as exc:
+                raise TransientSourceError(f"{place}: {exc}") from exc
+            except boto.ClientError as exc:
+                code = exc.response["Error"].get("Code", "")
+                if code in _EXPIRED and not renewed:
+                    # botocore never retries these; a long walk outlives what the process started with.
+                    renewed = True
+                    self._renew_credentials()
+                    raise TransientSourceError(f"{place}: credentials have expired; asking for new ones") from exc
+                if code in _BAD_REQUEST and starting_token is not None:
+                    raise self._judge_token(dataset, part, place) from exc
+                raise translate(exc, place, _action(self.operation(dataset))) from exc
+            except (boto.BotoCoreError, ResponseParserError) as exc:
+                raise translate(exc, place, _action(self.operation(dataset))) from exc
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TransientSourceError),
+            stop=tenacity.stop_after_delay(self._settings.retry.timeout) | tenacity.stop_when_event_set(self._stop),
+            wait=tenacity.wait_random_exponential(0.5, max=self._settings.retry.wait_max.total_seconds()),
+            sleep=tenacity.sleep_using_event(self._stop),
+            before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
+            reraise=True,
+        )
+        return retrying(once)
+
+    def _request(  # noqa: PLR0913, PLR0917  the parts of one request
+        self, dataset: Dataset, part: Slice, number: int, starting_token: str | None, max_items: int | None, tried: int
+    ) -> Page:
+        """Ask once, through botocore's paginator and its own short retries."""
+        # A new iterator for each page: an iterator that failed or was used before starts at its last token.
+        operation = self.operation(dataset)
+        pages: PageIterator = self._paginator(dataset, part.region).paginate(
+            **part.parameters, PaginationConfig={"StartingToken": starting_token, "MaxItems": max_items}
+        )
+        response = next(iter(pages))
+        body: bytes = response[_RAW]
+        kept: list[int] = response[operation.result_member]
+        token = response.get(operation.token_member)
+        next_token = pages.resume_token or (TokenEncoder().encode({operation.input_token: token}) if token else None)
+        metadata = response["ResponseMetadata"]
+        return Page(
+            number=number,
+            body=body,
+            records=response[f"{_RAW}/records"],
+            first=kept[0] if kept else 0,
+            stop=kept[-1] + 1 if kept else 0,
+            next_starting_token=next_token,
+            request_id=metadata.get("RequestId", ""),
+            retries=metadata.get("RetryAttempts", 0) + tried,
+            received_at=dt.datetime.now(dt.UTC),
+        )
+
+    def _judge_token(self, dataset: Dataset, part: Slice, place: str) -> EtlError:
+        """Return the error for a refused token: no error of the API says «expired», so the first page decides."""
+        try:
+            self._request(dataset, part, 1, None, 1, 0)
+        except (boto.ClientError, boto.BotoCoreError) as exc:
+            return translate(exc, f"{place}, then the same request without a token", _action(self.operation(dataset)))
+        return TokenRejectedError(f"{place}: the token is refused, the request without it works: it has expired")
+
+    def _new_session(self) -> boto3.session.Session:
+        key, secret = self._endpoint.credentials or (None, None)
+        return boto3.session.Session(
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            botocore_session=model_session(),
+            region_name=self._settings.region,
+        )
+
+    def _renew_credentials(self) -> None:
+        with self._lock:
+            self._session = self._new_session()
+            self._clients.clear()
+            self._paginators.clear()
+
+    def _client(self, service: str, region: str) -> Any:
+        with self._lock:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._session.client(
+                    service, region_name=region, endpoint_url=self._endpoint.url, config=_CLIENT_CONFIG
+                )
+            return self._clients[service, region]
+
+    def _paginator(self, dataset: Dataset, region: str) -> Any:
+        """Return boto3's paginator of the dataset's operation, with the raw-page hook in place."""
+        client = self._client(dataset.service, region)
+        with self._lock:
+            if (dataset.name, region) not in self._paginators:
+                operation = self._operations[dataset.name]
+                service_id = client.meta.service_model.service_id.hyphenize()
+                client.meta.events.register(
+                    f"before-parse.{service_id}.{operation.name}", _raw_page_hook(operation), unique_id=operation.name
+                )
+                self._paginators[dataset.name, region] = client.get_paginator(dataset.operation)
+            return self._paginators[dataset.name, region]
+
+
+def check_starting_token(token: str) -> str:
+    """Return a starting token that botocore will read as what it says.
+
+    botocore also takes old and raw forms, guessing: "None" starts again, "a___2" skips two records.
+
+    Raises:
+        ConfigError: the token is not in botocore's encoding.
+    """
+    try:
+        decoded = TokenDecoder().decode(token)
+    except (ValueError, AttributeError, TypeError):
+        decoded = None
+    if not isinstance(decoded, dict) or not decoded or TokenEncoder().encode(decoded) != token:
+        raise ConfigError(
+            "--starting-token: this is not a starting token; expected one as `nimble-etl run` or "
+            "`aws … --max-items` prints it (base64 of a JSON object), not a service's own nextToken"
+        )
+    return token
+
+
+def translate(exc: Exception, place: str, action: str) -> EtlError:
+    """Return our error for one of botocore's. `ClientError` is not a `BotoCoreError`: both come here."""
+    if isinstance(exc, boto.ClientError):
+        return _translate_response(exc, place, action)
+    if isinstance(exc, _OPERATOR_MISTAKES):
+        return ConfigError(
+            f"{place}: {_first_line(exc)}; see the AWS credential chain and `source` in the configuration"
+        )
+    if isinstance(exc, _PASSING):
+        return TransientSourceError(f"{place}: {_first_line(exc)}")
+    if isinstance(exc, ValueError):
+        return PageTokenError(f"{place}: botocore cannot use the token: {_first_line(exc)}")
+    return SourceError(f"{place}: {_first_line(exc)}")
+
+
+def _translate_response(exc: boto.ClientError, place: str, action: str) -> EtlError:
+    """Return our error for an answer of the service that is an error."""
+    error, metadata = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
+    code, status = error.get("Code", "?"), int(metadata.get("HTTPStatusCode", 0))
+    said = f"{place}: {action} answered {status} {code}: {error.get('Message', '')}".rstrip(": ")
+    request = f" (request {metadata['RequestId']})" if metadata.get("RequestId") else ""
+    if code in _THROTTLED or status == 429 or status >= 500:  # noqa: PLR2004
+        return TransientSourceError(f"{said}{request}")
+    if code in _EXPIRED:
+        return TransientSourceError(f"{said}{request}; renew the credentials and run again: it resumes")
+    if code in _SIGNATURE:
+        return SourceError(f"{said}{request}; {_clock_difference(metadata)}")
+    if status == 404:  # noqa: PLR2004
+        return GoneError(f"{said}{request}; what is listed no longer exists")
+    if status == 402:  # noqa: PLR2004
+        return SourceError(f"{said}{request}; the account's quota is used up: raise it, then run again")
+    if status in (401, 403):
+        return SourceError(f"{said}{request}; the credentials need {action}: grant it, then run again")
+    return SourceError(f"{said}{request}; check the parameters in the configuration")
+
+
+def _clock_difference(metadata: Mapping[str, Any]) -> str:
+    """Say how far this machine's clock is from the Date of the answer: most bad signatures come from there."""
+    try:
+        server = parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
+    except (KeyError, ValueError):
+        return "check the clock of this machine and the secret key"
+    seconds = (dt.datetime.now(dt.UTC) - server).total_seconds()
+    return f"this machine's clock is {seconds:+.0f} s from the server's: set it right, or check the secret key"
+
+
+def _raw_page_hook(operation: Operation) -> Callable[..., None]:
+    """Return a handler of botocore's before-parse event that keeps the raw body of a page and spares its parse.
+
+    The result list becomes the positions of its records, so that botocore's own paginator still counts and cuts it.
+
+    Raises (when called):
+        MalformedPageError: no error status, but the body is not a page of the operation.
+    """
+    envelope = msgspec.json.Decoder(
+        msgspec.defstruct(
+            "Envelope",
+            [("records", list[msgspec.Raw]), ("token", str | None, None)],
+            rename={"records": operation.result_key, "token": operation.token_key},
+        )
+    )
+
+    def keep_raw_page(
+        response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_event: object
+    ) -> None:
+        if response_dict["status_code"] >= 301:  # noqa: PLR2004  botocore's own border between a result and an error
+            return
+        body: bytes = response_dict["body"]
+        headers = response_dict["headers"]
+        length = headers.get("content-length")
+        # With an encoding the length is that of the encoded bytes, and the decoder has its own check.
+        if length is not None and "content-encoding" not in headers and length != str(len(body)):
+            raise MalformedPageError(f"{operation.name}: {len(body)} bytes arrived of {length} announced")
+        records, token = _read_envelope(envelope, body, operation)
+        response_dict["body"] = b"{}"
+        customized_response_dict[_RAW] = body
+        customized_response_dict[f"{_RAW}/records"] = records
+        customized_response_dict[operation.result_member] = list(range(records))
+        if token:
+            customized_response_dict[operation.token_member] = token
+
+    return keep_raw_page
+
+
+def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int, str | None]:
+    """Return the number of records in a body and its token.
+
+    Raises:
+        MalformedPageError: the body is not a page.
+    """
+    expected = f"expected a JSON object with the list {operation.result_key!r}"
+    try:
+        body.decode("utf-8")
+        envelope = decoder.decode(body)
+    except UnicodeDecodeError as exc:
+        raise MalformedPageError(f"{operation.name}: byte {exc.start} of the body is not UTF-8; {expected}") from exc
+    except msgspec.ValidationError as exc:
+        raise MalformedPageError(f"{operation.name}: {exc}; {expected}") from exc
+    except RecursionError:
+        raise MalformedPageError(f"{operation.name}: the body is nested too deep; {expected}") from None
+    except msgspec.DecodeError as exc:
+        # msgspec is strict where JSON is not: a lone surrogate, "\ud800", is legal. The standard library decides.
+        try:
+            value = json.loads(body, parse_constant=_refuse_constant)
+            records, token = value[operation.result_key], value.get(operation.token_key)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise MalformedPageError(f"{operation.name}: {len(body)} bytes: {exc}; {expected}") from exc
+        if not isinstance(records, list) or not isinstance(token, str | None):
+            raise MalformedPageError(f"{operation.name}: wrong types; {expected}") from exc
+        return len(records), token
+    return len(envelope.records), envelope.token
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")  # Python reads NaN and Infinity, which no other reader does
+
+
+@cache
+def _action(operation: Operation) -> str:
+    """Return the IAM action of an operation: nimble:ListStreamingSessions."""
+    return f"{operation.service}:{operation.name}"
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).splitlines()[0] if str(exc) else type(exc).__name__

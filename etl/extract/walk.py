@@ -1,0 +1,54 @@
+"""The walk: page after page of a slice, from a checkpoint on.
+
+It promises that the next page is asked for only when the caller comes back for it, which is after the caller made
+the last one durable; and that no starting token is followed twice.
+"""
+
+from collections.abc import Callable, Iterator
+
+from etl.errors import PageTokenError
+from etl.model import Checkpoint, Page, Slice
+
+Fetch = Callable[[int, str | None, int | None], Page]
+"""(page number, starting token, most records to keep) -> the page."""
+
+
+def walk(  # noqa: PLR0913  the limits are independent
+    part: Slice,
+    fetch: Fetch,
+    checkpoint: Checkpoint,
+    *,
+    max_items: int | None,
+    max_pages: int,
+    stopped: Callable[[], bool],
+) -> Iterator[Page]:
+    """Yield the pages of a slice from a checkpoint to the end, to `max_items` records, or until told to stop.
+
+    The last page yielded says whether the end was reached: its `next_starting_token` is None.
+
+    Raises:
+        PageTokenError: a token comes back, at once or later (botocore only sees the first), or pages never end.
+        EtlError: whatever `fetch` raises.
+    """
+    token, number, seen = checkpoint.starting_token, checkpoint.pages, set(checkpoint.seen)
+    if token is not None:
+        seen.add(token)  # the operator's own starting token follows no stored page
+    while not stopped() and (max_items is None or max_items > 0):
+        if number >= max_pages:
+            raise PageTokenError(
+                f"{part}: {number} pages and still a token; expected an end before run.max_pages. "
+                "If the slice is really that large, raise the limit and run again"
+            )
+        page = fetch(number + 1, token, max_items)
+        number, token = page.number, page.next_starting_token
+        if token is not None and token in seen:
+            raise PageTokenError(
+                f"{part}, page {number}: its next token was followed before; expected a new one. The listing goes "
+                "in a circle: run again with --fresh, and tell the service's owner if it stays"
+            )
+        yield page
+        if token is None:
+            return
+        seen.add(token)
+        if max_items is not None:
+            max_items -= page.kept

@@ -1,0 +1,413 @@
+"""The durable record of one run: every page received, and the starting token that follows it.
+
+One SQLite file per run. Storing a page and moving the starting token is one transaction, synced before it returns:
+that is the checkpoint. Whoever holds a ledger can publish it without another request, for it also keeps the dataset
+definitions and the API shapes that it was walked with. The only importer of sqlite3.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+
+from etl.errors import LedgerError, StorageError
+from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, Slice, SliceFacts, SliceState
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Version of the tables below; a ledger of a newer one is refused."""
+
+_APPLICATION_ID = 0x4E65746C
+_SCHEMA = """
+create table run (
+    run_id text primary key, snapshot_date text not null, started_at text not null, request text not null,
+    account_id text, state text not null, seconds real not null default 0, invocations integer not null default 0
+);
+create table dataset (name text primary key, definition text not null, operation text not null);
+create table slice (
+    slice_id text primary key, position integer not null, dataset text not null references dataset,
+    account_id text not null, region text not null, parents text not null, filters text not null,
+    attempt integer not null default 1, state text not null, first_starting_token text, starting_token text,
+    error text, resumable integer not null default 0, publication integer, partial integer not null default 0,
+    rows integer, rejects integer, duplicates integer, drift text
+);
+create table page (
+    slice_id text not null references slice, attempt integer not null, number integer not null,
+    body blob not null, size_bytes integer not null, body_sha256 text not null, records integer not null,
+    first integer not null, stop integer not null, next_starting_token text, request_id text not null,
+    retries integer not null, received_at text not null, primary key (slice_id, attempt, number)
+);
+create table publication (
+    number integer primary key, dataset text not null, slices text not null, published_at text
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One intent to publish slices of a dataset. Numbers rise within a run; they make commits recognisable."""
+
+    number: int
+    dataset: str
+    slice_ids: tuple[str, ...]
+
+
+class Ledger:
+    """One run's ledger. Safe to use from several threads."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    @classmethod
+    def create(cls, path: Path, run_id: str, snapshot_date: dt.date, request: str) -> "Ledger":
+        """Make a new ledger.
+
+        Args:
+            path: where; must not exist.
+            run_id: identity of the run.
+            snapshot_date: the UTC date that the run is for, frozen from here on.
+            request: digest of what was asked for; only the same request goes on with this ledger.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Made aside and renamed: a ledger that is found under its name is whole.
+        draft = path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        with _translated(draft):
+            connection = sqlite3.connect(draft)
+            connection.executescript(
+                f"pragma application_id={_APPLICATION_ID}; pragma user_version={FORMAT}; {_SCHEMA}"
+            )
+            connection.execute(
+                "insert into run (run_id, snapshot_date, started_at, request, state) values (?, ?, ?, ?, 'open')",
+                (run_id, snapshot_date.isoformat(), _now(), request),
+            )
+            connection.commit()
+            connection.close()
+        draft.rename(path)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "Ledger":
+        """Open a ledger that exists.
+
+        Raises:
+            LedgerError: it is no ledger, is damaged, or was written by a newer version.
+        """
+        with _translated(path):
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+            )
+            connection.row_factory = sqlite3.Row
+            if connection.execute("pragma application_id").fetchone()[0] != _APPLICATION_ID:
+                raise LedgerError(f"{path}: is not a ledger of nimble-etl; move it away, or run with --fresh")
+            found = connection.execute("pragma user_version").fetchone()[0]
+            if found > FORMAT:
+                raise LedgerError(
+                    f"{path}: has format {found}; this version reads up to {FORMAT}. Use the newer nimble-etl"
+                )
+            connection.execute("pragma journal_mode=wal")
+            connection.execute("pragma synchronous=full")
+            connection.execute("pragma foreign_keys=on")
+        return cls(path, connection)
+
+    def close(self) -> None:
+        """Close the file; what was stored stays."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # The run
+
+    def run(self) -> RunFacts:
+        """Return what is known about the run."""
+        row = self._rows("select * from run")[0]
+        return RunFacts(
+            run_id=row["run_id"],
+            snapshot_date=dt.date.fromisoformat(row["snapshot_date"]),
+            started_at=dt.datetime.fromisoformat(row["started_at"]),
+            request=row["request"],
+            account_id=row["account_id"],
+            state=row["state"],
+            seconds=row["seconds"],
+            invocations=row["invocations"],
+        )
+
+    def set_account(self, account_id: str) -> None:
+        """Note whose resources the run lists."""
+        self._write("update run set account_id = ?", account_id)
+
+    def close_run(self, state: str) -> None:
+        """End the run: published, failed, or abandoned. No later invocation goes on with it."""
+        self._write("update run set state = ?", state)
+
+    def add_time(self, seconds: float) -> None:
+        """Add the working time of one invocation."""
+        self._write("update run set seconds = seconds + ?, invocations = invocations + 1", seconds)
+
+    # Datasets and slices
+
+    def add_dataset(self, dataset: Dataset, operation: Operation) -> None:
+        """Keep a definition and the API shape that its pages are walked with."""
+        self._write(
+            "insert or ignore into dataset values (?, ?, ?)",
+            dataset.name,
+            dataset.model_dump_json(),
+            operation.model_dump_json(),
+        )
+
+    def datasets(self) -> dict[str, tuple[Dataset, Operation]]:
+        """Return the definitions and shapes of the run, parents first."""
+        return {
+            row["name"]: (
+                Dataset.model_validate_json(row["definition"]),
+                Operation.model_validate_json(row["operation"]),
+            )
+            for row in self._rows("select * from dataset order by rowid")
+        }
+
+    def add_slice(self, part: Slice, starting_token: str | None = None) -> None:
+        """Plan the walk of a slice; one that is planned already stays as it is."""
+        self._write(
+            "insert or ignore into slice (slice_id, position, dataset, account_id, region, parents, filters, state,"
+            " first_starting_token, starting_token)"
+            " values (?, (select count(*) from slice), ?, ?, ?, ?, ?, 'walking', ?, ?)",
+            part.slice_id, part.dataset, part.account_id, part.region, json.dumps(dict(part.parents)),
+            json.dumps(dict(part.filters)), starting_token, starting_token,
+        )  # fmt: skip
+
+    def slices(self, dataset: str | None = None) -> list[SliceFacts]:
+        """Return the slices of the run, or of one dataset, in the order in which they were planned."""
+        rows = self._rows(
+            "select slice.*, count(page.number) as pages, coalesce(sum(stop - first), 0) as records,"
+            " coalesce(sum(retries), 0) as retries, min(received_at) as observed_from,"
+            " max(received_at) as observed_until"
+            " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
+            " where ?1 is null or slice.dataset = ?1 group by slice.slice_id order by position",
+            dataset,
+        )
+        return [_slice_facts(row) for row in rows]
+
+    def checkpoint(self, part: Slice) -> Checkpoint:
+        """Return where the walk of a slice goes on."""
+        row = self._rows("select attempt, starting_token from slice where slice_id = ?", part.slice_id)[0]
+        tokens = self._rows(
+            "select next_starting_token as token from page where slice_id = ? and attempt = ?",
+            part.slice_id,
+            row["attempt"],
+        )
+        return Checkpoint(
+            starting_token=row["starting_token"],
+            pages=len(tokens),
+            seen=frozenset(token["token"] for token in tokens if token["token"] is not None),
+        )
+
+    def store_page(self, part: Slice, page: Page) -> None:
+        """Make a page and the starting token that follows it durable: the checkpoint.
+
+        Raises:
+            StorageError: it is not durable; the walk must not go on.
+        """
+        body = pa.compress(page.body, codec="zstd", asbytes=True)
+        state = SliceState.WALKING if page.next_starting_token else SliceState.COMPLETE
+        with self._transaction() as connection:
+            connection.execute(
+                "insert into page select slice_id, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from slice"
+                " where slice_id = ?",
+                (page.number, body, len(page.body), hashlib.sha256(page.body).hexdigest(), page.records, page.first,
+                 page.stop, page.next_starting_token, page.request_id, page.retries, page.received_at.isoformat(),
+                 part.slice_id),
+            )  # fmt: skip
+            connection.execute(
+                "update slice set starting_token = ?, state = ?, error = null, resumable = 0 where slice_id = ?",
+                (page.next_starting_token, state, part.slice_id),
+            )
+
+    def fail_slice(self, part: Slice, state: SliceState, error: str, *, resumable: bool) -> None:
+        """Note why a walk ended early. A resumable one goes on at its checkpoint next time."""
+        self._write(
+            "update slice set state = ?, error = ?, resumable = ? where slice_id = ?",
+            SliceState.WALKING if resumable else state, error, resumable, part.slice_id,
+        )  # fmt: skip
+
+    def restart_slice(self, part: Slice) -> None:
+        """Begin a new attempt at a slice: its pages so far are dropped, for a listing cannot be mended."""
+        with self._transaction() as connection:
+            connection.execute("delete from page where slice_id = ?", (part.slice_id,))
+            connection.execute(
+                "update slice set attempt = attempt + 1, starting_token = null, first_starting_token = null,"
+                " state = 'walking' where slice_id = ?",
+                (part.slice_id,),
+            )
+
+    def pages(self, part: Slice) -> Iterator[Page]:
+        """Yield the stored pages of a slice in the order of the walk, bodies proven unchanged.
+
+        Raises:
+            LedgerError: a page is missing, or its body is not what was received.
+        """
+        facts = self._rows(
+            "select rowid, number from page where slice_id = ?"
+            " and attempt = (select attempt from slice where slice_id = page.slice_id) order by number",
+            part.slice_id,
+        )
+        for expected, fact in enumerate(facts, start=1):
+            if fact["number"] != expected:
+                raise LedgerError(f"{self.path}: {part}: page {expected} is missing; run with --fresh")
+            yield self._read_page(self._rows("select * from page where rowid = ?", fact["rowid"])[0], part)
+
+    def page_facts(self) -> list[sqlite3.Row]:
+        """Return number, sizes, hashes and times of every page of the current attempts, without bodies."""
+        return self._rows(
+            "select page.slice_id, dataset, account_id, region, page.attempt, number, size_bytes, body_sha256,"
+            " records, stop - first as kept, next_starting_token, request_id, retries, received_at"
+            " from page join slice on slice.slice_id = page.slice_id and slice.attempt = page.attempt"
+            " order by position, number"
+        )
+
+    def _read_page(self, row: sqlite3.Row, part: Slice) -> Page:
+        broken = f"{self.path}: {part}, page {row['number']}: the stored body is not what was received"
+        try:
+            body = pa.decompress(row["body"], decompressed_size=row["size_bytes"], codec="zstd", asbytes=True)
+        except (OSError, ValueError) as exc:
+            raise LedgerError(f"{broken}; run with --fresh") from exc
+        if hashlib.sha256(body).hexdigest() != row["body_sha256"]:
+            raise LedgerError(f"{broken}; run with --fresh")
+        return Page(
+            number=row["number"],
+            body=body,
+            records=row["records"],
+            first=row["first"],
+            stop=row["stop"],
+            next_starting_token=row["next_starting_token"],
+            request_id=row["request_id"],
+            retries=row["retries"],
+            received_at=dt.datetime.fromisoformat(row["received_at"]),
+        )
+
+    # Publishing
+
+    def plan_publication(self, dataset: str, slice_ids: Sequence[str]) -> Publication:
+        """Write down the intent to publish slices, or return the same intent if a crash left it open."""
+        with self._transaction() as connection:
+            wanted = json.dumps(sorted(slice_ids))
+            row = connection.execute(
+                "select number from publication where dataset = ? and slices = ? and published_at is null",
+                (dataset, wanted),
+            ).fetchone()
+            if row is None:
+                row = connection.execute(
+                    "insert into publication (dataset, slices) values (?, ?) returning number", (dataset, wanted)
+                ).fetchone()
+        return Publication(row["number"], dataset, tuple(slice_ids))
+
+    def mark_published(self, publication: Publication, outcomes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say *published*: the commit is durable and was read back.
+
+        Args:
+            publication: what was planned.
+            outcomes: for each slice id: rows, rejects, duplicates, partial, drift.
+        """
+        with self._transaction() as connection:
+            connection.execute("update publication set published_at = ? where number = ?", (_now(), publication.number))
+            for slice_id, outcome in outcomes.items():
+                connection.execute(
+                    "update slice set publication = ?, rows = ?, rejects = ?, duplicates = ?, partial = ?, drift = ?"
+                    " where slice_id = ?",
+                    (publication.number, outcome["rows"], outcome["rejects"], outcome["duplicates"],
+                     outcome["partial"], json.dumps(sorted(outcome["drift"])), slice_id),
+                )  # fmt: skip
+
+    def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
+        with self._lock, _translated(self.path):
+            return self._connection.execute(statement, values).fetchall()
+
+    def _write(self, statement: str, *values: object) -> None:
+        with self._transaction() as connection:
+            connection.execute(statement, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _translated(self.path):
+            self._connection.execute("begin immediate")
+            try:
+                yield self._connection
+                self._connection.execute("commit")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+
+
+def ledger_paths(state_dir: Path) -> list[Path]:
+    """Return the ledgers of a state directory, oldest first: run ids begin with their time."""
+    return sorted((state_dir / "runs").glob("*.sqlite"))
+
+
+def _slice_facts(row: sqlite3.Row) -> SliceFacts:
+    return SliceFacts(
+        part=Slice(
+            dataset=row["dataset"],
+            account_id=row["account_id"],
+            region=row["region"],
+            parents=json.loads(row["parents"]),
+            filters=json.loads(row["filters"]),
+        ),
+        attempt=row["attempt"],
+        state=SliceState(row["state"]),
+        first_starting_token=row["first_starting_token"],
+        starting_token=row["starting_token"],
+        error=row["error"],
+        resumable=bool(row["resumable"]),
+        publication=row["publication"],
+        partial=bool(row["partial"]),
+        pages=row["pages"],
+        records=row["records"],
+        retries=row["retries"],
+        observed_from=_instant(row["observed_from"]),
+        observed_until=_instant(row["observed_until"]),
+        rows=row["rows"],
+        rejects=row["rejects"],
+        duplicates=row["duplicates"],
+        drift=tuple(json.loads(row["drift"] or "[]")),
+    )
+
+
+def _instant(text: str | None) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(text) if text else None
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat()
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises into ours: a full disk is another matter than a torn file."""
+    try:
+        yield
+    except sqlite3.OperationalError as exc:
+        name = getattr(exc, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")):
+            raise LedgerError(f"{path}: {exc}; the ledger is damaged: run with --fresh") from exc
+        raise StorageError(f"{path}: {exc} ({name}); make room or repair the disk, then run again: it resumes") from exc
+    except sqlite3.DatabaseError as exc:
+        raise LedgerError(f"{path}: {exc}; the ledger is damaged: run with --fresh") from exc

@@ -1,0 +1,1 @@
+"""Into the warehouse: Delta tables, and the catalog that people connect to."""

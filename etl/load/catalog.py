@@ -1,0 +1,125 @@
+"""The catalog: the DuckDB file that people connect to.
+
+It is built aside, closed, synced and renamed over the old one. Readers that hold the old file keep it; nobody waits
+for anybody, and nobody sees half a night. Its views name the exact committed data files, never a glob: a glob would
+also read files that are staged or superseded.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from etl.errors import WarehouseError
+from etl.load.tables import PARTITION, Committed, Tables, storage_errors, sync_file
+from etl.sqlfiles import sql_files
+
+FILE_NAME = "warehouse.duckdb"
+
+
+def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Path:
+    """Build the catalog of what is committed now, swap it in, and return its path.
+
+    Args:
+        tables: the warehouse.
+        known: tables that exist for readers even before anything was committed to them.
+
+    Raises:
+        StorageError: the disk refused; the old catalog stays.
+        WarehouseError: a committed data file is missing or damaged; the old catalog stays.
+    """
+    path = tables.path / FILE_NAME
+    draft = path.with_name(f".{FILE_NAME}.new")
+    with storage_errors(path):
+        tables.path.mkdir(parents=True, exist_ok=True)
+        for leftover in (draft, Path(f"{draft}.wal")):
+            leftover.unlink(missing_ok=True)
+    empty = dict(known)
+    try:
+        with duckdb.connect(draft) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            for name in sorted({*tables.names(), *empty}):
+                _add_table(connection, name, tables.read(name), empty.get(name))
+            for file in sql_files("views").values():
+                connection.execute(f"create view {_quoted(file.name)} as {file.text}")
+            _add_current_views(connection)
+            for file in sql_files("marts").values():
+                connection.execute(f"create table {_quoted(file.name)} as {file.text}")
+    except duckdb.IOException as exc:
+        raise WarehouseError(f"{path}: the catalog cannot be built: {exc}; the old one stays. Run `verify`") from exc
+    with storage_errors(path):
+        sync_file(draft)
+        # A log left behind by another program would be replayed into the new file.
+        Path(f"{path}.wal").unlink(missing_ok=True)
+        draft.replace(path)
+        _sync_directory(tables.path)
+    return path
+
+
+def _add_table(
+    connection: duckdb.DuckDBPyConnection, name: str, committed: Committed | None, known: pa.Schema | None
+) -> None:
+    """Add a table of the warehouse as a view on its files; rows of datasets under the name <table>_history."""
+    schema = committed.schema if committed else known
+    assert schema is not None
+    relation = _quoted(_history(name) if _has_slices(name, schema) else name)
+    files = [file for names in committed.files.values() for file in names] if committed else []
+    connection.register("empty_table", pa.table(schema.empty_table()))
+    if files:
+        columns = ", ".join(
+            f"{_quoted(column)}::{kind} as {_quoted(column)}"
+            for column, kind, *_ in connection.execute("describe empty_table").fetchall()
+        )
+        paths = ", ".join(_literal(file) for file in files)
+        connection.execute(
+            f"create view {relation} as select {columns} from read_parquet([{paths}],"  # noqa: S608  quoted above
+            f" union_by_name = true, hive_partitioning = true, hive_types = {{'{PARTITION}': date}})"
+        )
+    else:
+        connection.execute(f"create table {relation} as from empty_table")
+    connection.unregister("empty_table")
+    for column in schema:
+        description = (column.metadata or {}).get(b"description", b"").decode()
+        connection.execute(f"comment on column {relation}.{_quoted(column.name)} is {_literal(description)}")
+
+
+def _add_current_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add a view for each table of a dataset: the rows of the newest complete snapshot of each slice."""
+    tables = connection.execute("select table_name from information_schema.tables where table_name like '%_history'")
+    for (history,) in tables.fetchall():
+        name = history.removesuffix("_history")
+        connection.execute(
+            f"create view {_quoted(name)} as select history.* from {_quoted(history)} as history"  # noqa: S608
+            " semi join current_slices using (slice_id, snapshot_date)"
+        )
+        comments = connection.execute(
+            "select column_name, comment from duckdb_columns() where table_name = ?", [history]
+        )
+        for column, comment in comments.fetchall():
+            connection.execute(f"comment on column {_quoted(name)}.{_quoted(column)} is {_literal(comment or '')}")
+
+
+def _has_slices(name: str, schema: pa.Schema) -> bool:
+    return not name.startswith("etl_") and "slice_id" in schema.names
+
+
+def _history(name: str) -> str:
+    return f"{name}_history"
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

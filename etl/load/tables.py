@@ -1,0 +1,381 @@
+"""Delta tables: stage data files, commit them at once, read back what was committed. The only importer of deltalake.
+
+A commit replaces exactly the rows of the slices (or of the run) it names, within one snapshot date. Its data files
+are synced before the commit and the commit itself before `commit` returns, because neither pyarrow nor deltalake
+calls fsync: whatever the log names after a power loss is on the disk. A commit carries a transaction id, so that one
+which landed without our knowing is recognised and not repeated.
+"""
+
+import datetime as dt
+import json
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
+
+log = logging.getLogger(__name__)
+
+PARTITION = "snapshot_date"
+_ROW_GROUP_ROWS = 122_880
+_FILE_BYTES = 256 * 1024 * 1024
+_COMMIT_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What a commit replaces: the rows of one date whose `column` is one of `values`."""
+
+    snapshot_date: dt.date
+    column: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A table as of one version: its schema and data files (absolute paths), by snapshot date."""
+
+    name: str
+    version: int
+    schema: pa.Schema
+    files: dict[dt.date, list[str]]
+
+
+class Stage:
+    """Data files of one table that no reader sees yet.
+
+    Args:
+        path: directory of the table.
+        schema: schema of the table, partition column included.
+        replacement: what the commit will replace.
+        run_id: begins the names of the files.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, replacement: Replacement, run_id: str) -> None:
+        self._path = path
+        self._schema = schema
+        self._file_schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
+        self._replacement = replacement
+        self._run_id = run_id
+        self._writer: pq.ParquetWriter | None = None
+        self._file: Path | None = None
+        self._rows = 0
+        self._staged: list[tuple[Path, int]] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows. They are durable after `commit` only."""
+        if not batch.num_rows:
+            return
+        with storage_errors(self._path):
+            if self._writer is None:
+                self._file = self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
+                self._writer = _writer(self._file, self._file_schema)
+            self._writer.write_batch(batch.select(self._file_schema.names), row_group_size=_ROW_GROUP_ROWS)
+            self._rows += batch.num_rows
+            assert self._file is not None
+            if self._file.stat().st_size > _FILE_BYTES:
+                self._close_file()
+
+    def commit(self, app_id: str, number: int) -> None:
+        """Make the staged rows what readers see of the replacement, in one step.
+
+        Args:
+            app_id: names the writer of this commit in the log.
+            number: rises with every commit of that writer; a commit found in the log is not repeated.
+
+        Raises:
+            CommitConflictError: other writers were faster, again and again. Nothing has changed.
+            CommitUnknownError: it may have landed; the next run finds out.
+            StorageError: the disk refused. Nothing has changed.
+        """
+        with storage_errors(self._path):
+            self._close_file()
+        _ensure_table(self._path, self._schema)
+        for _ in range(_COMMIT_TRIES):
+            table = DeltaTable(self._path)
+            if (table.transaction_version(app_id) or 0) >= number:
+                self.discard()
+                return
+            existing = _data_files(table).get(self._replacement.snapshot_date, [])
+            with storage_errors(self._path):
+                carried = self._carry_over(existing, pa.schema(table.schema().to_arrow()))
+                _sync_directory(self._partition)
+            try:
+                table.create_write_transaction(
+                    [*map(self._add, [*self._staged, *carried]), *map(self._remove, existing)],
+                    mode="append",
+                    schema=Schema.from_arrow(self._schema),
+                    partition_by=[PARTITION],
+                    commit_properties=CommitProperties(
+                        app_transactions=[Transaction(app_id, number)],
+                        custom_metadata={"run_id": self._run_id},
+                        max_commit_retries=0,
+                    ),
+                )
+            except CommitFailedError:
+                # Proven not landed: another commit took the version or the files that this one replaces.
+                log.info("%s: another writer was faster; trying again", self._path.name)
+                _remove_files(file for file, _ in carried)
+                continue
+            except (DeltaError, OSError) as exc:
+                self._staged.clear()  # they may be part of the table now
+                raise CommitUnknownError(
+                    f"{self._path}: the commit failed half-way ({exc}); nothing was deleted. Run again: it finds out"
+                ) from exc
+            self._staged.clear()  # they are part of the table now
+            with storage_errors(self._path):
+                _sync_log(self._path)
+            return
+        self.discard()
+        raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
+
+    def discard(self) -> None:
+        """Remove the staged files, unless they have become part of the table."""
+        if self._writer is not None and self._file is not None:
+            self._writer.close()
+            _remove_files([self._file])
+            self._writer, self._file = None, None
+        _remove_files(file for file, _ in self._staged)
+        self._staged.clear()
+
+    @property
+    def _partition(self) -> Path:
+        return self._path / f"{PARTITION}={self._replacement.snapshot_date.isoformat()}"
+
+    def _close_file(self) -> None:
+        if self._writer is None or self._file is None:
+            return
+        self._writer.close()
+        sync_file(self._file)
+        self._staged.append((self._file, self._rows))
+        self._writer, self._file, self._rows = None, None, 0
+
+    def _carry_over(self, existing: Sequence[str], schema: pa.Schema) -> list[tuple[Path, int]]:
+        """Write the rows of the partition that this commit does not replace into one file of their own.
+
+        `schema` is the table's: it may have columns that this run knows nothing of.
+        """
+        if not existing:
+            return []
+        keep = ~pads.field(self._replacement.column).isin(self._replacement.values)
+        schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
+        dataset = pads.dataset([str(self._path / name) for name in existing], schema=schema, format="parquet")
+        file = self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
+        rows, writer = 0, None
+        try:
+            for batch in dataset.scanner(filter=keep, use_threads=False).to_batches():
+                if batch.num_rows:
+                    writer = writer or _writer(file, schema)
+                    writer.write_batch(batch, row_group_size=_ROW_GROUP_ROWS)
+                    rows += batch.num_rows
+        finally:
+            if writer is not None:
+                writer.close()
+        if not rows:
+            return []
+        sync_file(file)
+        return [(file, rows)]
+
+    def _add(self, staged: tuple[Path, int]) -> AddAction:
+        file, rows = staged
+        return AddAction(
+            path=file.relative_to(self._path).as_posix(),
+            size=file.stat().st_size,
+            partition_values={PARTITION: self._replacement.snapshot_date.isoformat()},
+            modification_time=int(file.stat().st_mtime * 1000),
+            data_change=True,
+            stats=json.dumps({"numRecords": rows}),
+        )
+
+    def _remove(self, name: str) -> RemoveAction:
+        return RemoveAction(
+            path=name,
+            data_change=True,
+            deletion_timestamp=int(dt.datetime.now(dt.UTC).timestamp() * 1000),
+            size=(self._path / name).stat().st_size,
+            partition_values={PARTITION: self._replacement.snapshot_date.isoformat()},
+        )
+
+
+class Tables:
+    """The Delta tables below one directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def stage(self, table: str, schema: pa.Schema, replacement: Replacement, run_id: str) -> Stage:
+        """Return an empty stage, after removing what an earlier, killed attempt of the same run left behind."""
+        path = self.path / table
+        partition = path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
+        with storage_errors(path):
+            partition.mkdir(parents=True, exist_ok=True)
+            committed = self.read(table)
+            live = set(committed.files.get(replacement.snapshot_date, [])) if committed else set()
+            _remove_files(file for file in partition.glob(f"{run_id}-*") if str(file) not in live)
+        return Stage(path, schema, replacement, run_id)
+
+    def is_committed(self, table: str, app_id: str, number: int) -> bool:
+        """Tell whether a commit is in the log of a table."""
+        found = _open(self.path / table)
+        return found is not None and (found.transaction_version(app_id) or 0) >= number
+
+    def read(self, table: str) -> Committed | None:
+        """Return the newest version of a table; None if it was never committed to."""
+        path = self.path / table
+        found = _open(path)
+        if found is None:
+            return None
+        files = {date: [str(path / name) for name in names] for date, names in _data_files(found).items()}
+        return Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files)
+
+    def names(self) -> list[str]:
+        """Return the names of all tables."""
+        if not self.path.is_dir():
+            return []
+        return sorted(entry.name for entry in self.path.iterdir() if (entry / "_delta_log").is_dir())
+
+    def rows(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return some columns of the rows of one date; for small tables."""
+        committed = self.read(table)
+        files = committed.files.get(snapshot_date, []) if committed else []
+        return [row for file in files for row in _read(file, columns).to_pylist()]
+
+    def count(self, table: str, replacement: Replacement) -> dict[str, int]:
+        """Return the committed rows of a replacement, per value of its column, as the files have them.
+
+        Raises:
+            WarehouseError: a file of the table is missing or damaged.
+        """
+        committed = self.read(table)
+        files = committed.files.get(replacement.snapshot_date, []) if committed else []
+        counts = dict.fromkeys(replacement.values, 0)
+        for file in files:
+            column = _read(file, [replacement.column]).column(0)
+            for entry in column.value_counts().to_pylist():
+                if entry["values"] in counts:
+                    counts[entry["values"]] += entry["counts"]
+        return counts
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Say where the disk refused, instead of only why."""
+    try:
+        yield
+    except OSError as exc:
+        raise StorageError(f"{path}: {exc.strerror or exc}; make room or repair the disk, then run again") from exc
+
+
+def check_file(file: str) -> None:
+    """Read a whole data file, its checksums proven.
+
+    Raises:
+        WarehouseError: it is missing or damaged.
+    """
+    _read(file, None)
+
+
+def sync_file(path: Path) -> None:
+    """Return when the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    """Return when the names in a directory, and in those above it up to the table's, are on the disk."""
+    for directory in (path, path.parent, path.parent.parent):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sync_log(path: Path) -> None:
+    logs = path / "_delta_log"
+    newest = max(logs.glob("*.json"))
+    sync_file(newest)
+    _sync_directory(logs)
+
+
+def _open(path: Path) -> DeltaTable | None:
+    try:
+        return DeltaTable(path)
+    except TableNotFoundError:
+        return None
+    except DeltaError as exc:
+        raise WarehouseError(f"{path}: the table cannot be opened: {exc}") from exc
+
+
+def _ensure_table(path: Path, schema: pa.Schema) -> None:
+    """Make the table if it is new, and add the columns that it lacks.
+
+    Raises:
+        WarehouseError: a column has another type than the table's; readers would break.
+    """
+    table = _open(path)
+    if table is None:
+        DeltaTable.create(path, schema=Schema.from_arrow(schema), mode="ignore", partition_by=[PARTITION])
+        return
+    wanted = {field.name: field for field in Schema.from_arrow(schema).fields}
+    found = {field.name: field for field in table.schema().fields}
+    for name in wanted.keys() & found.keys():
+        if str(wanted[name].type) != str(found[name].type):
+            raise WarehouseError(
+                f"{path}: column {name} is {found[name].type}; the service model now says {wanted[name].type}. "
+                "Move the table away to begin a new one"
+            )
+    missing = [field for name, field in wanted.items() if name not in found]
+    if missing:
+        table.alter.add_columns(missing)
+
+
+def _data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
+    """Return the live data files by date, as the log names them: relative to the table, `snapshot_date=…/….parquet`.
+
+    Only the last two parts of a URI are used: deltalake percent-encodes those above, and not consistently.
+    """
+    files: dict[dt.date, list[str]] = {}
+    for uri in sorted(table.file_uris()):
+        partition, name = uri.rsplit("/", 2)[1:]
+        files.setdefault(dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}=")), []).append(
+            f"{partition}/{name}"
+        )
+    return files
+
+
+def _read(file: str, columns: Sequence[str] | None) -> pa.Table:
+    """Return some columns of a data file, or all, its checksums proven.
+
+    Raises:
+        WarehouseError: it is missing or damaged.
+    """
+    try:
+        return pq.ParquetFile(file, page_checksum_verification=True).read(
+            columns=columns and list(columns), use_threads=False
+        )
+    except (OSError, pa.ArrowException) as exc:
+        raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
+
+
+def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        file, schema, compression="zstd", write_page_checksum=True, store_schema=False, version="2.6"
+    )
+
+
+def _remove_files(files: Any) -> None:
+    for file in files:
+        Path(file).unlink(missing_ok=True)

@@ -1,0 +1,297 @@
+"""The frozen values that travel between the rooms.
+
+What a person writes (`Dataset`) and what crosses a file (`Member`) are pydantic models, so that they are validated
+and serialised in one way; what only travels in memory is a dataclass.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal[
+    "string",
+    "integer",
+    "long",
+    "float",
+    "double",
+    "boolean",
+    "timestamp",
+    "blob",
+    "structure",
+    "map",
+    "list",
+    "document",
+]
+"""The types of a botocore shape. A document is any JSON: untyped in the model, a structure that holds itself, or one
+without members, which no columnar format can store."""
+
+
+class Frozen(BaseModel):
+    """Base of the pydantic values: immutable, and unknown members are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Member(Frozen):
+    """One member of an API shape: what the service model says about it, without botocore.
+
+    `api_name` is the name on the wire; `name` is its snake_case form and part of a column name. A structure has
+    `members`; a list has one `element`; a map has a string `key` and an `element`.
+    """
+
+    name: str
+    api_name: str
+    kind: Kind
+    members: tuple["Member", ...] = ()
+    element: "Member | None" = None
+    enum: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    sensitive: bool = False
+    documentation: str = ""
+
+
+class ForEach(Frozen):
+    """The parent of a dataset: one slice for each of the parent's records.
+
+    `bind` maps a parameter of the operation to a column of the parent: `{studioId: studio_id}`.
+    """
+
+    dataset: str
+    bind: Mapping[str, str] = Field(min_length=1)
+
+
+class Dataset(Frozen):
+    """One list operation exported to one table. This is all that the machinery knows about a service.
+
+    `key` names the columns that identify a record within a slice; `order_by` the column whose newest value wins
+    when a key is seen twice in one walk. `item` is the singular that child tables are named after.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    service: str
+    operation: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    key: tuple[str, ...] = Field(min_length=1)
+    order_by: str | None = None
+    item: str = ""
+    for_each: ForEach | None = None
+    units: Mapping[str, str] = {}
+
+    @property
+    def item_name(self) -> str:
+        """Return the singular of the dataset's name, for child tables: `streaming_session`."""
+        return self.item or self.name.removesuffix("s")
+
+
+class Operation(Frozen):
+    """What the service model says about a dataset's operation, without botocore.
+
+    `record` is the structure of one item of the result list. `result_key` and `token_key` are names in the body of
+    the response; `result_member` and `token_member` what botocore's paginator calls the same two: some services spell
+    them differently. `input_token` is the token's name in the request. `parameters` are the names that a request may
+    carry, tokens and page sizes left out.
+    """
+
+    service: str
+    name: str
+    api_version: str
+    result_key: str
+    token_key: str
+    result_member: str
+    token_member: str
+    input_token: str
+    record: Member
+    parameters: tuple[str, ...]
+    documentation: str = ""
+
+    @cached_property
+    def model_hash(self) -> str:
+        """Return a digest of everything above: it changes when the service model does."""
+        return digest(self.model_dump(mode="json"))
+
+
+class SliceState(StrEnum):
+    """How far the walk of a slice has come."""
+
+    WALKING = "walking"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One independent chain of pages of a dataset.
+
+    `parents` are the parameters bound from a parent record, `filters` those the operator asked for. Both are sent;
+    only the first say which part of the world this is.
+    """
+
+    dataset: str
+    account_id: str
+    region: str
+    parents: Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def slice_id(self) -> str:
+        """Return the identity of the slice across runs: 16 hexadecimal digits."""
+        return digest([self.dataset, self.account_id, self.region, dict(self.parents), dict(self.filters)])[:16]
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return what the operation is called with, tokens apart."""
+        return {**self.parents, **self.filters}
+
+    def __str__(self) -> str:
+        """Return the words that messages name the slice with."""
+        where = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
+        return f"{self.dataset}[{where or self.region}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One response, proven to be a page.
+
+    `body` is the JSON as it arrived and holds `records` items; those in `[first, stop)` belong to the walk (the
+    others lie before a starting token or after the maximum that was asked for). `next_starting_token` is botocore's
+    encoding of where the walk goes on; None after the last page.
+    """
+
+    number: int
+    body: bytes
+    records: int
+    first: int
+    stop: int
+    next_starting_token: str | None
+    request_id: str
+    retries: int
+    received_at: dt.datetime
+
+    @property
+    def kept(self) -> int:
+        """Return how many records of the page belong to the walk."""
+        return self.stop - self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a walk goes on: everything before `starting_token` is durable.
+
+    `pages` counts what is stored; `seen` holds every starting token that the attempt has followed.
+    """
+
+    starting_token: str | None = None
+    pages: int = 0
+    seen: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one run publishes of one dataset: these slices, for this date."""
+
+    run_id: str
+    snapshot_date: dt.date
+    dataset: Dataset
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What the ledger knows about its run. `seconds` adds up over the invocations that worked on it."""
+
+    run_id: str
+    snapshot_date: dt.date
+    started_at: dt.datetime
+    request: str
+    account_id: str | None
+    state: str
+    seconds: float
+    invocations: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliceFacts:
+    """What the ledger knows about one slice of its run, pages summed up.
+
+    `records` counts those that belong to the walk; `observed_from` and `observed_until` are when its first and last
+    page arrived: the window in which the listing was seen. `publication` is the number of the publication that it
+    went into, None before.
+    """
+
+    part: Slice
+    attempt: int
+    state: SliceState
+    first_starting_token: str | None
+    starting_token: str | None
+    error: str | None
+    resumable: bool
+    publication: int | None
+    partial: bool
+    pages: int
+    records: int
+    retries: int
+    observed_from: dt.datetime | None
+    observed_until: dt.datetime | None
+    rows: int | None
+    rejects: int | None
+    duplicates: int | None
+    drift: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether every page of the slice, from the first to the last, is in the ledger."""
+        return self.state is SliceState.COMPLETE and self.first_starting_token is None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run stands after an invocation worked on it for `seconds`."""
+
+    run: RunFacts
+    slices: tuple[SliceFacts, ...]
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether no walk is left to be resumed."""
+        return bool(self.slices) and all(facts.state is not SliceState.WALKING for facts in self.slices)
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0, 1, 3 or 5: see the README."""
+        published = any(facts.publication is not None for facts in self.slices)
+        failed = any(facts.error for facts in self.slices)
+        if failed and published:
+            return 5
+        if not self.finished:
+            return 3
+        if failed:
+            return 1
+        return 5 if self.total("rejects") else 0
+
+    def total(self, name: str) -> int:
+        """Return the sum of one count over the slices: pages, records, rows, rejects, duplicates, retries."""
+        return sum(getattr(facts, name) or 0 for facts in self.slices)
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256, in hexadecimal, of a JSON-able value; equal values have equal digests."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def leaves(member: Member, prefix: str = "", path: str = "") -> Iterator[tuple[str, str, Member]]:
+    """Yield (column name, API path, member) for each leaf below a structure, structures dissolved."""
+    for child in member.members:
+        name, where = prefix + child.name, f"{path}.{child.api_name}" if path else child.api_name
+        if child.kind == "structure" and child.members:
+            yield from leaves(child, f"{name}_", where)
+        else:
+            yield name, where, child

@@ -1,0 +1,117 @@
+"""What one invocation walks: which datasets, in which order, and which slices each has."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from etl.config import Settings
+from etl.extract.client import Source
+from etl.extract.datasets import parameter_names, select_datasets
+from etl.ledger import Ledger
+from etl.model import Dataset, Operation, Slice, digest
+from etl.transform.records import Misfit, Reader
+from etl.transform.schema import Layout, layout
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The datasets to walk, parents first, with the shapes of their operations and the tables that they fill.
+
+    `published` names those whose rows the operator wants; the others are walked because slices come from them.
+    """
+
+    settings: Settings
+    datasets: Mapping[str, Dataset]
+    operations: Mapping[str, Operation]
+    layouts: Mapping[str, Layout]
+    published: frozenset[str]
+
+    @classmethod
+    def make(cls, settings: Settings, source: Source) -> "Plan":
+        """Return the plan for the settings. Nothing is requested.
+
+        Raises:
+            ConfigError: a dataset is unknown, or cannot be exported.
+        """
+        datasets = select_datasets(settings.datasets)
+        published = frozenset(entry if isinstance(entry, str) else entry.name for entry in settings.datasets)
+        pins = settings.source.pins.keys()
+        # Children come after their parents, so that, going backwards, all who need a parent were looked at.
+        needed = set(published)
+        for name in reversed(datasets):
+            for_each = datasets[name].for_each
+            if name in needed and for_each and not for_each.bind.keys() <= pins:
+                needed.add(for_each.dataset)
+        datasets = {name: dataset for name, dataset in datasets.items() if name in needed}
+        operations = {name: source.operation(dataset) for name, dataset in datasets.items()}
+        layouts = {name: layout(dataset, operations[name]) for name, dataset in datasets.items()}
+        return cls(settings, datasets, operations, layouts, published)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return a digest of all that decides which pages a run gets: only an equal one may go on with a ledger."""
+        source = self.settings.source
+        return digest(
+            {
+                "datasets": [dataset.model_dump(mode="json") for dataset in self.datasets.values()],
+                "models": [operation.model_hash for operation in self.operations.values()],
+                "published": sorted(self.published),
+                "endpoint_url": source.endpoint_url,
+                "region": source.region,
+                "account_id": source.account_id,
+                "pins": source.pins,
+                "filters": dict(source.filters),
+            }
+        )
+
+    def generations(self) -> Iterator[list[str]]:
+        """Yield the datasets in groups that can be walked together: those without a parent, and so on."""
+        left = list(self.datasets)
+        while left:
+            generation = [name for name in left if self._parent(name) not in left]
+            yield generation
+            left = [name for name in left if name not in generation]
+
+    def slices(self, ledger: Ledger, name: str, account_id: str) -> Iterator[Slice]:
+        """Yield the slices of a dataset: one, or one for each record of its parent.
+
+        Args:
+            ledger: has the pages of the parent.
+            name: the dataset.
+            account_id: whose resources are listed.
+        """
+        source = self.settings.source
+        filters = parameter_names(self.operations[name], source.filters)
+        for parents in self._bindings(ledger, self.datasets[name]):
+            yield Slice(name, account_id, source.region, parents, filters)
+
+    def _parent(self, name: str) -> str | None:
+        for_each = self.datasets[name].for_each
+        return for_each.dataset if for_each else None
+
+    def _bindings(self, ledger: Ledger, dataset: Dataset) -> Iterator[dict[str, str]]:
+        """Yield the parameters of each slice: those that the operator named, or those that the parent's records say."""
+        if dataset.for_each is None:
+            yield {}
+            return
+        bind = dataset.for_each.bind
+        pins = self.settings.source.pins
+        if bind.keys() <= pins.keys():
+            (parameter,) = bind
+            yield from ({parameter: value} for value in pins[parameter])
+            return
+        parent = self.datasets[dataset.for_each.dataset]
+        reader = Reader(parent, self.operations[parent.name], tuple(bind.values()))
+        above = parent.for_each.bind if parent.for_each else {}
+        seen: set[tuple[str, ...]] = set()
+        for facts in ledger.slices(parent.name):
+            given = {column: facts.part.parents[parameter] for parameter, column in above.items()}
+            for page in ledger.pages(facts.part):
+                for record in reader.read(page):
+                    if isinstance(record, Misfit):
+                        continue  # it goes to etl_rejects when its own dataset is published
+                    found = reader.named(record)
+                    values = tuple(given.get(column) or found.get(column) or "" for column in bind.values())
+                    if all(values) and values not in seen:
+                        seen.add(values)
+                        yield dict(zip(bind, values, strict=True))

@@ -1,0 +1,94 @@
+"""Results for people and for programs: one table in, text out. Results go to stdout, everything else to stderr."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+class Format(StrEnum):
+    """How a result is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    PARQUET = "parquet"
+
+
+def write_table(table: pa.Table, form: Format) -> None:
+    """Write an Arrow table to stdout. JSON has one object per line; Parquet is binary."""
+    if form is Format.PARQUET:
+        pq.write_table(table, sys.stdout.buffer, compression="zstd")
+        return
+    rows = table.to_pylist()
+    if form is Format.JSON:
+        for row in rows:
+            write_json(row)
+    elif form is Format.CSV:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(table.column_names)
+        writer.writerows([_text(value) for value in row.values()] for row in rows)
+        print(text.getvalue(), end="")
+    elif form is Format.MARKDOWN:
+        print("| " + " | ".join(table.column_names) + " |")
+        print("|" + " --- |" * len(table.column_names))
+        for row in rows:
+            print(
+                "| " + " | ".join(_text(value).replace("|", "\\|").replace("\n", " ") for value in row.values()) + " |"
+            )
+    else:
+        write_rows(rows, table.column_names)
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str | None = None) -> None:
+    """Write rows as a table that fits the terminal; piped, it is as wide as it needs to be."""
+    columns = list(columns)
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        numeric = any(isinstance(row.get(column), int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_text(row.get(column))) for column in columns))
+    console().print(table)
+
+
+def write_json(value: Any) -> None:
+    """Write one JSON value on one line; dates and times are ISO-8601, NaN never appears."""
+    print(json.dumps(value, default=_json_value, ensure_ascii=False))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console. Where there is no terminal, lines are never folded."""
+    found = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict):
+        return json.dumps(value, default=_json_value, ensure_ascii=False)
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat(sep=" ")) if hasattr(value, "hour") else str(value.isoformat())
+    return str(value)
+
+
+def _json_value(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)

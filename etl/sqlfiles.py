@@ -1,0 +1,64 @@
+"""The files of sql/, beside a checkout or inside an installed wheel. Each has a header that says what it answers.
+
+-- idle_sessions.sql
+-- Question:    Which sessions run without having been updated for $hours hours?
+-- Grain:       one row per session.
+-- Reads:       streaming_sessions (current snapshot).
+-- Parameters:  $hours INTEGER, default 12.
+-- Columns:     idle_hours in hours; volume_size in GiB.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+HEADERS = ("Question", "Grain", "Reads", "Parameters", "Columns")
+_LINE = re.compile(r"^-- (?:(?P<name>[A-Z][a-z]+): +)?(?P<text>.*)$")
+_PARAMETER = re.compile(r"\$(?P<name>\w+) (?P<type>[A-Z]+), default (?P<default>[^.;]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a query: its DuckDB type and the text of its default."""
+
+    name: str
+    type: str
+    default: str
+
+
+@dataclass(frozen=True, slots=True)
+class SqlFile:
+    """One query: `name` is that of the file, `headers` what stands above it, `text` all of it."""
+
+    name: str
+    headers: Mapping[str, str]
+    parameters: tuple[Parameter, ...]
+    text: str
+
+
+def sql_directory() -> Path:
+    """Return the directory of the SQL files: inside the package where it was installed from a wheel."""
+    packaged = Path(str(resources.files("etl"))) / "sql"
+    return packaged if packaged.is_dir() else packaged.parent.parent / "sql"
+
+
+def sql_files(kind: Literal["views", "marts", "checks", "queries"]) -> dict[str, SqlFile]:
+    """Return the files of one kind by name, in alphabetical order."""
+    return {path.stem: _read(path) for path in sorted((sql_directory() / kind).glob("*.sql"))}
+
+
+def _read(path: Path) -> SqlFile:
+    text = path.read_text(encoding="utf-8")
+    headers: dict[str, str] = {}
+    last = ""
+    for line in text.splitlines()[1:]:
+        match = _LINE.match(line)
+        if match is None:
+            break
+        last = match["name"] or last
+        headers[last] = f"{headers.get(last, '')} {match['text'].strip()}".strip()
+    parameters = tuple(Parameter(**match.groupdict()) for match in _PARAMETER.finditer(headers.get("Parameters", "")))
+    return SqlFile(path.stem, headers, parameters, text)

@@ -1,0 +1,92 @@
+"""What a run did, as tables like any other: etl_runs, etl_slices, etl_pages."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from etl.transform.schema import REJECTS, SNAPSHOT_DATE, TIMESTAMP, field
+
+_RUN_ID = field("run_id", pa.string(), "identity of the run; begins with the time it started")
+_SLICE_ID = field("slice_id", pa.string(), "identity of the slice, the same in every run")
+
+RUNS = pa.schema(
+    [
+        SNAPSHOT_DATE,
+        _RUN_ID,
+        field("started_at", TIMESTAMP, "when the run began"),
+        field("finished_at", TIMESTAMP, "when it last wrote these facts"),
+        field("exit_code", pa.int32(), "0 everything asked for is published; 5 published, but not all is well"),
+        field("seconds", pa.float64(), "working time of all invocations", unit="s"),
+        field("invocations", pa.int32(), "how often the run was begun or resumed"),
+        field("slices", pa.int32(), "slices planned"),
+        field("slices_published", pa.int32(), "slices whose rows readers see"),
+        field("pages", pa.int32(), "pages received"),
+        field("records", pa.int64(), "records on those pages"),
+        field("rows", pa.int64(), "rows published"),
+        field("rejects", pa.int64(), "records that did not fit, kept in etl_rejects"),
+        field("duplicates", pa.int64(), "records left out because a newer one has the same key"),
+        field("retries", pa.int64(), "requests that were repeated"),
+        field("version", pa.string(), "version of nimble-etl"),
+    ]
+)
+SLICES = pa.schema(
+    [
+        SNAPSHOT_DATE,
+        _RUN_ID,
+        _SLICE_ID,
+        field("dataset", pa.string(), "dataset that the slice belongs to"),
+        field("account_id", pa.string(), "AWS account that was listed"),
+        field("region", pa.string(), "AWS Region that was listed"),
+        field("parents", pa.map_(pa.string(), pa.string()), "parameters that make the slice, such as studioId"),
+        field("filters", pa.map_(pa.string(), pa.string()), "parameters that the operator filtered by"),
+        field("is_filtered", pa.bool_(), "whether any filter was used: then absence proves nothing"),
+        field("state", pa.string(), "how the walk ended", enum=["walking", "complete", "failed", "gone"]),
+        field("is_published", pa.bool_(), "whether the rows of this run are (or were) what readers see"),
+        field("is_partial", pa.bool_(), "published by request although the walk was not complete"),
+        field("attempt", pa.int32(), "1, and one more each time an expired token made the walk begin again"),
+        field("pages", pa.int32(), "pages received"),
+        field("records", pa.int64(), "records on those pages"),
+        field("rows", pa.int64(), "rows published; null if not published"),
+        field("rejects", pa.int64(), "records that did not fit, kept in etl_rejects"),
+        field("duplicates", pa.int64(), "records left out because a newer one has the same key"),
+        field("retries", pa.int64(), "requests that were repeated"),
+        field("observed_from", TIMESTAMP, "when the first page arrived"),
+        field("observed_until", TIMESTAMP, "when the last page arrived; the listing may have changed in between"),
+        field("drift", pa.list_(pa.string()), "members and enum values that the service model does not know"),
+        field("error", pa.string(), "why the walk ended early; null if it did not"),
+    ]
+)
+PAGES = pa.schema(
+    [
+        SNAPSHOT_DATE,
+        _RUN_ID,
+        _SLICE_ID,
+        field("dataset", pa.string(), "dataset that the page belongs to"),
+        field("attempt", pa.int32(), "attempt of the slice"),
+        field("page_number", pa.int32(), "place of the page in the walk, from 1"),
+        field("records", pa.int32(), "records on the page"),
+        field("kept", pa.int32(), "records of the page that belong to the walk"),
+        field("size_bytes", pa.int64(), "length of the body", unit="bytes"),
+        field("body_sha256", pa.string(), "SHA-256 of the body, in hexadecimal"),
+        field("token_sha256", pa.string(), "SHA-256 of the starting token that follows; null after the last page"),
+        field("request_id", pa.string(), "request id that the service gave"),
+        field("retries", pa.int32(), "times that the request was repeated"),
+        field("received_at", TIMESTAMP, "when the page arrived"),
+    ]
+)
+RUN_TABLES: Mapping[str, pa.Schema] = {"etl_pages": PAGES, "etl_slices": SLICES, "etl_runs": RUNS}
+"""The tables about runs, in the order in which they are committed."""
+ETL_TABLES: Mapping[str, pa.Schema] = {**RUN_TABLES, "etl_rejects": REJECTS}
+
+
+def batch(schema: pa.Schema, snapshot_date: dt.date, run_id: str, rows: Iterable[Mapping[str, Any]]) -> pa.RecordBatch:
+    """Return facts as a batch. Each row has every column of the schema but snapshot_date and run_id.
+
+    Raises:
+        KeyError: a row lacks a column; Arrow alone would write null.
+    """
+    common = {"snapshot_date": snapshot_date, "run_id": run_id}
+    whole = [{**row, **common} for row in rows]
+    return pa.RecordBatch.from_pydict({name: [row[name] for row in whole] for name in schema.names}, schema=schema)

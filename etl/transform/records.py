@@ -1,0 +1,158 @@
+"""Typed records out of page bytes.
+
+The API shape becomes a msgspec type once; a page is then decoded straight into it, and whatever does not fit is
+named with its path. A page that fits in whole costs one call. Otherwise each record is looked at by itself: members
+that the model does not know are set aside as `extra`, and a record that still does not fit is a misfit.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from etl.model import Dataset, Member, Operation, Page
+
+_SCALARS: Mapping[str, Any] = {
+    "string": str, "integer": int, "long": int, "float": float, "double": float, "boolean": bool,
+    "timestamp": str | float, "blob": bytes, "document": Any,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a page: `value` is typed as its shape says, `position` its place on the page from 0."""
+
+    position: int
+    value: Any
+    extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A record that does not fit its dataset, whole, as JSON text."""
+
+    position: int
+    reason: str
+    record: str
+
+
+class Reader:
+    """Reads pages of one dataset. A record without a key is a misfit.
+
+    Args:
+        dataset: says what the key is.
+        operation: the shapes.
+        columns: read only these top-level members, by name, and ignore all others; None for everything.
+
+    Attributes:
+        record: the structure that the values of its records are typed by.
+    """
+
+    def __init__(self, dataset: Dataset, operation: Operation, columns: tuple[str, ...] | None = None) -> None:
+        record = operation.record
+        self._operation = operation
+        self._strict = columns is None
+        if columns is not None:
+            record = record.model_copy(
+                update={"members": tuple(member for member in record.members if member.name in columns)}
+            )
+        self.record = record
+        self._type = struct_type(record, dataset.key, strict=self._strict)
+        self._page: Any = msgspec.json.Decoder(
+            msgspec.defstruct("Page", [("records", list[self._type])], rename={"records": operation.result_key})  # type: ignore[name-defined]
+        )
+
+    def read(self, page: Page) -> Iterator[Record | Misfit]:
+        """Yield the records of a page that belong to the walk, in order."""
+        try:
+            values = self._page.decode(page.body).records
+        except msgspec.DecodeError:
+            yield from self._read_one_by_one(page)
+            return
+        for position in range(page.first, page.stop):
+            yield Record(position, values[position])
+
+    def named(self, record: Record) -> dict[str, Any]:
+        """Return the top-level members of a record by name, as they were sent."""
+        return {member.name: getattr(record.value, f"m{i}") for i, member in enumerate(self.record.members)}
+
+    def raw(self, page: Page) -> list[bytes]:
+        """Return each record of a page, kept or not, as its JSON text."""
+        try:
+            return [bytes(item) for item in self._raw_page.decode(page.body).records]
+        except msgspec.DecodeError:
+            # msgspec refuses lone surrogates, which JSON allows; ASCII text keeps them as they are.
+            return [json.dumps(item).encode() for item in json.loads(page.body)[self._operation.result_key]]
+
+    @cached_property
+    def _raw_page(self) -> Any:
+        return msgspec.json.Decoder(
+            msgspec.defstruct("Raw", [("records", list[msgspec.Raw])], rename={"records": self._operation.result_key})
+        )
+
+    def _read_one_by_one(self, page: Page) -> Iterator[Record | Misfit]:
+        raw = self.raw(page)
+        for position in range(page.first, page.stop):
+            text = raw[position]
+            try:
+                known, extra = split_unknown(msgspec.json.decode(text), self.record)
+                value = msgspec.convert(known, self._type)
+            except msgspec.DecodeError as exc:
+                yield Misfit(position, str(exc), text.decode())
+            else:
+                note = msgspec.json.encode(extra).decode() if extra and self._strict else None
+                yield Record(position, value, note)
+
+
+def struct_type(member: Member, required: tuple[str, ...] = (), *, strict: bool = True) -> Any:
+    """Return the msgspec type of a structure: field m0 for its first member, and so on; absent is None."""
+    fields: list[Any] = []
+    for i, child in enumerate(member.members):
+        kind = _type(child, strict=strict)
+        fields.append((f"m{i}", kind) if child.name in required else (f"m{i}", kind | None, None))
+    return msgspec.defstruct(
+        member.name.title().replace("_", "") or "Record",
+        fields,
+        rename={f"m{i}": child.api_name for i, child in enumerate(member.members)},
+        forbid_unknown_fields=strict,
+        kw_only=True,
+        gc=False,
+    )
+
+
+def split_unknown(value: Any, member: Member) -> tuple[Any, Any]:
+    """Return a JSON value without the members that the model does not know, and those members by themselves.
+
+    Unknown members of a structure inside a list or map stay there with their place: {"0": {"new": 1}}.
+    """
+    if member.kind == "structure" and isinstance(value, dict):
+        shapes = {child.api_name: child for child in member.members}
+        known, extra = {}, {name: inner for name, inner in value.items() if name not in shapes}
+        for name, inner in value.items():
+            if name in shapes:
+                known[name], below = split_unknown(inner, shapes[name])
+                if below:
+                    extra[name] = below
+        return known, extra
+    if member.element is not None and isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        parts = {key: split_unknown(inner, member.element) for key, inner in items}
+        extra = {str(key): below for key, (_, below) in parts.items() if below}
+        known_parts = {key: inner for key, (inner, _) in parts.items()}
+        return (known_parts if isinstance(value, dict) else list(known_parts.values())), extra
+    return value, None
+
+
+def _type(member: Member, *, strict: bool) -> Any:
+    if member.kind == "structure":
+        return struct_type(member, strict=strict)
+    if member.kind == "list":
+        assert member.element is not None
+        return list[_type(member.element, strict=strict) | None]  # type: ignore[misc]
+    if member.kind == "map":
+        assert member.element is not None
+        return dict[str, _type(member.element, strict=strict) | None]  # type: ignore[misc]
+    return _SCALARS[member.kind]

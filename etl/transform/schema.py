@@ -1,0 +1,199 @@
+"""The tables of a dataset, derived from the API shape of its operation.
+
+A structure becomes one column per leaf, a map a MAP column and a tall child table, a list of scalars a LIST, a list
+of structures a LIST<STRUCT> and a child table. Types come from the model, never from values: a column that is null
+on every row has the same type as ever. Field metadata carries what the dictionary needs.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from etl.errors import ConfigError
+from etl.model import Dataset, Member, Operation, leaves
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+_SCALARS: Mapping[str, pa.DataType] = {
+    "string": pa.string(), "integer": pa.int32(), "long": pa.int64(), "float": pa.float64(), "double": pa.float64(),
+    "boolean": pa.bool_(), "timestamp": TIMESTAMP, "blob": pa.binary(), "document": pa.string(),
+}  # fmt: skip
+
+
+def field(name: str, kind: pa.DataType, description: str, *, nullable: bool = True, **facts: object) -> pa.Field:
+    """Return an Arrow field whose metadata describes it: `description`, and every fact that is not empty.
+
+    Facts used: api_path, unit, enum (a JSON list), sensitive.
+    """
+    metadata = {"description": description}
+    for key, value in facts.items():
+        if value:
+            metadata[key] = value if isinstance(value, str) else json.dumps(value)
+    return pa.field(name, kind, nullable=nullable, metadata=metadata)
+
+
+SNAPSHOT_DATE = field("snapshot_date", pa.date32(), "UTC date that the snapshot is for; the partition of the table")
+_WHERE = (
+    field("account_id", pa.string(), "AWS account that was listed"),
+    field("region", pa.string(), "AWS Region that was listed"),
+)
+_FROM = (
+    field("run_id", pa.string(), "run that wrote the row: see etl_runs"),
+    field("slice_id", pa.string(), "slice of the run that the row comes from: see etl_slices"),
+    field("page_number", pa.int32(), "page of the slice that the record arrived on, from 1: see etl_pages"),
+    field("extracted_at", TIMESTAMP, "when that page was received"),
+)
+EXTRA = field("extra", pa.string(), "members that the service model does not know, as JSON text; null if none")
+REJECTS = pa.schema(
+    [
+        SNAPSHOT_DATE,
+        field("dataset", pa.string(), "dataset that the record was listed for"),
+        *_WHERE,
+        field("record_number", pa.int32(), "position of the record on its page, from 0"),
+        field("reason", pa.string(), "what does not fit: place, found, expected"),
+        field("record", pa.string(), "the whole record as JSON text, as it arrived"),
+        *_FROM,
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a record: where its values are found, and what they are."""
+
+    field: pa.Field
+    path: tuple[str, ...]
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A table of its own for a map or a list of structures: one row per entry."""
+
+    table: str
+    source: Column
+    columns: tuple[Column, ...]
+
+    @property
+    def entry(self) -> pa.Field:
+        """Return the column that tells the entries of one record apart: the key of a map, the place in a list."""
+        if self.source.member.kind == "map":
+            return field("key", pa.string(), f"key of the entry of {self.source.field.name}; case-sensitive")
+        return field("position", pa.int32(), f"place of the entry in {self.source.field.name}, from 0")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tables of one dataset, and how records fill them.
+
+    `parents` are the columns of the slice's parameters (studio_id), with the parameter that each comes from.
+    """
+
+    dataset: Dataset
+    operation: Operation
+    parents: tuple[tuple[pa.Field, str], ...]
+    columns: tuple[Column, ...]
+    children: tuple[Child, ...]
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Return the schema of the dataset's own table."""
+        return pa.schema([*self._head(), *(column.field for column in self.columns), EXTRA, *_FROM])
+
+    @cached_property
+    def schemas(self) -> dict[str, pa.Schema]:
+        """Return the schema of each table: children first, the dataset's own table last."""
+        keys = [column.field for column in self.key_columns]
+        return {
+            **{
+                child.table: pa.schema(
+                    [*self._head(), *keys, child.entry, *(column.field for column in child.columns), *_FROM]
+                )
+                for child in self.children
+            },
+            self.dataset.name: self.schema,
+        }
+
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        """Return the columns that identify a record within its slice."""
+        by_path = {column.member.name: column for column in self.columns if len(column.path) == 1}
+        return tuple(by_path[name] for name in self.dataset.key)
+
+    def _head(self) -> list[pa.Field]:
+        return [SNAPSHOT_DATE, *_WHERE, *(column for column, _ in self.parents)]
+
+
+def layout(dataset: Dataset, operation: Operation) -> Layout:
+    """Return the tables of a dataset.
+
+    Raises:
+        ConfigError: two members would become the same column.
+    """
+    parameters = dataset.for_each.bind if dataset.for_each else {}
+    taken = {column.name for column in (SNAPSHOT_DATE, *_WHERE, EXTRA, *_FROM)}
+    parents = []
+    for parameter, column in parameters.items():
+        parents.append((field(column, pa.string(), f"{parameter} that the slice was listed for"), parameter))
+        taken.add(column)
+    columns = tuple(_columns(operation.record, operation.result_key, taken, dataset.units))
+    children = []
+    for source in columns:
+        element = source.member.element
+        if source.member.kind == "map" or (element is not None and element.kind == "structure"):
+            table = f"{dataset.item_name}_{source.field.name}"
+            children.append(Child(table, source, tuple(_entry_columns(source, dataset.key))))
+    result = Layout(dataset, operation, tuple(parents), columns, tuple(children))
+    for table, schema in result.schemas.items():
+        names = [name.lower() for name in schema.names]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"dataset {dataset.name}: table {table} would have {', '.join(sorted(twice))} twice")
+    return result
+
+
+def arrow_type(member: Member) -> pa.DataType:
+    """Return the Arrow type of a member, everything below it included."""
+    if member.kind == "structure":
+        return pa.struct([pa.field(child.name, arrow_type(child)) for child in member.members])
+    if member.kind == "list":
+        assert member.element is not None
+        return pa.list_(arrow_type(member.element))
+    if member.kind == "map":
+        assert member.element is not None
+        return pa.map_(pa.string(), arrow_type(member.element))
+    return _SCALARS[member.kind]
+
+
+def _columns(record: Member, api_path: str, taken: Iterable[str], units: Mapping[str, str]) -> Iterable[Column]:
+    """Yield a column for each leaf; one whose name means something else in every table is called api_<name>."""
+    for name, path, member in leaves(record):
+        column = f"api_{name}" if name in taken else name
+        yield Column(_leaf_field(column, f"{api_path}[].{path}", member, units), tuple(path.split(".")), member)
+
+
+def _entry_columns(source: Column, keys: Iterable[str]) -> Iterable[Column]:
+    """Yield the columns of a child table that hold an entry's value."""
+    element = source.member.element
+    assert element is not None
+    api_path = source.field.metadata[b"api_path"].decode() + ("{}" if source.member.kind == "map" else "[]")
+    if element.kind != "structure":
+        yield Column(_leaf_field("value", api_path, element, {}), (), element)
+        return
+    taken = {"key", "position", *keys, *(column.name for column in (SNAPSHOT_DATE, *_WHERE, *_FROM))}
+    yield from _columns(element, api_path.removesuffix("[]"), taken, {})
+
+
+def _leaf_field(name: str, api_path: str, member: Member, units: Mapping[str, str]) -> pa.Field:
+    enum = member.enum or (member.element.enum if member.element else ())
+    return field(
+        name,
+        arrow_type(member),
+        member.documentation,
+        api_path=api_path,
+        unit=units.get(name, ""),
+        enum=list(enum),
+        sensitive="true" if member.sensitive else "",
+    )

@@ -1,0 +1,140 @@
+"""Proof that published snapshots are complete: recomputed from the ledgers and the data files.
+
+For each published slice of each ledger: the chain of pages has no gap and ends, every stored body is what was
+received, and the committed rows are, value for value, those that the pages become.
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from etl.config import Settings
+from etl.errors import EtlError, LedgerError, WarehouseError
+from etl.ledger import Ledger, ledger_paths
+from etl.load.tables import PARTITION, Tables, check_file
+from etl.model import SliceFacts, Snapshot
+from etl.publish import count_slice
+from etl.transform.schema import REJECTS, Layout, layout
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result for one published slice, or for a file or ledger that cannot be read. `problem` None: all is well."""
+
+    snapshot_date: dt.date | None
+    what: str
+    rows: int | None
+    problem: str | None
+
+
+class _Rows:
+    """Collects the rows of a table; has the interface that staging has."""
+
+    def __init__(self) -> None:
+        self.batches: list[pa.RecordBatch] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self.batches.append(batch)
+
+
+def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator[Finding]:
+    """Yield a finding for everything published, for one date or for all.
+
+    Args:
+        settings: say where ledgers and warehouse are.
+        snapshot_date: None for every date.
+    """
+    tables = Tables(settings.warehouse.path)
+    yield from _verify_files(tables, snapshot_date)
+    newest: dict[tuple[dt.date, str], str] = {}
+    proofs = []
+    for path in ledger_paths(settings.state_dir):
+        try:
+            with Ledger.open(path) as ledger:
+                run = ledger.run()
+                if snapshot_date not in (None, run.snapshot_date):
+                    continue
+                for facts in ledger.slices():
+                    if facts.publication is not None:
+                        newest[run.snapshot_date, facts.part.slice_id] = run.run_id
+                        proofs.append((run.snapshot_date, facts.part.slice_id, run.run_id, path))
+        except LedgerError as exc:
+            yield Finding(None, path.name, None, str(exc))
+    for date, slice_id, run_id, path in proofs:
+        # A later run of the same date has replaced the rows of the earlier ones.
+        if newest[date, slice_id] == run_id:
+            with Ledger.open(path) as ledger:
+                (facts,) = [facts for facts in ledger.slices() if facts.part.slice_id == slice_id]
+                yield _verify_slice(ledger, tables, facts)
+
+
+def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Finding]:
+    """Read every committed data file, checksums included."""
+    for name in tables.names():
+        try:
+            committed = tables.read(name)
+        except WarehouseError as exc:
+            yield Finding(None, name, None, str(exc))
+            continue
+        for date, files in (committed.files if committed else {}).items():
+            for file in files if snapshot_date in (None, date) else []:
+                try:
+                    check_file(file)
+                except WarehouseError as exc:
+                    yield Finding(date, name, None, str(exc))
+
+
+def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts) -> Finding:
+    """Compare the rows that the pages of a slice become with the rows that are committed."""
+    run = ledger.run()
+    what = str(facts.part)
+    try:
+        dataset, operation = ledger.datasets()[facts.part.dataset]
+        shape = layout(dataset, operation)
+        if facts.starting_token is not None and not facts.partial:
+            raise WarehouseError(f"{what}: published as complete, but a starting token is left")
+        collected = {name: _Rows() for name in [*shape.schemas, "etl_rejects"]}
+        snapshot = Snapshot(run.run_id, run.snapshot_date, dataset, operation)
+        counts = count_slice(ledger, shape, snapshot, facts, collected)
+        for name, schema in _schemas(shape).items():
+            _compare(tables, name, schema, collected[name], run.snapshot_date, facts.part.slice_id)
+    except EtlError as exc:
+        return Finding(run.snapshot_date, what, None, str(exc))
+    return Finding(run.snapshot_date, what, counts.rows, None)
+
+
+def _compare(  # noqa: PLR0913, PLR0917  both sides of one comparison
+    tables: Tables, name: str, schema: pa.Schema, expected: _Rows, snapshot_date: dt.date, slice_id: str
+) -> None:
+    """Compare two sets of rows by their number and the sum of their hashes: order does not matter, repetition does.
+
+    Raises:
+        WarehouseError: they differ.
+    """
+    committed = tables.read(name)
+    files = committed.files.get(snapshot_date, []) if committed else []
+    columns = [field.name for field in schema if field.name != PARTITION]
+    struct = ", ".join(f'"{column}"' for column in columns)
+    digest = f"select count(*), coalesce(sum(hash(row({struct}))::hugeint), 0) from"
+    with duckdb.connect() as connection:
+        connection.register("expected", pa.Table.from_batches(expected.batches, schema=schema))
+        wanted = connection.execute(f"{digest} expected").fetchone()
+        found: Any = (0, 0)
+        if files:
+            found = connection.execute(
+                f"{digest} read_parquet(?, union_by_name = true) where slice_id = ?", [files, slice_id]
+            ).fetchone()
+    assert wanted is not None
+    if found != wanted:
+        raise WarehouseError(
+            f"table {name}, {snapshot_date}, slice {slice_id}: {found[0]} rows are committed, {wanted[0]} follow from "
+            f"the ledger{'' if found[0] != wanted[0] else ', and values differ'}; run again to publish anew"
+        )
+
+
+def _schemas(shape: Layout) -> Mapping[str, pa.Schema]:
+    return {"etl_rejects": REJECTS, **shape.schemas}

@@ -1,0 +1,23 @@
+-- idle_sessions.sql
+-- Question:    Which sessions run without having been updated for $hours hours when the studio was listed?
+-- Grain:       one row per session.
+-- Reads:       streaming_sessions (current snapshot).
+-- Parameters:  $hours INTEGER, default 12.
+-- Columns:     idle_hours in hours, up to the moment when the page was received; volume_gib in GiB.
+with running as (
+    select
+        studio_id,
+        session_id,
+        owned_by,
+        ec2_instance_type,
+        updated_at,
+        volume_configuration_size as volume_gib,
+        date_diff('hour', updated_at, extracted_at) as idle_hours
+    from streaming_sessions
+    where state = 'READY'
+)
+
+select *
+from running
+where idle_hours >= $hours
+order by idle_hours desc, studio_id, session_id

@@ -1,0 +1,28 @@
+-- current_slices.sql
+-- Question:    Which snapshot of each studio (or other slice) is the newest complete one?
+-- Grain:       one row per dataset, account, Region and parent parameters.
+-- Reads:       etl_slices.
+-- Parameters:  none.
+-- Columns:     a listing without filters goes before one with.
+with complete as (
+    select *
+    from etl_slices
+    where is_published and not is_partial and state = 'complete'
+)
+select
+    dataset,
+    account_id,
+    region,
+    parents,
+    slice_id,
+    snapshot_date,
+    run_id,
+    rows,
+    is_filtered,
+    observed_from,
+    observed_until
+from complete
+qualify row_number() over (
+    partition by dataset, account_id, region, parents::varchar
+    order by is_filtered, snapshot_date desc, observed_until desc
+) = 1

@@ -1,0 +1,98 @@
+"""kill -9 at random moments, each followed by a rerun: nothing lost, nothing doubled, nothing fetched twice."""
+
+import random
+import signal
+import time
+from itertools import pairwise
+
+import pytest
+from support.job import DATE, NIGHT, job_at
+
+from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.ledger import Ledger, ledger_paths
+
+PAGES = 200
+KILLS = 50
+GROUPS = 10
+TABLES = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")
+DATE_FLAG = ("--snapshot-date", DATE.isoformat())
+
+
+@pytest.fixture(scope="module")
+def big_studio():
+    """One studio with 200 pages of 5 sessions."""
+    with EmbeddedStudio(
+        World(studios=1, sessions_per_studio=PAGES * 5), StudioSettings(page_size=5, instant=NIGHT)
+    ) as studio:
+        yield studio
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(big_studio, tmp_path_factory):
+    """The rows of an export that nobody disturbs, and how long it takes in seconds."""
+    job = job_at(tmp_path_factory.mktemp("uninterrupted"), big_studio)
+    job.start("run", *DATE_FLAG).join()  # the first start also starts the fork server
+    began = time.monotonic()
+    process = job.start("run", *DATE_FLAG)
+    process.join()
+    assert process.exitcode == 0
+    return [job.rows(table) for table in TABLES], time.monotonic() - began
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_fault_29_to_35_kill_at_any_moment_then_rerun_equals_an_uninterrupted_export(
+    group, big_studio, uninterrupted, tmp_path
+):
+    """Every kill must hit: one that comes after the end is drawn again, sooner."""
+    rows, seconds = uninterrupted
+    seed = 1000 + group
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for number in range(KILLS // GROUPS):
+        share = chance.random()
+        while True:
+            job = job_at(tmp_path / f"{number}-{share:.4f}", big_studio)
+            process = job.start("run", *DATE_FLAG)
+            process.join(timeout=share * seconds)
+            process.kill()
+            process.join()
+            if process.exitcode == -signal.SIGKILL and not has_ended(job):
+                break
+            share *= 0.9
+        asked_before = len(big_studio.requests)
+        stored = stored_starting_tokens(job)
+
+        again = job.start("run", *DATE_FLAG)
+        again.join()
+
+        assert again.exitcode == 0, (job.directory / "log").read_text()
+        assert [job.rows(table) for table in TABLES] == rows
+        asked_after = {
+            (request.operation, request.token) for request in big_studio.requests[asked_before:] if request.operation
+        }
+        assert not asked_after & stored, "a page that was stored was requested again"
+
+
+def has_ended(job):
+    """Whether the run had done everything before its process was killed: the next run is another one."""
+    for path in ledger_paths(job.directory / "state"):
+        with Ledger.open(path) as ledger:
+            return ledger.run().state != "open"
+    return False
+
+
+def stored_starting_tokens(job):
+    """Return (operation, page token of the request) for each page that the killed run stored."""
+    from botocore.paginate import TokenDecoder  # noqa: PLC0415
+
+    operations = {"studios": "ListStudios", "streaming_sessions": "ListStreamingSessions"}
+    stored = set()
+    for path in ledger_paths(job.directory / "state"):
+        with Ledger.open(path) as ledger:
+            for facts in ledger.slices():
+                pages = list(ledger.pages(facts.part))
+                tokens = [None, *(page.next_starting_token for page in pages)]
+                for token, _ in pairwise(tokens):
+                    sent = TokenDecoder().decode(token)["nextToken"] if token else None
+                    stored.add((operations[facts.part.dataset], sent))
+    return stored

@@ -1,0 +1,117 @@
+"""A job in a directory of its own, against an embedded studio: run it in this process, or as a process to be killed."""
+
+import datetime as dt
+import multiprocessing
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from etl.config import Overrides, Settings, load_settings
+from etl.emulator import EmbeddedStudio
+from etl.load.catalog import FILE_NAME
+from etl.model import Outcome
+from etl.pipeline import Request, Stop, run
+
+NIGHT = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
+DATE = NIGHT.date()
+
+# Children are forked from a process that has imported everything and started no thread: a start costs milliseconds.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["support.job", "etl.cli", "etl.demo", "etl.describe", "etl.status", "etl.verify"])
+
+
+@dataclass
+class Job:
+    """One configuration file, state directory and warehouse.
+
+    Attributes:
+        directory: of all three.
+        endpoint_url: what `source.endpoint_url` says.
+        credentials: in the environment of every process of the job.
+        source: further lines of the `source` part of the configuration.
+        rest: further parts of the configuration.
+    """
+
+    directory: Path
+    endpoint_url: str
+    credentials: tuple[str, str]
+    source: str = ""
+    rest: str = ""
+    config: Path = field(init=False)
+
+    def __post_init__(self):
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.config = self.directory / "config.yaml"
+        self.config.write_text(
+            f"source:\n  endpoint_url: {self.endpoint_url}\n  retry: {{timeout: 2, wait_max: 0.01}}\n"
+            f"{self.source}\n{self.rest}\n"
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        key, secret = self.credentials
+        return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def settings(self, **overrides) -> Settings:
+        return load_settings(self.config, Overrides(**overrides))
+
+    def run(self, date: dt.date | None = DATE, *, overrides=None, stop=None, on_page=None, **request) -> list[Outcome]:
+        """Run the pipeline in this process; credentials must be in its environment."""
+        on_page = on_page or (lambda _part, _page: None)
+        return run(self.settings(**(overrides or {})), Request(date, **request), stop or Stop(), on_page)
+
+    def cli(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        """Run the command line as an operator would."""
+        return subprocess.run(
+            [sys.executable, "-m", "etl", *arguments, *self._config(arguments)],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            **options,
+        )
+
+    def start(self, *arguments: str) -> multiprocessing.Process:
+        """Start the command line as a process that may be killed; its output goes to `log` in the directory."""
+        process = _FORKS.Process(
+            target=_child, args=([*arguments, *self._config(arguments)], self.environment, self.directory / "log")
+        )
+        process.start()
+        return process
+
+    def ask(self, statement: str, **parameters) -> list[tuple]:
+        """Ask the catalog as any reader would, without nimble-etl."""
+        with duckdb.connect(self.directory / "warehouse" / FILE_NAME, read_only=True) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            return connection.execute(statement, parameters or None).fetchall()
+
+    def rows(self, table: str, where: str = "true") -> list[str]:
+        """Return every row of a table as text, in order, without what differs between two runs that see the same."""
+        found = self.ask(
+            f"select t::varchar from (select * exclude (run_id, extracted_at) from {table} where {where}) t"
+            " order by all"
+        )
+        return [row for (row,) in found]
+
+    def _config(self, arguments) -> list[str]:
+        return [] if arguments[0].startswith("-") else ["--config", str(self.config)]
+
+
+def job_at(directory: Path, studio: EmbeddedStudio, **configuration: str) -> Job:
+    """Return a job whose source is a running studio."""
+    return Job(directory, studio.endpoint_url, studio.credentials, **configuration)
+
+
+def _child(arguments, environment, log):
+    os.environ.update(environment)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.argv = ["nimble-etl", *arguments]
+    from etl.cli import main  # noqa: PLC0415  preloaded
+
+    main()
