@@ -65,7 +65,7 @@ def _global(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
     )
     # At DEBUG these write session tokens, signatures and response bodies.
-    for name in ("botocore", "boto3", "urllib3"):
+    for name in ("botocore", "boto3", "urllib3", "uvicorn"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
@@ -273,11 +273,12 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     fault: Annotated[list[str] | None, typer.Option(help="Misbehave; may be repeated. See the README.")] = None,
 ) -> None:
     """Serve the embedded studio by itself, until interrupted."""
-    from etl.emulator import FaultSpecError, PortInUseError, StudioSettings, World, serve  # noqa: PLC0415
+    from etl.emulator import EmbeddedStudio, FaultSpecError, PortInUseError, StudioSettings, World, serve  # noqa: PLC0415
 
     def ready(url: str) -> None:
-        print(f"The embedded studio answers at {url}", flush=True)
-        print("Sign requests with AWS_ACCESS_KEY_ID=EMBEDDEDSTUDIOKEY00 …: see the README", flush=True)
+        key_id, secret = EmbeddedStudio.credentials
+        print(f"The embedded studio answers at {url}; sign requests with", flush=True)
+        print(f"AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret}", flush=True)
 
     try:
         at = dt.datetime.fromisoformat(instant) if instant else None

@@ -83,11 +83,11 @@ class Ledger:
         Raises:
             StorageError: the file cannot be written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and renamed: a ledger that is found under its name is whole.
         draft = path.with_suffix(".new")
-        draft.unlink(missing_ok=True)
         with _translated(draft):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.unlink(missing_ok=True)
             connection = sqlite3.connect(draft)
             connection.executescript(
                 f"pragma application_id={_APPLICATION_ID}; pragma user_version={FORMAT}; {_SCHEMA}"
@@ -98,7 +98,7 @@ class Ledger:
             )
             connection.commit()
             connection.close()
-        draft.rename(path)
+            draft.rename(path)
         return cls.open(path)
 
     @classmethod
@@ -140,17 +140,18 @@ class Ledger:
 
     def run(self) -> RunFacts:
         """Return what is known about the run."""
-        row = self._rows("select * from run")[0]
-        return RunFacts(
-            run_id=row["run_id"],
-            snapshot_date=dt.date.fromisoformat(row["snapshot_date"]),
-            started_at=dt.datetime.fromisoformat(row["started_at"]),
-            request=row["request"],
-            account_id=row["account_id"],
-            state=row["state"],
-            seconds=row["seconds"],
-            invocations=row["invocations"],
-        )
+        with _translated(self.path):
+            row = self._rows("select * from run")[0]
+            return RunFacts(
+                run_id=row["run_id"],
+                snapshot_date=dt.date.fromisoformat(row["snapshot_date"]),
+                started_at=dt.datetime.fromisoformat(row["started_at"]),
+                request=row["request"],
+                account_id=row["account_id"],
+                state=row["state"],
+                seconds=row["seconds"],
+                invocations=row["invocations"],
+            )
 
     def set_account(self, account_id: str) -> None:
         """Note whose resources the run lists."""
@@ -177,13 +178,14 @@ class Ledger:
 
     def datasets(self) -> dict[str, tuple[Dataset, Operation]]:
         """Return the definitions and shapes of the run, parents first."""
-        return {
-            row["name"]: (
-                Dataset.model_validate_json(row["definition"]),
-                Operation.model_validate_json(row["operation"]),
-            )
-            for row in self._rows("select * from dataset order by rowid")
-        }
+        with _translated(self.path):
+            return {
+                row["name"]: (
+                    Dataset.model_validate_json(row["definition"]),
+                    Operation.model_validate_json(row["operation"]),
+                )
+                for row in self._rows("select * from dataset order by rowid")
+            }
 
     def add_slice(self, part: Slice, starting_token: str | None = None) -> None:
         """Plan the walk of a slice; one that is planned already stays as it is."""
@@ -205,11 +207,13 @@ class Ledger:
             " where ?1 is null or slice.dataset = ?1 group by slice.slice_id order by position",
             dataset,
         )
-        return [_slice_facts(row) for row in rows]
+        with _translated(self.path):
+            return [_slice_facts(row) for row in rows]
 
     def checkpoint(self, part: Slice) -> Checkpoint:
         """Return where the walk of a slice goes on."""
-        row = self._rows("select attempt, starting_token from slice where slice_id = ?", part.slice_id)[0]
+        with _translated(self.path):
+            row = self._rows("select attempt, starting_token from slice where slice_id = ?", part.slice_id)[0]
         tokens = self._rows(
             "select next_starting_token as token from page where slice_id = ? and attempt = ?",
             part.slice_id,
@@ -266,14 +270,23 @@ class Ledger:
             LedgerError: a page is missing, or its body is not what was received.
         """
         facts = self._rows(
-            "select rowid, number from page where slice_id = ?"
-            " and attempt = (select attempt from slice where slice_id = page.slice_id) order by number",
+            "select page.rowid as place, number, next_starting_token, starting_token, state from slice left join page"
+            " on page.slice_id = slice.slice_id and page.attempt = slice.attempt where slice.slice_id = ?"
+            " order by number",
             part.slice_id,
         )
+        if len(facts) == 1 and facts[0]["number"] is None and facts[0]["state"] != SliceState.COMPLETE:
+            return
         for expected, fact in enumerate(facts, start=1):
             if fact["number"] != expected:
                 raise LedgerError(f"{self.path}: {part}: page {expected} is missing; run with --fresh")
-            yield self._read_page(self._rows("select * from page where rowid = ?", fact["rowid"])[0], part)
+        if facts and facts[-1]["next_starting_token"] != facts[-1]["starting_token"]:
+            raise LedgerError(f"{self.path}: {part}: pages after page {len(facts)} are missing; run with --fresh")
+        for fact in facts:
+            rows = self._rows("select * from page where rowid = ?", fact["place"])
+            with _translated(self.path):
+                page = self._read_page(rows[0], part)
+            yield page
 
     def page_facts(self) -> list[sqlite3.Row]:
         """Return number, sizes, hashes and times of every page of the current attempts, without bodies."""
@@ -401,13 +414,22 @@ def _now() -> str:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises into ours: a full disk is another matter than a torn file."""
+    """Turn what SQLite raises into ours: a full disk is another matter than a torn file.
+
+    SQLite has no checksums: a flipped bit can also show as a value that cannot be what was written.
+    """
     try:
         yield
     except sqlite3.OperationalError as exc:
-        name = getattr(exc, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")):
+        name = getattr(exc, "sqlite_errorname", "")  # none if Python, not SQLite, could not read a value
+        if not name or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")):
             raise LedgerError(f"{path}: {exc}; the ledger is damaged: run with --fresh") from exc
         raise StorageError(f"{path}: {exc} ({name}); make room or repair the disk, then run again: it resumes") from exc
-    except sqlite3.DatabaseError as exc:
-        raise LedgerError(f"{path}: {exc}; the ledger is damaged: run with --fresh") from exc
+    except OSError as exc:
+        raise StorageError(f"{path}: {exc.strerror or exc}; make room or repair the disk, then run again") from exc
+    except (sqlite3.DatabaseError, ValueError, TypeError, IndexError) as exc:
+        raise LedgerError(f"{path}: {_first_line(exc)}; the ledger is damaged: run with --fresh") from exc
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).splitlines() or [type(exc).__name__])[0]

@@ -1,11 +1,14 @@
 """Progress of the walks: bars on a terminal, log lines under cron."""
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from etl.model import Page, Slice
 
@@ -16,32 +19,40 @@ _LINE_EVERY_PAGES = 100
 OnPage = Callable[[Slice, Page], None]
 
 
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim", justify="right")
+
+
 @contextmanager
 def bars() -> Iterator[OnPage]:
-    """Yield what moves one line per slice that is walked, and one for all: pages, records, records per second."""
+    """Yield what moves one line per slice being walked, and one for all: pages, records, records per second."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.fields[pages]} pages"),
-        TextColumn("{task.completed:,.0f} records"),
-        TextColumn("{task.speed:,.0f}/s", style="dim"),
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.fields[pages]:,} pages", justify="right"),
+        TextColumn("{task.completed:,.0f} records", justify="right"),
+        _Rate(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, transient=True, speed_estimate_period=5) as progress:
-        total = progress.add_task("all slices", total=None, pages=0, start=True)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress, _logs_above_the_bars():
+        pages: dict[TaskID, int] = {}
         tasks: dict[str, TaskID] = {}
         lock = threading.Lock()
 
+        def task_of(name: str) -> TaskID:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=None, pages=0)
+                pages[tasks[name]] = 0
+            return tasks[name]
+
         def on_page(part: Slice, page: Page) -> None:
             with lock:
-                name = str(part)
-                if name not in tasks:
-                    tasks[name] = progress.add_task(name, total=None, pages=0)
-                for task in (tasks[name], total):
-                    pages = progress.tasks[progress.task_ids.index(task)].fields["pages"]
-                    progress.update(task, advance=page.kept, pages=pages + 1)
+                for task in (task_of("all slices"), task_of(str(part))):
+                    pages[task] += 1
+                    progress.update(task, advance=page.kept, pages=pages[task])
                 if page.next_starting_token is None:
-                    progress.remove_task(tasks.pop(name))
+                    progress.remove_task(tasks.pop(str(part)))
 
         yield on_page
 
@@ -57,3 +68,15 @@ def lines() -> Iterator[OnPage]:
             log.info("%s: %d pages", part, page.number)
 
     yield on_page
+
+
+@contextmanager
+def _logs_above_the_bars() -> Iterator[None]:
+    """Let log lines go through rich's stand-in for stderr while bars are shown; they would tear them otherwise."""
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
+    former = [handler.setStream(sys.stderr) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, former, strict=True):
+            handler.setStream(stream or sys.__stderr__)

@@ -91,9 +91,8 @@ def describe_operation(session: Session, dataset: Dataset) -> Operation:
             f"{where}: {model.name} has no paginator in botocore; it returns one page, with no token"
         ) from None
     if service_model.resolved_protocol not in _PROTOCOLS:
-        raise ConfigError(
-            f"{where}: {dataset.service} speaks {service_model.resolved_protocol}; supported are {' and '.join(_PROTOCOLS)}"
-        )
+        speaks = f"{dataset.service} speaks {service_model.resolved_protocol}"
+        raise ConfigError(f"{where}: {speaks}; supported are {' and '.join(_PROTOCOLS)}")
     keys = [_only(pagination[name]) for name in ("result_key", "output_token", "input_token")]
     result_member, token_member, input_token = keys
     if not result_member or not token_member or not input_token:
@@ -177,7 +176,8 @@ def _check_columns(dataset: Dataset, record: Member) -> None:
             )
     for column in dataset.key:
         if kinds[column] not in _KEY_KINDS:
-            raise ConfigError(f"dataset {dataset.name}: key names {column!r}, a {kinds[column]}; expected a plain value")
+            found = f"{column!r}, a {kinds[column]}"
+            raise ConfigError(f"dataset {dataset.name}: key names {found}; expected a plain value")
     if dataset.order_by and kinds[dataset.order_by] != "timestamp":
         found = f"{dataset.order_by!r}, a {kinds[dataset.order_by]}"
         raise ConfigError(f"dataset {dataset.name}: order_by names {found}; expected a timestamp: the newest wins")

@@ -113,7 +113,7 @@ def _timestamps(values: list[Any]) -> pa.Array:
         found = pa.array(values, pa.string()).cast(TIMESTAMP)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         found = None
-    # Arrow also reads the year 0, and an offset may lead out of the years 1 to 9999: Python then could not read it back.
+    # Arrow also reads the year 0, and an offset may lead out of the years 1 to 9999, which Python cannot read back.
     if found is None or _out_of_range(found):
         microseconds = [None if value is None else instant_us(value) for value in values]
         found = pa.array(microseconds, pa.int64()).cast(TIMESTAMP)
