@@ -6,30 +6,38 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-demo: .venv/installed
+demo: .venv/run
 	@$(BIN)/nimble-etl --log-level warning demo
 
 test: lint
 	$(BIN)/python -m pytest -q -n auto --dist worksteal $(PYTEST)
 
-lint: .venv/installed
+lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The lock has hashes of every file of every package, for all platforms; nothing else is installed.
-.venv/installed: requirements.lock pyproject.toml
+# The locks have hashes of every file of every package, for all platforms; nothing else is installed.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.venv/run: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
+
+.venv/test: .venv/run requirements-dev.lock
+	$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-header --no-emit-index-url --no-emit-find-links --all-extras pyproject.toml
 
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-		--no-header --no-emit-index-url --no-emit-find-links --all-extras --group dev \
-		pyproject.toml --output-file requirements.lock
+	$(COMPILE) --group build --output-file requirements.lock
+	$(COMPILE) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:
 	rm -rf .venv .venv-lock state warehouse

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from etl.config import Settings
+from etl.errors import ConfigError
 from etl.extract.client import Source
 from etl.extract.datasets import parameter_names, select_datasets
 from etl.ledger import Ledger
@@ -31,7 +32,7 @@ class Plan:
         """Return the plan for the settings. Nothing is requested.
 
         Raises:
-            ConfigError: a dataset is unknown, or cannot be exported.
+            ConfigError: a dataset is unknown, or cannot be exported; a filter or a parent's column does not exist.
         """
         datasets = select_datasets(settings.datasets)
         published = frozenset(entry if isinstance(entry, str) else entry.name for entry in settings.datasets)
@@ -44,6 +45,8 @@ class Plan:
                 needed.add(for_each.dataset)
         datasets = {name: dataset for name, dataset in datasets.items() if name in needed}
         operations = {name: source.operation(dataset) for name, dataset in datasets.items()}
+        _check_filters(settings.source.filters, operations)
+        _check_parents(datasets, operations)
         layouts = {name: layout(dataset, operations[name]) for name, dataset in datasets.items()}
         return cls(settings, datasets, operations, layouts, published)
 
@@ -115,3 +118,27 @@ class Plan:
                     if all(values) and values not in seen:
                         seen.add(values)
                         yield dict(zip(bind, values, strict=True))
+
+
+def _check_filters(filters: Mapping[str, str], operations: Mapping[str, Operation]) -> None:
+    """Refuse a filter that no operation knows: without it, the listing would be longer than what was asked for."""
+    for name in filters:
+        if not any(parameter_names(operation, {name: ""}) for operation in operations.values()):
+            raise ConfigError(
+                f"source.filters: {name!r} is a parameter of no dataset; there are {', '.join(operations)}"
+            )
+
+
+def _check_parents(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]) -> None:
+    """Refuse a binding to a column that the parent does not have: it would make no slices, and nobody would know."""
+    for name, dataset in datasets.items():
+        if dataset.for_each is None or dataset.for_each.dataset not in datasets:
+            continue
+        parent = datasets[dataset.for_each.dataset]
+        columns = {member.name for member in operations[parent.name].record.members}
+        columns |= set(parent.for_each.bind.values() if parent.for_each else ())
+        for column in dataset.for_each.bind.values():
+            if column not in columns:
+                raise ConfigError(
+                    f"dataset {name}: for_each binds {column!r}; {parent.name} has {', '.join(sorted(columns))}"
+                )

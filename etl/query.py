@@ -1,13 +1,28 @@
-"""Read-only SQL on the catalog. It cannot write, attach, install, or read files outside the warehouse."""
+"""Read-only SQL on the catalog. It cannot write, attach, install, or read files outside the warehouse.
 
-from collections.abc import Mapping
+DuckDB locks its settings and keeps to the warehouse directory by itself. Inside that directory it would still write:
+COPY works on a database that is open for reading, as a statement, in a WITH clause, or wrapped in JSON. So a
+statement is parsed first, and refused unless all of it is a query.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from etl.errors import ConfigError, WarehouseError
 from etl.sqlfiles import SqlFile, sql_files
+
+_QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_TABLE_FUNCTIONS = re.compile(
+    r"(read_|parquet_|duckdb_|pragma_|json_each|json_tree).*|range|generate_series|unnest|repeat|glob|query_table"
+    r"|histogram|histogram_values|summary"
+)
+"""Those that only read. The others change settings, write logs, or run SQL that is hidden in text."""
 
 
 def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
@@ -30,6 +45,7 @@ def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None =
             connection.execute("set allowed_directories = [?]", [f"{catalog.parent}/"])
             connection.execute("set enable_external_access = false")
             connection.execute("set lock_configuration = true")
+            _check_is_query(connection, statement)
             answer = connection.sql(statement, params=dict(parameters or {}))
             if answer is None:
                 raise ConfigError("that statement has no answer; expected a query such as `from streaming_sessions`")
@@ -38,6 +54,43 @@ def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None =
         raise WarehouseError(f"{catalog}: {exc}; `nimble-etl verify` says what is damaged") from exc
     except duckdb.Error as exc:
         raise ConfigError(f"{exc}") from exc
+
+
+def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+    """Refuse everything but one query.
+
+    Raises:
+        ConfigError: says what was found.
+    """
+    expected = "expected one query, such as `from streaming_sessions`"
+    statements = connection.extract_statements(statement)
+    if len(statements) != 1:
+        raise ConfigError(f"found {len(statements)} statements; {expected}")
+    # EXPLAIN ANALYZE runs what it explains.
+    text = re.sub(r"^\s*explain\s*(analyze\b|\([^)]*\))?", "", statements[0].query, flags=re.IGNORECASE)
+    ((parsed,),) = connection.execute("select json_serialize_sql(?::varchar)", [text]).fetchall()
+    tree = json.loads(parsed)
+    if tree["error"]:
+        # DuckDB's own words for a statement of another kind speak of JSON, which nobody asked for.
+        problem = "" if tree["error_type"] == "not implemented" else f": {tree['error_message']}"
+        raise ConfigError(f"found {statements[0].type.name}{problem}; {expected}")
+    for node in _nodes(tree):
+        kind = str(node.get("type"))
+        if kind.endswith("_NODE") and kind not in _QUERY_NODES:
+            raise ConfigError(f"found {kind.removesuffix('_NODE')} inside a query; {expected}")
+        if kind == "TABLE_FUNCTION":
+            name = str(node["function"].get("function_name"))
+            if not _TABLE_FUNCTIONS.fullmatch(name.lower()):
+                raise ConfigError(f"found the table function {name}, which does not only read; {expected}")
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object in a JSON value."""
+    if isinstance(tree, dict):
+        yield tree
+        tree = list(tree.values())
+    for inner in tree if isinstance(tree, list) else ():
+        yield from _nodes(inner)
 
 
 def named_query(name: str) -> SqlFile:

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from etl.errors import WarehouseError
+from etl.errors import StorageError, WarehouseError
 from etl.load.tables import PARTITION, Committed, Tables, storage_errors, sync_file
 from etl.sqlfiles import sql_files
 
@@ -41,13 +41,21 @@ def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Pat
         with duckdb.connect(draft) as connection:
             connection.execute("set TimeZone = 'UTC'")
             for name in sorted({*tables.names(), *empty}):
-                _add_table(connection, name, tables.read(name), empty.get(name))
+                committed = tables.read(name)
+                if committed or name in empty:  # neither: its first commit was killed half-way
+                    _add_table(connection, name, committed, empty.get(name))
             for file in sql_files("views").values():
                 connection.execute(f"create view {_quoted(file.name)} as {file.text}")
             _add_current_views(connection)
             for file in sql_files("marts").values():
                 connection.execute(f"create table {_quoted(file.name)} as {file.text}")
-    except duckdb.IOException as exc:
+    except duckdb.Error as exc:
+        for leftover in (draft, Path(f"{draft}.wal")):
+            leftover.unlink(missing_ok=True)
+        if isinstance(exc, duckdb.IOException) and draft.name in str(exc):
+            raise StorageError(
+                f"{path}: {exc}; the old one stays. Make room or repair the disk, then run again"
+            ) from exc
         raise WarehouseError(f"{path}: the catalog cannot be built: {exc}; the old one stays. Run `verify`") from exc
     with storage_errors(path):
         sync_file(draft)

@@ -10,9 +10,10 @@ import datetime as dt
 import json
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ PARTITION = "snapshot_date"
 _ROW_GROUP_ROWS = 122_880
 _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
+_PROVEN = pads.ParquetFileFormat(
+    default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+"""Parquet, its page checksums proven while it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,10 @@ class Stage:
         _ensure_table(self._path, self._schema)
         for _ in range(_COMMIT_TRIES):
             table = DeltaTable(self._path)
+            before = table.version()
             if (table.transaction_version(app_id) or 0) >= number:
                 self.discard()
+                _sync_log(self._path)
                 return
             existing = _data_files(table).get(self._replacement.snapshot_date, [])
             with storage_errors(self._path):
@@ -132,11 +139,11 @@ class Stage:
             except (DeltaError, OSError) as exc:
                 self._staged.clear()  # they may be part of the table now
                 raise CommitUnknownError(
-                    f"{self._path}: the commit failed half-way ({exc}); nothing was deleted. Run again: it finds out"
+                    f"{self._path}: the commit failed half-way ({_first_line(exc)}); nothing was deleted. "
+                    "Run again: it finds out"
                 ) from exc
             self._staged.clear()  # they are part of the table now
-            with storage_errors(self._path):
-                _sync_log(self._path)
+            _sync_log(self._path, since=before)
             return
         self.discard()
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
@@ -144,7 +151,8 @@ class Stage:
     def discard(self) -> None:
         """Remove the staged files, unless they have become part of the table."""
         if self._writer is not None and self._file is not None:
-            self._writer.close()
+            with suppress(OSError, pa.ArrowException):  # a full disk also refuses the end of a file
+                self._writer.close()
             _remove_files([self._file])
             self._writer, self._file = None, None
         _remove_files(file for file, _ in self._staged)
@@ -167,26 +175,43 @@ class Stage:
 
         `schema` is the table's: it may have columns that this run knows nothing of.
         """
-        if not existing:
-            return []
-        keep = ~pads.field(self._replacement.column).isin(self._replacement.values)
         schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
-        dataset = pads.dataset([str(self._path / name) for name in existing], schema=schema, format="parquet")
         file = self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
         rows, writer = 0, None
         try:
-            for batch in dataset.scanner(filter=keep, use_threads=False).to_batches():
-                if batch.num_rows:
-                    writer = writer or _writer(file, schema)
-                    writer.write_batch(batch, row_group_size=_ROW_GROUP_ROWS)
-                    rows += batch.num_rows
-        finally:
-            if writer is not None:
-                writer.close()
-        if not rows:
-            return []
-        sync_file(file)
+            for batch in self._kept(existing, schema):
+                writer = writer or _writer(file, schema)
+                writer.write_batch(batch, row_group_size=_ROW_GROUP_ROWS)
+                rows += batch.num_rows
+            if writer is None:
+                return []
+            writer.close()
+            sync_file(file)
+        except BaseException:
+            _remove_files([file])
+            raise
         return [(file, rows)]
+
+    def _kept(self, existing: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of the partition that this commit does not replace.
+
+        Checksums are proven: a damaged page would otherwise be written again, with a checksum that is right.
+
+        Raises:
+            WarehouseError: a file is missing or damaged; names it.
+        """
+        keep = ~pads.field(self._replacement.column).isin(self._replacement.values)
+        for name in existing:
+            try:
+                dataset = pads.dataset([str(self._path / name)], schema=schema, format=_PROVEN)
+                for batch in dataset.scanner(filter=keep, use_threads=False).to_batches():
+                    if batch.num_rows:
+                        yield batch
+            except (OSError, pa.ArrowException) as exc:
+                raise WarehouseError(
+                    f"{self._path / name}: cannot be read: {exc}; rows of other slices would be lost. Restore the "
+                    "file, or move the table away to begin a new one; then run again"
+                ) from exc
 
     def _add(self, staged: tuple[Path, int]) -> AddAction:
         file, rows = staged
@@ -223,13 +248,20 @@ class Tables:
             partition.mkdir(parents=True, exist_ok=True)
             committed = self.read(table)
             live = set(committed.files.get(replacement.snapshot_date, [])) if committed else set()
-            _remove_files(file for file in partition.glob(f"{run_id}-*") if str(file) not in live)
+            leftovers = [file for file in partition.glob(f"{run_id}-*") if str(file) not in live]
+            if leftovers:
+                # A file that was part of the table once may still be named by a catalog that someone reads.
+                log_text = "".join(entry.read_text() for entry in (path / "_delta_log").glob("*.json"))
+                _remove_files(file for file in leftovers if file.name not in log_text)
         return Stage(path, schema, replacement, run_id)
 
     def is_committed(self, table: str, app_id: str, number: int) -> bool:
-        """Tell whether a commit is in the log of a table."""
+        """Tell whether a commit is in the log of a table, durably: who made it may have died before that."""
         found = _open(self.path / table)
-        return found is not None and (found.transaction_version(app_id) or 0) >= number
+        if found is None or (found.transaction_version(app_id) or 0) < number:
+            return False
+        _sync_log(self.path / table)
+        return True
 
     def read(self, table: str) -> Committed | None:
         """Return the newest version of a table; None if it was never committed to."""
@@ -303,11 +335,14 @@ def _sync_directory(path: Path) -> None:
             os.close(descriptor)
 
 
-def _sync_log(path: Path) -> None:
+def _sync_log(path: Path, since: int = 0) -> None:
+    """Return when the commits of a table, from one version on, are on the disk."""
     logs = path / "_delta_log"
-    newest = max(logs.glob("*.json"))
-    sync_file(newest)
-    _sync_directory(logs)
+    with storage_errors(logs):
+        for entry in sorted(logs.glob("*.json")):
+            if int(entry.stem) >= since:
+                sync_file(entry)
+        _sync_directory(logs)
 
 
 def _open(path: Path) -> DeltaTable | None:
@@ -316,7 +351,7 @@ def _open(path: Path) -> DeltaTable | None:
     except TableNotFoundError:
         return None
     except DeltaError as exc:
-        raise WarehouseError(f"{path}: the table cannot be opened: {exc}") from exc
+        raise WarehouseError(f"{path}: the table cannot be opened: {_first_line(exc)}") from exc
 
 
 def _ensure_table(path: Path, schema: pa.Schema) -> None:
@@ -324,10 +359,26 @@ def _ensure_table(path: Path, schema: pa.Schema) -> None:
 
     Raises:
         WarehouseError: a column has another type than the table's; readers would break.
+        CommitConflictError: other writers were faster, again and again.
+        StorageError: the disk refused.
     """
+    for _ in range(_COMMIT_TRIES):
+        try:
+            _make_or_widen(path, schema)
+        except CommitFailedError:
+            log.info("%s: another writer changed the columns at the same time; looking again", path.name)
+        except (DeltaError, OSError) as exc:
+            raise StorageError(f"{path}: {_first_line(exc)}; make room or repair the disk, then run again") from exc
+        else:
+            return
+    raise CommitConflictError(f"{path}: other writers changed the columns {_COMMIT_TRIES} times; run again")
+
+
+def _make_or_widen(path: Path, schema: pa.Schema) -> None:
     table = _open(path)
     if table is None:
         DeltaTable.create(path, schema=Schema.from_arrow(schema), mode="ignore", partition_by=[PARTITION])
+        _sync_log(path)
         return
     wanted = {field.name: field for field in Schema.from_arrow(schema).fields}
     found = {field.name: field for field in table.schema().fields}
@@ -339,7 +390,9 @@ def _ensure_table(path: Path, schema: pa.Schema) -> None:
             )
     missing = [field for name, field in wanted.items() if name not in found]
     if missing:
+        before = table.version()
         table.alter.add_columns(missing)
+        _sync_log(path, since=before)
 
 
 def _data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
@@ -374,6 +427,12 @@ def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         file, schema, compression="zstd", write_page_checksum=True, store_schema=False, version="2.6"
     )
+
+
+def _first_line(exc: Exception) -> str:
+    """Return what an error of the storage library says, without its backtrace and its colours."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(exc).splitlines()]
+    return ": ".join(line.removeprefix("↳ ") for line in lines if line and not re.match(r"\d+: |at ", line))
 
 
 def _remove_files(files: Any) -> None:

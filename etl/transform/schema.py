@@ -144,7 +144,8 @@ def layout(dataset: Dataset, operation: Operation) -> Layout:
         element = source.member.element
         if source.member.kind == "map" or (element is not None and element.kind == "structure"):
             table = f"{dataset.item_name}_{source.field.name}"
-            children.append(Child(table, source, tuple(_entry_columns(source, dataset.key))))
+            taken_above = (*dataset.key, *parameters.values())
+            children.append(Child(table, source, tuple(_entry_columns(source, taken_above))))
     result = Layout(dataset, operation, tuple(parents), columns, tuple(children))
     for table, schema in result.schemas.items():
         names = [name.lower() for name in schema.names]
