@@ -261,6 +261,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {line}: not YAML: {exc.problem or exc.context}") from exc
     except YAMLError as exc:
         raise ConfigError(f"{path}: not YAML: {str(exc).splitlines()[0]}") from exc
+    except ValueError as exc:  # what looks like a date, and is none
+        raise ConfigError(f"{path}: found a value that cannot be read: {exc}; put it in quotes") from exc
     if document is None:
         return {}
     if not isinstance(document, dict):

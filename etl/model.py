@@ -267,14 +267,10 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         """Return 0, 1, 3 or 5: see the README."""
-        published = any(facts.publication is not None for facts in self.slices)
-        failed = any(facts.error for facts in self.slices)
-        if failed and published:
-            return 5
         if not self.finished:
             return 3
-        if failed:
-            return 1
+        if any(facts.error for facts in self.slices):
+            return 5 if any(facts.publication is not None for facts in self.slices) else 1
         return 5 if self.total("rejects") else 0
 
     def total(self, name: str) -> int:

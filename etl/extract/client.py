@@ -193,9 +193,12 @@ class Source:
         """Ask once, through botocore's paginator and its own short retries."""
         # A new iterator for each page: an iterator that failed or was used before starts at its last token.
         operation = self.operation(dataset)
-        pages: PageIterator = self._paginator(dataset, part.region).paginate(
-            **part.parameters, PaginationConfig={"StartingToken": starting_token, "MaxItems": max_items}
-        )
+        parameters, limits = part.parameters, {"StartingToken": starting_token, "MaxItems": max_items}
+        if starting_token == TokenEncoder().encode({operation.input_token: "None"}):
+            # botocore takes this token, however encoded, for no token at all; as a plain parameter it is sent. The
+            # page is then taken whole: `max_items` counts from a starting token.
+            parameters, limits = {**parameters, operation.input_token: "None"}, {}
+        pages: PageIterator = self._paginator(dataset, part.region).paginate(**parameters, PaginationConfig=limits)
         response = next(iter(pages))
         body: bytes = response[_RAW]
         kept: list[int] = response[operation.result_member]

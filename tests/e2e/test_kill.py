@@ -1,5 +1,6 @@
 """kill -9 at random moments, each followed by a rerun: nothing lost, nothing doubled, nothing fetched twice."""
 
+import os
 import random
 import signal
 import time
@@ -71,6 +72,24 @@ def test_fault_29_to_35_kill_at_any_moment_then_rerun_equals_an_uninterrupted_ex
             (request.operation, request.token) for request in big_studio.requests[asked_before:] if request.operation
         }
         assert not asked_after & stored, "a page that was stored was requested again"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_fault_44_a_signal_ends_the_run_resumable_with_the_page_in_flight_stored(number, big_studio, tmp_path):
+    job = job_at(tmp_path, big_studio)
+    asked = len(big_studio.requests)
+    process = job.start("run", *DATE_FLAG)
+    while len(big_studio.requests) < asked + 20:
+        process.join(timeout=0.01)
+        assert process.exitcode is None
+    os.kill(process.pid, number)
+    process.join()
+
+    assert process.exitcode == 3, (job.directory / "log").read_text()
+    answered = [request for request in big_studio.requests[asked:] if (request.operation or "").startswith("List")]
+    (path,) = ledger_paths(job.directory / "state")
+    with Ledger.open(path) as ledger:
+        assert sum(facts.pages for facts in ledger.slices()) == len(answered) < PAGES
 
 
 def has_ended(job):
