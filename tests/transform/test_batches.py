@@ -1,0 +1,182 @@
+"""The laws of flattening: nothing lost, nothing merged, everything counted."""
+
+import datetime as dt
+import json
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etl.extract.datasets import builtin_datasets, describe_operation, model_session
+from etl.model import Page, Slice, Snapshot
+from etl.transform.batches import flatten
+from etl.transform.duplicates import find_superseded
+from etl.transform.schema import layout
+
+DATASET = builtin_datasets()["streaming_sessions"]
+OPERATION = describe_operation(model_session(), DATASET)
+LAYOUT = layout(DATASET, OPERATION)
+SNAPSHOT = Snapshot("run", dt.date(2026, 11, 20), DATASET, OPERATION)
+PART = Slice("streaming_sessions", "123456789012", "us-west-2", {"studioId": "us-west-2-abc"})
+RECEIVED = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+INSTANTS = st.datetimes(timezones=st.just(dt.UTC))
+RECORDS = st.fixed_dictionaries(
+    {"sessionId": st.sampled_from("abcdefgh")},
+    optional={
+        "updatedAt": st.one_of(st.none(), INSTANTS.map(lambda at: at.isoformat())),
+        "createdAt": st.one_of(INSTANTS.map(lambda at: at.isoformat().replace("+00:00", "Z")), st.just("soon")),
+        "state": st.sampled_from(["READY", "STOPPED", "BRAND_NEW"]),
+        "maxBackupsToRetain": st.one_of(st.integers(-(2**31), 2**31 - 1), st.just("3"), st.just(2**40)),
+        "statusMessage": st.one_of(st.none(), TEXT),
+        "tags": st.one_of(st.none(), st.dictionaries(TEXT, TEXT, max_size=4)),
+        "volumeConfiguration": st.one_of(
+            st.none(), st.fixed_dictionaries({}, optional={"size": st.integers(0, 99), "colour": TEXT})
+        ),
+        "somethingNew": st.one_of(st.integers(), TEXT, st.just({"a": [1]})),
+    },
+)
+PAGES = st.lists(st.lists(RECORDS, max_size=6), min_size=1, max_size=5)
+
+
+def pages_of(lists):
+    for number, records in enumerate(lists, start=1):
+        body = json.dumps({"sessions": records}).encode()
+        token = None if number == len(lists) else f"token {number}"
+        yield Page(number, body, len(records), 0, len(records), token, "request", 0, RECEIVED)
+
+
+def flat(lists):
+    """Return the rows of each table, the rejects, and the number of superseded records."""
+    superseded = find_superseded(DATASET, OPERATION, lambda: pages_of(lists))
+    flats = list(flatten(LAYOUT, SNAPSHOT, PART, pages_of(lists), superseded))
+    tables = {
+        name: pa.Table.from_batches([one.tables[name] for one in flats], schema=schema).to_pylist()
+        for name, schema in LAYOUT.schemas.items()
+    }
+    rejects = [row for one in flats for row in one.rejects.to_pylist()]
+    return tables, rejects, sum(map(len, superseded.values())), flats
+
+
+def kept_by_a_plain_model(lists):
+    """The record of each key with the newest updatedAt, then the later one."""
+    best = {}
+    for record in (record for records in lists for record in records):
+        # Year 1 is an instant like any other; only its absence is older than everything.
+        rank = dt.datetime.fromisoformat(record["updatedAt"]).timestamp() if record.get("updatedAt") else float("-inf")
+        if record["sessionId"] not in best or rank >= best[record["sessionId"]][0]:
+            best[record["sessionId"]] = (rank, record)
+    return {key: record for key, (_, record) in best.items()}
+
+
+def fits(record):
+    return record.get("createdAt") != "soon" and record.get("maxBackupsToRetain") not in ("3", 2**40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(PAGES)
+def test_rows_rejects_and_duplicates_are_the_records_and_each_is_whole(lists):
+    tables, rejects, duplicates, _ = flat(lists)
+    kept = kept_by_a_plain_model(lists)
+    rows = {row["session_id"]: row for row in tables["streaming_sessions"]}
+
+    assert len(tables["streaming_sessions"]) + len(rejects) + duplicates == sum(map(len, lists))
+    assert rows.keys() == {key for key, record in kept.items() if fits(record)}
+    assert sorted(json.loads(row["record"])["sessionId"] for row in rejects) == sorted(
+        key for key, record in kept.items() if not fits(record)
+    )
+    assert all(json.loads(row["record"]) == kept[json.loads(row["record"])["sessionId"]] for row in rejects)
+    for key, row in rows.items():
+        record = kept[key]
+        volume = record.get("volumeConfiguration") or {}
+        assert row["state"] == record.get("state")
+        assert row["status_message"] == record.get("statusMessage")
+        assert row["max_backups_to_retain"] == record.get("maxBackupsToRetain")
+        assert row["volume_configuration_size"] == volume.get("size")
+        assert (None if row["tags"] is None else dict(row["tags"])) == record.get("tags")
+        for column, member in (("created_at", "createdAt"), ("updated_at", "updatedAt")):
+            found = row[column] and row[column].isoformat()
+            assert found == (record.get(member) and dt.datetime.fromisoformat(record[member]).isoformat())
+        unknown = {"somethingNew": record["somethingNew"]} if "somethingNew" in record else {}
+        if "colour" in volume:
+            unknown["volumeConfiguration"] = {"colour": volume["colour"]}
+        assert json.loads(row["extra"] or "{}") == unknown
+    assert Counter(
+        (row["session_id"], row["key"], row["value"]) for row in tables["streaming_session_tags"]
+    ) == Counter((key, name, value) for key in rows for name, value in (kept[key].get("tags") or {}).items())
+
+
+@given(PAGES)
+@settings(max_examples=50, deadline=None)
+def test_where_the_pages_are_cut_does_not_matter(lists):
+    """Resume at any page gives the same rows."""
+    one_page = [[record for records in lists for record in records]]
+    strip = lambda rows: [{k: v for k, v in row.items() if k != "page_number"} for row in rows]  # noqa: E731
+    cut, whole = flat(lists)[0], flat(one_page)[0]
+    assert {name: strip(rows) for name, rows in cut.items()} == {name: strip(rows) for name, rows in whole.items()}
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        ("2026-11-20T02:00:00Z", "2026-11-20T02:00:00+00:00"),
+        ("2026-11-20T02:00:00.123456Z", "2026-11-20T02:00:00.123456+00:00"),
+        ("2026-11-20T02:00:00.5+01:30", "2026-11-20T00:30:00.500000+00:00"),
+        ("2026-11-20T02:00:00", "2026-11-20T02:00:00+00:00"),
+        (1763604000, "2025-11-20T02:00:00+00:00"),
+        (1763604000.123, "2025-11-20T02:00:00.123000+00:00"),
+        (-1, "1969-12-31T23:59:59+00:00"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+00:00"),
+        ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999+00:00"),
+        (None, None),
+    ],
+)
+def test_fault_26_every_form_of_timestamp_becomes_utc_microseconds(wire, expected):
+    tables, rejects, _, _ = flat([[{"sessionId": "a", "createdAt": wire}]])
+
+    (row,) = tables["streaming_sessions"]
+    assert rejects == []
+    assert (row["created_at"] and row["created_at"].isoformat()) == expected
+
+
+@pytest.mark.parametrize(
+    "wire", ["soon", "", "2026-02-30T00:00:00Z", 1e30, "2026-11-20T02:00:00.1234567Z", "10000-01-01"]
+)
+def test_fault_25_what_is_no_timestamp_is_rejected_with_place_found_and_expected(wire):
+    tables, (reject,), _, _ = flat([[{"sessionId": "a", "createdAt": wire}, {"sessionId": "b"}]])
+
+    assert [row["session_id"] for row in tables["streaming_sessions"]] == ["b"]
+    assert reject["record_number"] == 0
+    assert reject["reason"].startswith(f"createdAt is {wire!r}; expected ISO-8601")
+
+
+def test_fault_28_hostile_tags_arrive_and_a_lone_surrogate_is_rejected_whole():
+    tags = {"Name": "1", "name": "2", "": "", "emoji 🎬": "\x00", **{f"k{i}": str(i) for i in range(10_000)}}
+    body = json.dumps({"sessions": [{"sessionId": "a", "tags": tags}, {"sessionId": "b", "tags": {"x": "\ud800"}}]})
+    page = Page(1, body.encode(), 2, 0, 2, None, "request", 0, RECEIVED)
+    (one,) = flatten(LAYOUT, SNAPSHOT, PART, [page], {})
+
+    (row,) = one.tables["streaming_sessions"].to_pylist()
+    assert dict(row["tags"]) == tags
+    assert one.tables["streaming_session_tags"].num_rows == len(tags)
+    (reject,) = one.rejects.to_pylist()
+    assert json.loads(reject["record"]) == {"sessionId": "b", "tags": {"x": "\ud800"}}
+
+
+def test_fault_27_a_column_that_is_null_on_every_row_has_the_type_of_the_model():
+    one = flat([[{"sessionId": "a"}]])[3][0]
+    batch = one.tables["streaming_sessions"]
+
+    assert batch.column("stopped_at").null_count == 1
+    assert batch.schema.field("stopped_at").type == pa.timestamp("us", tz="UTC")
+    assert batch.schema.field("volume_configuration_size").type == pa.int32()
+
+
+def test_a_record_without_its_key_is_rejected():
+    tables, (reject,), _, _ = flat([[{"state": "READY"}]])
+
+    assert tables["streaming_sessions"] == []
+    assert "sessionId" in reject["reason"]
