@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from etl.errors import ConfigError
 from etl.model import Dataset, Frozen
@@ -25,6 +25,7 @@ from etl.model import Dataset, Frozen
 EMBEDDED = "embedded"
 ENV_PREFIX = "NIMBLE_ETL_"
 _MAX_FILE_BYTES = 1_000_000
+_MAX_DEPTH = 20
 _SHOWN = 80
 _UNKNOWN = "is not a setting; `nimble-etl config schema` lists them"
 _SECRET = re.compile(r"access_?key|secret|session_?token|password|credential", re.IGNORECASE)
@@ -243,7 +244,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if len(text) > _MAX_FILE_BYTES:
         raise ConfigError(f"{path}: has {len(text)} characters; a configuration has at most {_MAX_FILE_BYTES}")
     try:
+        depth = 0
         for event in YAML().parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                raise ConfigError(f"{path}, line {event.start_mark.line + 1}: nested too deep; expected a few levels")
             # An alias lets ten lines expand to gigabytes once the document is walked.
             if isinstance(event, AliasEvent):
                 line = event.start_mark.line + 1
@@ -253,8 +258,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         line = exc.problem_mark.line + 1
         found = str(exc.problem).partition('" with value ')[0]
         raise ConfigError(f'{path}, line {line}: {found}"; keep one') from None
-    except RecursionError:
-        raise ConfigError(f"{path}: lists or mappings are nested too deep; expected at most four levels") from None
     except MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else 1

@@ -212,17 +212,11 @@ class Ledger:
 
     def checkpoint(self, part: Slice) -> Checkpoint:
         """Return where the walk of a slice goes on."""
-        with _translated(self.path):
-            row = self._rows("select attempt, starting_token from slice where slice_id = ?", part.slice_id)[0]
-        tokens = self._rows(
-            "select next_starting_token as token from page where slice_id = ? and attempt = ?",
-            part.slice_id,
-            row["attempt"],
-        )
+        starting_token, facts = self._chain(part)
         return Checkpoint(
-            starting_token=row["starting_token"],
-            pages=len(tokens),
-            seen=frozenset(token["token"] for token in tokens if token["token"] is not None),
+            starting_token=starting_token,
+            pages=len(facts),
+            seen=frozenset(fact["next_starting_token"] for fact in facts if fact["next_starting_token"] is not None),
         )
 
     def store_page(self, part: Slice, page: Page) -> None:
@@ -269,24 +263,35 @@ class Ledger:
         Raises:
             LedgerError: a page is missing, or its body is not what was received.
         """
-        facts = self._rows(
-            "select page.rowid as place, number, next_starting_token, starting_token, state from slice left join page"
-            " on page.slice_id = slice.slice_id and page.attempt = slice.attempt where slice.slice_id = ?"
-            " order by number",
-            part.slice_id,
-        )
-        if len(facts) == 1 and facts[0]["number"] is None and facts[0]["state"] != SliceState.COMPLETE:
-            return
-        for expected, fact in enumerate(facts, start=1):
-            if fact["number"] != expected:
-                raise LedgerError(f"{self.path}: {part}: page {expected} is missing; run with --fresh")
-        if facts and facts[-1]["next_starting_token"] != facts[-1]["starting_token"]:
-            raise LedgerError(f"{self.path}: {part}: pages after page {len(facts)} are missing; run with --fresh")
+        _, facts = self._chain(part)
         for fact in facts:
             rows = self._rows("select * from page where rowid = ?", fact["place"])
             with _translated(self.path):
                 page = self._read_page(rows[0], part)
             yield page
+
+    def _chain(self, part: Slice) -> tuple[str | None, list[sqlite3.Row]]:
+        """Return where the walk of a slice stands, and place, number and token of each page that led there.
+
+        Raises:
+            LedgerError: a page is missing.
+        """
+        rows = self._rows(
+            "select page.rowid as place, number, next_starting_token, starting_token, first_starting_token, state"
+            " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
+            " where slice.slice_id = ? order by number",
+            part.slice_id,
+        )
+        pages = [row for row in rows if row["number"] is not None]
+        for expected, page in enumerate(pages, start=1):
+            if page["number"] != expected:
+                raise LedgerError(f"{self.path}: {part}: page {expected} is missing; run with --fresh")
+        with _translated(self.path):
+            stands = rows[0]["starting_token"]
+        led = pages[-1]["next_starting_token"] if pages else rows[0]["first_starting_token"]
+        if led != stands or (rows[0]["state"] == SliceState.COMPLETE and not pages):
+            raise LedgerError(f"{self.path}: {part}: page {len(pages) + 1} is missing; run with --fresh")
+        return stands, pages
 
     def page_facts(self) -> list[sqlite3.Row]:
         """Return number, sizes, hashes and times of every page of the current attempts, without bodies."""
@@ -301,7 +306,7 @@ class Ledger:
         broken = f"{self.path}: {part}, page {row['number']}: the stored body is not what was received"
         try:
             body = pa.decompress(row["body"], decompressed_size=row["size_bytes"], codec="zstd", asbytes=True)
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, SystemError, MemoryError) as exc:  # the last two: its size was changed
             raise LedgerError(f"{broken}; run with --fresh") from exc
         if hashlib.sha256(body).hexdigest() != row["body_sha256"]:
             raise LedgerError(f"{broken}; run with --fresh")
