@@ -5,7 +5,7 @@ import os
 import traceback
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.config import EMBEDDED, Overrides, Settings, load_settings, parse_duration
@@ -133,6 +133,7 @@ def test_text_that_is_no_duration_is_refused(text):
         parse_duration(text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from("smhd")), min_size=1, max_size=5))
 def test_duration_is_the_sum_of_its_parts(parts):
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -1,7 +1,7 @@
 """The walk, against sources that are pure functions: a token leads to a page, and nothing else happens."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shapes import page, part
 
@@ -59,6 +59,7 @@ def records(pages):
 SIZES = st.lists(st.integers(0, 4), min_size=1, max_size=8).map(lambda sizes: [*sizes, 1])
 
 
+@settings(deadline=None)
 @given(SIZES)
 def test_walk_yields_every_record_once_in_order_and_then_ends(sizes):
     listing = Listing(sizes)
@@ -68,6 +69,7 @@ def test_walk_yields_every_record_once_in_order_and_then_ends(sizes):
     assert [found.next_starting_token is None for found in pages] == [False] * (len(pages) - 1) + [True]
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(0, 9))
 def test_resume_at_any_page_gives_the_same_pages(sizes, cut):
     whole = take(Listing(sizes))
@@ -77,6 +79,7 @@ def test_resume_at_any_page_gives_the_same_pages(sizes, cut):
         assert first + rest == whole
 
 
+@settings(deadline=None)
 @given(SIZES, st.lists(st.integers(1, 5), min_size=1, max_size=6))
 def test_any_sequence_of_maxima_gives_the_same_records(sizes, maxima):
     """`--max-items` cuts inside a page; the next run goes on behind the cut."""
@@ -212,6 +215,7 @@ def test_error_of_the_source_comes_out_after_the_pages_before_it():
         next(pages)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text(max_size=2), st.one_of(st.none(), st.text(max_size=2)), max_size=6),
     st.one_of(st.none(), st.text(max_size=2)),
