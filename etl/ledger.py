@@ -20,6 +20,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from etl.errors import LedgerError, StorageError
+from etl.failpoints import reach
 from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, Slice, SliceFacts, SliceState
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Ledger:
             connection.commit()
             connection.close()
             draft.rename(path)
+        reach("ledger.created")
         return cls.open(path)
 
     @classmethod

@@ -31,6 +31,7 @@ from etl.errors import (
 )
 from etl.extract.client import Endpoint, Source
 from etl.extract.walk import walk
+from etl.failpoints import reach
 from etl.ledger import Ledger, ledger_paths
 from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
@@ -141,9 +142,11 @@ class _Job:
             outcome = Outcome(ledger.run(), tuple(ledger.slices()), time.monotonic() - began)
             if publishing and (outcome.finished or any(facts.publication for facts in outcome.slices)):
                 publish_facts(ledger, self._tables, outcome)
+                reach("facts.published")
                 build_catalog(self._tables, ETL_TABLES.items())
             if publishing and outcome.finished:
                 ledger.close_run("failed" if outcome.exit_code == 1 else "published")
+                reach("run.closed")
             return outcome
 
     def _goes_on_with(self, ledger: Ledger) -> bool:
@@ -214,7 +217,9 @@ class _Job:
             )
             try:
                 for page in pages:
+                    reach("page.received")
                     ledger.store_page(part, page)
+                    reach("page.stored")
                     self._on_page(part, page)
             except TokenRejectedError as exc:
                 log.warning("%s; the slice is walked again from its first page", exc)
@@ -226,6 +231,7 @@ class _Job:
                 ledger.fail_slice(part, state, str(exc), resumable=isinstance(exc, TransientSourceError))
                 return
             else:
+                reach("slice.walked")
                 return
         ledger.fail_slice(part, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from etl.errors import WarehouseError
+from etl.failpoints import reach
 from etl.ledger import Ledger
 from etl.load.tables import Replacement, Stage, Tables
 from etl.model import Outcome, RunFacts, SliceFacts, Snapshot, digest
@@ -114,6 +115,7 @@ def _publish(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[Sli
     snapshot = Snapshot(run.run_id, run.snapshot_date, layout.dataset, layout.operation)
     slice_ids = tuple(facts.part.slice_id for facts in ready)
     publication = ledger.plan_publication(layout.dataset.name, slice_ids)
+    reach("publication.planned")
     replacement = Replacement(run.snapshot_date, "slice_id", slice_ids)
     counts: dict[str, Counts] = {}
     # Rejects of all datasets share a table. The dataset's own table is the last to be committed.
@@ -126,9 +128,11 @@ def _publish(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[Sli
                 staged.callback(stages[table].discard)
         for facts in ready:
             counts[facts.part.slice_id] = count_slice(ledger, layout, snapshot, facts, stages)
+        reach("table.staged")
         for table, stage in stages.items():
             stage.commit(_app_id(run, table), publication.number)
     _read_back(tables, schemas, replacement, counts)
+    reach("snapshot.read_back")
     for facts in ready:
         for name in sorted(counts[facts.part.slice_id].drift):
             log.warning("%s: the service model does not know %s", facts.part, name)
@@ -145,6 +149,7 @@ def _publish(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[Sli
             for facts in ready
         },
     )
+    reach("publication.marked")
 
 
 def _ready_partials(ledger: Ledger, tables: Tables, dataset: str) -> list[SliceFacts]:

@@ -13,7 +13,7 @@ import etl
 PACKAGE = Path(etl.__file__).parent
 
 FLOORS = (
-    {"etl.errors"},
+    {"etl.errors", "etl.failpoints"},
     {"etl.model", "etl.sqlfiles"},
     {"etl.config"},
     {"etl.extract", "etl.transform", "etl.load", "etl.ledger", "etl.query", "etl.emulator"},

@@ -352,8 +352,8 @@ def _raw_page_hook(operation: Operation) -> Callable[..., None]:
         body: bytes = response_dict["body"]
         headers = response_dict["headers"]
         length = headers.get("content-length")
-        # With an encoding the length is that of the encoded bytes, and the decoder has its own check.
-        if length is not None and "content-encoding" not in headers and length != str(len(body)):
+        # botocore asks for no encoding and undoes none: a compressed body is as long as announced, and no page.
+        if length is not None and length != str(len(body)):
             raise MalformedPageError(f"{operation.name}: {len(body)} bytes arrived of {length} announced")
         records, token = _read_envelope(envelope, body, operation)
         response_dict["body"] = b"{}"
@@ -374,7 +374,7 @@ def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int
     """
     expected = f"expected a JSON object with the list {operation.result_key!r}"
     try:
-        body.decode("utf-8")
+        text = body.decode("utf-8")
         envelope = decoder.decode(body)
     except UnicodeDecodeError as exc:
         raise MalformedPageError(f"{operation.name}: byte {exc.start} of the body is not UTF-8; {expected}") from exc
@@ -385,7 +385,7 @@ def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int
     except msgspec.DecodeError as exc:
         # msgspec is strict where JSON is not: a lone surrogate, "\ud800", is legal. The standard library decides.
         try:
-            value = json.loads(body, parse_constant=_refuse_constant)
+            value = json.loads(text, parse_constant=_refuse_constant)
             records, token = value[operation.result_key], value.get(operation.token_key)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise MalformedPageError(f"{operation.name}: {len(body)} bytes: {exc}; {expected}") from exc

@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from etl.errors import StorageError, WarehouseError
+from etl.failpoints import reach
 from etl.load.tables import PARTITION, Committed, Tables, storage_errors, sync_file
 from etl.sqlfiles import sql_files
 
@@ -59,10 +60,12 @@ def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Pat
         raise WarehouseError(f"{path}: the catalog cannot be built: {exc}; the old one stays. Run `verify`") from exc
     with storage_errors(path):
         sync_file(draft)
+        reach("catalog.built")
         # A log left behind by another program would be replayed into the new file.
         Path(f"{path}.wal").unlink(missing_ok=True)
         draft.replace(path)
         _sync_directory(tables.path)
+    reach("catalog.swapped")
     return path
 
 

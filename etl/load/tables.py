@@ -26,6 +26,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
+from etl.failpoints import reach
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class Stage:
             with storage_errors(self._path):
                 carried = self._carry_over(existing, pa.schema(table.schema().to_arrow()))
                 _sync_directory(self._partition)
+            reach("table.synced")
             try:
                 table.create_write_transaction(
                     [*map(self._add, [*self._staged, *carried]), *map(self._remove, existing)],
@@ -142,8 +144,10 @@ class Stage:
                     f"{self._path}: the commit failed half-way ({_first_line(exc)}); nothing was deleted. "
                     "Run again: it finds out"
                 ) from exc
+            reach("table.committed")
             self._staged.clear()  # they are part of the table now
             _sync_log(self._path, since=before)
+            reach("table.durable")
             return
         self.discard()
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")

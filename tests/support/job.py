@@ -1,6 +1,7 @@
 """A job in a directory of its own, against an embedded studio: run it in this process, or as a process to be killed."""
 
 import datetime as dt
+import importlib
 import multiprocessing
 import os
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import duckdb
 
+import etl.cli
+import etl.failpoints
 from etl.config import Overrides, Settings, load_settings
 from etl.emulator import EmbeddedStudio
 from etl.load.catalog import FILE_NAME
@@ -75,10 +78,11 @@ class Job:
             **options,
         )
 
-    def start(self, *arguments: str) -> multiprocessing.Process:
+    def start(self, *arguments: str, **environment: str) -> multiprocessing.Process:
         """Start the command line as a process that may be killed; its output goes to `log` in the directory."""
         process = _FORKS.Process(
-            target=_child, args=([*arguments, *self._config(arguments)], self.environment, self.directory / "log")
+            target=_child,
+            args=([*arguments, *self._config(arguments)], {**self.environment, **environment}, self.directory / "log"),
         )
         process.start()
         return process
@@ -112,6 +116,5 @@ def _child(arguments, environment, log):
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.argv = ["nimble-etl", *arguments]
-    from etl.cli import main  # noqa: PLC0415  preloaded
-
-    main()
+    importlib.reload(etl.failpoints)  # it read the environment when it was preloaded
+    etl.cli.main()
