@@ -1,0 +1,66 @@
+"""A warehouse with tables of a few rows, written as the job writes them."""
+
+import datetime as dt
+
+import pyarrow as pa
+
+from etl.load.tables import Replacement
+from etl.transform.facts import SLICES, batch
+from etl.transform.schema import SNAPSHOT_DATE, field
+from support.shapes import ACCOUNT, ARRIVED, DATE, REGION
+
+NEXT_DATE = DATE + dt.timedelta(days=1)
+THINGS = pa.schema(
+    [
+        SNAPSHOT_DATE,
+        field("slice_id", pa.string(), "slice of the run that the row comes from"),
+        field("n", pa.int32(), 'a number; it\'s "quoted"'),
+        field("text", pa.string(), "some text"),
+        field("tags", pa.map_(pa.string(), pa.string()), "tags"),
+        field("at", pa.timestamp("us", tz="UTC"), "an instant"),
+    ]
+)
+"""A table of a dataset: it has slices."""
+
+
+def rows_of(slice_id, numbers, date=DATE, schema=THINGS, **columns):
+    """Return a batch of rows: one for each number."""
+    count = len(numbers)
+    filled = {
+        "snapshot_date": [date] * count,
+        "slice_id": [slice_id] * count,
+        "n": numbers,
+        "text": [f"{slice_id} {n}" for n in numbers],
+        "tags": [[("n", str(n))] for n in numbers],
+        "at": [ARRIVED] * count,
+        **columns,
+    }
+    return pa.RecordBatch.from_pydict({name: filled[name] for name in schema.names}, schema=schema)
+
+
+def stage(tables, slices, *, date=DATE, run="run-1", schema=THINGS, table="things", **columns):  # noqa: PLR0913
+    """Return a stage with rows: slice -> its numbers."""
+    staged = tables.stage(table, schema, Replacement(date, "slice_id", tuple(slices)), run)
+    for slice_id, numbers in slices.items():
+        staged.write(rows_of(slice_id, numbers, date, schema, **columns))
+    return staged
+
+
+def publish(tables, slices, *, run="run-1", number=1, **rest):
+    """Replace slices of one date: slice -> its numbers."""
+    staged = stage(tables, slices, run=run, **rest)
+    staged.commit(run, number)
+
+
+def publish_slices(tables, slices, *, date=DATE, run="run-1", number=1, **changes):
+    """Write the facts about slices of `things` that readers find current snapshots with."""
+    facts = {
+        "dataset": "things", "account_id": ACCOUNT, "region": REGION, "filters": [], "is_filtered": False,
+        "state": "complete", "is_published": True, "is_partial": False, "attempt": 1, "pages": 1, "records": 1,
+        "rows": 1, "rejects": 0, "duplicates": 0, "retries": 0, "drift": [], "error": None,
+        "observed_from": ARRIVED, "observed_until": ARRIVED,
+    }  # fmt: skip
+    rows = [{**facts, "slice_id": name, "parents": [("studioId", name)], **changes} for name in slices]
+    staged = tables.stage("etl_slices", SLICES, Replacement(date, "run_id", (run,)), run)
+    staged.write(batch(SLICES, date, run, rows))
+    staged.commit(run, number)
