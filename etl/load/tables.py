@@ -34,6 +34,8 @@ PARTITION = "snapshot_date"
 _ROW_GROUP_ROWS = 122_880
 _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
+_READER_VERSION, _WRITER_VERSION = 1, 2
+"""Of the Delta protocol. Above them a data file alone no longer says which rows it has, and by which names."""
 _PROVEN = pads.ParquetFileFormat(
     default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
@@ -350,12 +352,28 @@ def _sync_log(path: Path, since: int = 0) -> None:
 
 
 def _open(path: Path) -> DeltaTable | None:
+    """Return a table; None if it was never committed to.
+
+    Raises:
+        WarehouseError: it is damaged, or a newer version has written it.
+    """
+    expected = (
+        f"expected reader version {_READER_VERSION}, writer version {_WRITER_VERSION} of the Delta protocol. "
+        "Use a newer nimble-etl, or move the table away to begin a new one"
+    )
     try:
-        return DeltaTable(path)
+        table = DeltaTable(path)
     except TableNotFoundError:
         return None
     except DeltaError as exc:
-        raise WarehouseError(f"{path}: the table cannot be opened: {_first_line(exc)}") from exc
+        raise WarehouseError(f"{path}: the table cannot be opened: {_first_line(exc)}; {expected}") from exc
+    found = table.protocol()
+    if found.min_reader_version > _READER_VERSION or found.min_writer_version > _WRITER_VERSION:
+        raise WarehouseError(
+            f"{path}: the table has reader version {found.min_reader_version}, writer version "
+            f"{found.min_writer_version}; {expected}"
+        )
+    return table
 
 
 def _ensure_table(path: Path, schema: pa.Schema) -> None:

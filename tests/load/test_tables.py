@@ -593,19 +593,38 @@ def test_fault_39_flipped_byte_anywhere_in_the_pages_is_noticed_or_harmless(tabl
     check_file(str(file))
 
 
-def test_fault_40_table_of_a_newer_version_is_refused_with_that_version(tables):
+NEWER = {
+    "unreadable": ('"minReaderVersion":99,"minWriterVersion":99', r"reader version 99\b"),
+    "only to be read": ('"minReaderVersion":1,"minWriterVersion":9', r"reader version 1, writer version 9\b"),
+    "with features": (
+        (
+            '"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],'
+            '"writerFeatures":["deletionVectors"]'
+        ),
+        r"reader version 3, writer version 7\b",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NEWER)
+def test_fault_40_table_of_a_newer_version_is_refused_with_both_versions(tables, kind):
+    """Also where deltalake would go on: data files alone, as we read them, no longer say which rows there are."""
     publish(tables, {"a": [1]})
     entry = tables.path / "things/_delta_log/00000000000000000000.json"
-    entry.write_text(entry.read_text().replace('"minReaderVersion":1', '"minReaderVersion":99'))
+    ours, (newer, found) = '"minReaderVersion":1,"minWriterVersion":2', NEWER[kind]
+    assert entry.read_text().count(ours) == 1
+    entry.write_text(entry.read_text().replace(ours, newer))
+    before = data_files(tables)
     for ask in (lambda: tables.read("things"), lambda: publish(tables, {"a": [2]}, run="run-2")):
-        with pytest.raises(WarehouseError, match=r"things: the table cannot be opened: .*99"):
+        with pytest.raises(WarehouseError, match=f"things: .*{found}.*expected reader version 1, writer version 2"):
             ask()
+    assert data_files(tables) == before
 
 
 def test_log_that_is_garbage_is_one_line_that_names_the_table(tables):
     publish(tables, {"a": [1]})
     (tables.path / "things/_delta_log/00000000000000000001.json").write_text("{garbage")
-    with pytest.raises(WarehouseError, match=r"things: the table cannot be opened") as caught:
+    with pytest.raises(WarehouseError, match=r"things: the table cannot be opened: .*; expected reader") as caught:
         tables.read("things")
     assert "\n" not in str(caught.value)
 
