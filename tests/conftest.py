@@ -1,6 +1,7 @@
-"""A studio and a job that every room's tests may use."""
+"""A studio and a job that every room's tests may use; and `--faults`."""
 
 import pytest
+from support.catalogue import pytest_addoption, pytest_configure  # noqa: F401  pytest looks for its hooks here
 from support.job import NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
