@@ -156,13 +156,22 @@ class _Job:
         if self._request.snapshot_date not in (None, run.snapshot_date):
             return False
         slices = ledger.slices()
-        walked = bool(slices) and all(facts.state is not SliceState.WALKING for facts in slices)
+        planned = {facts.part.dataset for facts in slices}
+        walked = planned >= self._plan.datasets.keys() and all(
+            facts.state is not SliceState.WALKING for facts in slices
+        )
         active_at = max((facts.observed_until for facts in slices if facts.observed_until), default=run.started_at)
         age = dt.datetime.now(dt.UTC) - active_at
         if self._request.fresh or self._request.starting_token:
             reason = "a new walk was asked for"
         elif age > self._settings.run.max_checkpoint_age and not walked:
             reason = f"its checkpoint is {age} old, run.max_checkpoint_age is {self._settings.run.max_checkpoint_age}"
+        elif not walked and run.account_id not in (None, self._source.account_id):
+            log.warning(
+                "run %s lists account %s and is left, the credentials are those of %s",
+                run.run_id, run.account_id, self._source.account_id,
+            )  # fmt: skip
+            return False
         else:
             log.info("run %s is resumed, snapshot date %s", run.run_id, run.snapshot_date)
             return True
@@ -236,22 +245,12 @@ class _Job:
         ledger.fail_slice(part, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
 
     def _account_id(self, ledger: Ledger) -> str:
-        """Return the account of the run: asked for once, and never another one later.
-
-        Raises:
-            ConfigError: pages are missing, and the credentials are now those of another account.
-        """
-        run = ledger.run()
-        if run.account_id is None:
-            ledger.set_account(self._source.account_id)
-            return self._source.account_id
-        missing = any(facts.state is SliceState.WALKING for facts in ledger.slices())
-        if missing and run.account_id != self._source.account_id:
-            raise ConfigError(
-                f"run {run.run_id} lists account {run.account_id}, the credentials are now those of "
-                f"{self._source.account_id}; use the former, or begin anew with --fresh"
-            )
-        return run.account_id
+        """Return the account of the run: asked for once, and never another one later."""
+        account_id = ledger.run().account_id
+        if account_id is None:
+            account_id = self._source.account_id
+            ledger.set_account(account_id)
+        return account_id
 
 
 @contextmanager
