@@ -1,7 +1,11 @@
 # make demo    create the environment, export three nights of the embedded studio, show what the warehouse answers
 # make test    lint, types and all tests
+# make faults  the fault catalogue: number, tests, outcome
+# make torture seeded schedules of faults and kills: MINUTES=10, SCHEDULES=1000, or REPLAY=<seed>
+# make mutants break the code on purpose, one place at a time: a test must notice
+# make audit   look for known vulnerabilities of the locked packages
 # make lock    bring requirements.lock up to date with pyproject.toml
-.PHONY: demo test lint lock clean
+.PHONY: demo test faults torture mutants audit lint lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,6 +15,20 @@ demo: .venv/run
 
 test: lint
 	$(BIN)/python -m pytest -q -n auto --dist worksteal $(PYTEST)
+
+faults: .venv/test
+	$(BIN)/python -m pytest -q -n auto --dist worksteal --faults -k fault
+
+MINUTES ?= 10
+torture: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m torture \
+		$(if $(REPLAY),--replay $(REPLAY),$(if $(SCHEDULES),--schedules $(SCHEDULES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)))
+
+mutants: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m mutants
+
+audit: .venv/test
+	@$(BIN)/python .ci/audit
 
 lint: .venv/test
 	$(BIN)/ruff check .

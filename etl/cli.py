@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from etl.render import Format
 
 if TYPE_CHECKING:
     from etl.config import Settings
+    from etl.maintenance import Upkeep
     from etl.model import Outcome, Page, Slice
 
 app = typer.Typer(
@@ -40,6 +42,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 EXIT_FINDINGS = 5
 
 
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def main() -> None:
     """Run the command line; the process ends with one of the exit codes of the README."""
     try:
@@ -56,17 +65,21 @@ def _global(
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="NIMBLE_ETL_LOG_LEVEL")
     ] = "info",
+    log_format: Annotated[LogFormat, typer.Option(help="Lines as text or JSON.", envvar="NIMBLE_ETL_LOG_FORMAT")] = (
+        LogFormat.TEXT
+    ),
 ) -> None:
-    """Set logging up: plain lines on stderr."""
+    """Set logging up: lines on stderr."""
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:
         raise ConfigError(f"--log-level: found {log_level!r}; expected debug, info, warning or error")
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
-    )
-    # At DEBUG these write session tokens, signatures and response bodies.
-    for name in ("botocore", "boto3", "urllib3", "uvicorn"):
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_formatter(log_format))
+    logging.basicConfig(level=level, handlers=[handler])
+    # At DEBUG these write session tokens, signatures and response bodies; urllib3's warnings, whole URLs.
+    for name in ("botocore", "boto3", "uvicorn"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 @app.command("run")
@@ -89,11 +102,15 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     publish_partial: Annotated[
         bool, typer.Option("--publish-partial", help="Publish incomplete walks too, marked as partial.")
     ] = False,
+    allow_fall: Annotated[
+        bool, typer.Option("--allow-fall", help="Publish slices that have far fewer records than before.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Export: walk every page, publish the snapshot, rebuild the catalog. Resumes an unfinished run by itself."""
     from etl.config import Overrides, load_settings  # noqa: PLC0415
     from etl.extract.client import check_starting_token  # noqa: PLC0415
+    from etl.notify import notify  # noqa: PLC0415
     from etl.pipeline import Request, run  # noqa: PLC0415
 
     settings = load_settings(
@@ -111,38 +128,90 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         starting_token=check_starting_token(starting_token) if starting_token else None,
         fresh=fresh,
         publish_partial=publish_partial,
+        allow_fall=allow_fall,
     )
-    with _stopped_by_signals() as stop, _progress() as on_page:
-        outcomes = run(settings, request, stop, on_page)
-    for outcome in outcomes:
-        _print_outcome(outcome, as_json=as_json)
-    raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
+    try:
+        with _stopped_by_signals() as stop, _progress() as on_page:
+            outcomes = run(settings, request, stop, on_page)
+    except Exception as exc:
+        exit_code = exc.exit_code if isinstance(exc, EtlError) else 1
+        notify(settings.on_finish, {"exit_code": exit_code, "error": str(exc), "runs": []})
+        raise
+    exit_code = _print_outcomes(outcomes, as_json=as_json)
+    runs = [outcome.report() for outcome in outcomes]
+    notify(settings.on_finish, {"exit_code": exit_code, "error": None, "runs": runs})
+    raise typer.Exit(exit_code)
+
+
+@app.command("replay")
+def replay_command(
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run; its whole date is written anew.")
+    ] = None,
+    config: Config = Path("config.yaml"),
+    since: Annotated[str | None, typer.Option(help="Every date from this one on, YYYY-MM-DD.")] = None,
+    allow_fall: Annotated[
+        bool, typer.Option("--allow-fall", help="Publish slices that were held back for a fall in records.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the rows of past runs anew from their ledgers. Asks nothing of the source."""
+    from etl.replay import Selection, replay  # noqa: PLC0415
+
+    if (run_id is None) == (since is None):
+        raise ConfigError("replay: expected a RUN, as `status` shows them, or --since DATE")
+    outcomes = replay(_settings(config), Selection(run_id, _date(since), allow_fall))
+    raise typer.Exit(_print_outcomes(outcomes, as_json=as_json))
+
+
+@app.command("compact")
+def compact_command(config: Config = Path("config.yaml"), as_json: Json = False) -> None:
+    """Write the data files of each date into one."""
+    from etl.maintenance import compact  # noqa: PLC0415
+
+    _print_upkeep(compact(_settings(config)), as_json=as_json)
+
+
+@app.command("vacuum")
+def vacuum_command(config: Config = Path("config.yaml"), as_json: Json = False) -> None:
+    """Remove data files that no table names any more, after warehouse.vacuum_grace."""
+    from etl.maintenance import vacuum  # noqa: PLC0415
+
+    _print_upkeep(vacuum(_settings(config)), as_json=as_json)
 
 
 @app.command("status")
 def status_command(
     config: Config = Path("config.yaml"),
     last: Annotated[int, typer.Option(min=1, help="How many runs to show.")] = 7,
+    max_age: Annotated[str | None, typer.Option(help="Instead of status.max_age, for instance 26h.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the last runs, what is unfinished, and how old each studio's snapshot is."""
+    """Show the last runs, what is unfinished, and how old each studio's snapshot is. Exit 5 if one is too old."""
+    from etl.config import Overrides, load_settings  # noqa: PLC0415
     from etl.render import write_json, write_rows  # noqa: PLC0415
     from etl.status import status  # noqa: PLC0415
 
-    found = status(_settings(config), last)
+    settings = load_settings(config, Overrides(max_age=max_age))
+    found = status(settings, last)
     if as_json:
         write_json({"runs": found.runs, "unfinished": found.unfinished, "snapshots": found.snapshots})
-        return
-    for title, rows in (
-        ("Last runs", found.runs),
-        ("Unfinished: the next run goes on", found.unfinished),
-        ("Newest complete snapshots", found.snapshots),
-    ):
-        if rows:
-            write_rows(rows, rows[0], title)
-            print()
-    if not (found.runs or found.unfinished):
-        print("No run yet. `nimble-etl run` makes the first.")
+    else:
+        for title, rows in (
+            ("Last runs", found.runs),
+            ("Unfinished: the next run goes on", found.unfinished),
+            ("Newest complete snapshots", found.snapshots),
+        ):
+            if rows:
+                write_rows(rows, [name for name in rows[0] if name != "error"], title)
+                print()
+        for row in (*found.unfinished, *found.snapshots):
+            if row["error"]:
+                print(row["error"])
+        if not (found.runs or found.unfinished):
+            print("No run yet. `nimble-etl run` makes the first.")
+    if found.is_stale:
+        raise typer.Exit(EXIT_FINDINGS)
 
 
 @app.command("sql")
@@ -333,6 +402,15 @@ def config_show(config: Config = Path("config.yaml")) -> None:
     print(_settings(config).model_dump_json(indent=2))
 
 
+def _formatter(log_format: LogFormat) -> logging.Formatter:
+    line, time = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"
+    if log_format is LogFormat.TEXT:
+        return logging.Formatter(line, time)
+    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
+
+    return JsonFormatter(f"{line} %(name)s", time, rename_fields={"asctime": "time", "levelname": "level"})
+
+
 def _settings(config: Path) -> "Settings":
     from etl.config import load_settings  # noqa: PLC0415
 
@@ -361,44 +439,42 @@ def _named_arguments(arguments: list[str]) -> dict[str, str]:
     return found
 
 
+def _print_outcomes(outcomes: "list[Outcome]", *, as_json: bool) -> int:
+    """Print how runs stand; return the exit code of all."""
+    for outcome in outcomes:
+        _print_outcome(outcome, as_json=as_json)
+    return max(outcome.exit_code for outcome in outcomes)
+
+
+def _print_upkeep(done: "list[Upkeep]", *, as_json: bool) -> None:
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from etl.render import write_json, write_rows  # noqa: PLC0415
+
+    rows = [asdict(upkeep) for upkeep in done]
+    if as_json:
+        write_json(rows)
+    else:
+        write_rows(rows, ("table", "files_before", "files", "removed"))
+
+
 def _print_outcome(outcome: "Outcome", *, as_json: bool = False) -> None:
     """Print the closing line of a run, and what the operator should know of its slices."""
     from etl.render import write_json  # noqa: PLC0415
 
-    names = ("pages", "records", "rows", "rejects", "duplicates", "retries")
-    totals = {name: outcome.total(name) for name in names}
     word = {0: "published", 1: "failed", 3: "incomplete, run again to go on", 5: "published, but not all is well"}
     if as_json:
-        write_json(
-            {
-                "snapshot_date": outcome.run.snapshot_date,
-                "run_id": outcome.run.run_id,
-                "exit_code": outcome.exit_code,
-                "slices": [
-                    {
-                        "slice": str(facts.part),
-                        "state": facts.state.value,
-                        "pages": facts.pages,
-                        "records": facts.records,
-                        "rows": facts.rows,
-                        "starting_token": facts.starting_token,
-                        "error": facts.error,
-                    }
-                    for facts in outcome.slices
-                ],
-                **totals,
-                "seconds": round(outcome.seconds, 3),
-            }
-        )
+        write_json(outcome.report())
         return
     for facts in outcome.slices:
         if facts.error:
-            print(f"{facts.part}: {facts.state.value}: {facts.error}")
+            print(f"{'held back' if facts.whole else facts.state.value}: {facts.error}")
         if facts.starting_token:
             print(f"{facts.part}: stopped after {facts.records} records; StartingToken {facts.starting_token}")
         for drift in facts.drift:
             print(f"{facts.part}: the service model does not know {drift}")
-    counts = ", ".join(f"{count} {name}" for name, count in totals.items())
+    names = ("pages", "records", "rows", "rejects", "duplicates", "retries")
+    counts = ", ".join(f"{outcome.total(name)} {name}" for name in names)
     print(
         f"{outcome.run.snapshot_date}: {word[outcome.exit_code]}; {len(outcome.slices)} slices, {counts},"
         f" {outcome.seconds:.1f} seconds"

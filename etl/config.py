@@ -58,6 +58,10 @@ def _not_negative(value: dt.timedelta) -> dt.timedelta:
     return value
 
 
+def _is_plain_url(text: str) -> bool:
+    return re.fullmatch(r"https?://[^\s/@]+(/\S*)?", text) is not None
+
+
 Duration = Annotated[dt.timedelta, BeforeValidator(_as_duration), AfterValidator(_not_negative)]
 
 
@@ -85,7 +89,7 @@ class Source(Frozen):
     def _is_endpoint(cls, value: str | None) -> str | None:
         if value in (None, EMBEDDED):
             return value
-        if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", value or ""):
+        if not _is_plain_url(value or ""):
             raise ValueError("is not 'embedded', null, or an http(s) URL without credentials in it")
         return value
 
@@ -105,12 +109,48 @@ class Run(Frozen):
     max_checkpoint_age: Duration = Field(
         dt.timedelta(hours=12), description="an older unfinished run is left, not resumed"
     )
+    keep_ledgers: Duration = Field(
+        dt.timedelta(days=90), description="then a ledger is deleted, and its run can no longer be verified or replayed"
+    )
+
+
+class Publish(Frozen):
+    """What is not believed without a word: a service that answers, but with too little."""
+
+    max_fall: float = Field(
+        0.5, ge=0, le=1, description="a slice with a larger share less than in its last snapshot is held back"
+    )
+    fall_tolerance: int = Field(20, ge=0, description="records that may always be missing, except for the last ones")
+
+
+class StatusLimits(Frozen):
+    """When `status` calls for help."""
+
+    max_age: Duration | None = Field(None, description="exit code 5 where a listed slice's snapshot is older")
+
+
+class OnFinish(Frozen):
+    """Who is told how a run ended."""
+
+    command: tuple[str, ...] = Field((), description="program and arguments; the outcome is JSON on its standard input")
+    url: str | None = Field(None, description="the outcome is POSTed there as JSON; {exit_code} stands for the code")
+    timeout: Duration = dt.timedelta(seconds=30)
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None and not _is_plain_url(value):
+            raise ValueError("is not null, or an http(s) URL without credentials in it")
+        return value
 
 
 class Warehouse(Frozen):
     """Where the tables are written."""
 
     path: Path = Path("warehouse")
+    vacuum_grace: Duration = Field(
+        dt.timedelta(days=2), description="`vacuum` keeps files so long after they were replaced, for their readers"
+    )
 
     @field_validator("path")
     @classmethod
@@ -145,6 +185,9 @@ class Settings(BaseSettings):
     source: Source = Source()
     datasets: tuple[str | Dataset, ...] = ("studios", "streaming_sessions")
     run: Run = Run()
+    publish: Publish = Publish()
+    status: StatusLimits = StatusLimits()
+    on_finish: OnFinish = OnFinish()
     state_dir: Path = Path("state")
     warehouse: Warehouse = Warehouse()
     emulator: Emulator = Emulator()
@@ -186,6 +229,7 @@ class Overrides:
     filters: Mapping[str, str | None] = field(default_factory=dict)
     max_items: int | None = None
     max_duration: str | None = None
+    max_age: str | None = None
 
 
 def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
@@ -226,6 +270,7 @@ def _override(settings: Settings, flags: Overrides) -> Settings:
     merged["datasets"] = flags.datasets or merged["datasets"]
     merged["source"].update((name, value) for name, value in source.items() if value)
     merged["run"].update((name, value) for name, value in run.items() if value)
+    merged["status"]["max_age"] = flags.max_age or merged["status"]["max_age"]
     try:
         return _Final(**merged)
     except ValidationError as exc:

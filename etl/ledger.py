@@ -32,9 +32,12 @@ _APPLICATION_ID = 0x4E65746C
 _SCHEMA = """
 create table run (
     run_id text primary key, snapshot_date text not null, started_at text not null, request text not null,
-    account_id text, state text not null, seconds real not null default 0, invocations integer not null default 0
+    account_id text, state text not null, seconds real not null default 0, invocations integer not null default 0,
+    worked_until text not null
 );
-create table dataset (name text primary key, definition text not null, operation text not null);
+create table dataset (
+    name text primary key, definition text not null, operation text not null, published integer not null
+);
 create table slice (
     slice_id text primary key, position integer not null, dataset text not null references dataset,
     account_id text not null, region text not null, parents text not null, filters text not null,
@@ -94,7 +97,8 @@ class Ledger:
                 f"pragma application_id={_APPLICATION_ID}; pragma user_version={FORMAT}; {_SCHEMA}"
             )
             connection.execute(
-                "insert into run (run_id, snapshot_date, started_at, request, state) values (?, ?, ?, ?, 'open')",
+                "insert into run (run_id, snapshot_date, started_at, request, state, worked_until)"
+                " values (?1, ?2, ?3, ?4, 'open', ?3)",
                 (run_id, snapshot_date.isoformat(), _now(), request),
             )
             connection.commit()
@@ -153,6 +157,7 @@ class Ledger:
                 state=row["state"],
                 seconds=row["seconds"],
                 invocations=row["invocations"],
+                worked_until=dt.datetime.fromisoformat(row["worked_until"]),
             )
 
     def set_account(self, account_id: str) -> None:
@@ -165,28 +170,31 @@ class Ledger:
 
     def add_time(self, seconds: float) -> None:
         """Add the working time of one invocation."""
-        self._write("update run set seconds = seconds + ?, invocations = invocations + 1", seconds)
+        self._write(
+            "update run set seconds = seconds + ?, invocations = invocations + 1, worked_until = ?", seconds, _now()
+        )
 
     # Datasets and slices
 
-    def add_dataset(self, dataset: Dataset, operation: Operation) -> None:
-        """Keep a definition and the API shape that its pages are walked with."""
-        self._write(
-            "insert or ignore into dataset values (?, ?, ?)",
-            dataset.name,
-            dataset.model_dump_json(),
-            operation.model_dump_json(),
-        )
+    def add_dataset(self, dataset: Dataset, operation: Operation, *, published: bool) -> None:
+        """Keep a definition and the API shape that its pages are laid out with, in place of earlier ones.
 
-    def datasets(self) -> dict[str, tuple[Dataset, Operation]]:
-        """Return the definitions and shapes of the run, parents first."""
+        A dataset that is not to be published is walked because slices of others come from it.
+        """
+        self._write(
+            "insert into dataset values (?1, ?2, ?3, ?4) on conflict do update set definition = ?2, operation = ?3",
+            dataset.name, dataset.model_dump_json(), operation.model_dump_json(), published,
+        )  # fmt: skip
+
+    def datasets(self, *, published: bool = False) -> dict[str, tuple[Dataset, Operation]]:
+        """Return the definitions and shapes of the run, parents first; of all datasets, or of those to be published."""
         with _translated(self.path):
             return {
                 row["name"]: (
                     Dataset.model_validate_json(row["definition"]),
                     Operation.model_validate_json(row["operation"]),
                 )
-                for row in self._rows("select * from dataset order by rowid")
+                for row in self._rows("select * from dataset where published or not ? order by rowid", published)
             }
 
     def add_slice(self, part: Slice, starting_token: str | None = None) -> None:
@@ -204,8 +212,9 @@ class Ledger:
         rows = self._rows(
             "select slice.*, count(page.number) as pages, coalesce(sum(stop - first), 0) as records,"
             " coalesce(sum(retries), 0) as retries, min(received_at) as observed_from,"
-            " max(received_at) as observed_until"
+            " max(received_at) as observed_until, publication.published_at"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
+            " left join publication on publication.number = slice.publication"
             " where ?1 is null or slice.dataset = ?1 group by slice.slice_id order by position",
             dataset,
         )
@@ -248,6 +257,10 @@ class Ledger:
             "update slice set state = ?, error = ?, resumable = ? where slice_id = ?",
             SliceState.WALKING if resumable else state, error, resumable, part.slice_id,
         )  # fmt: skip
+
+    def hold_back(self, part: Slice, reason: str) -> None:
+        """Note why a complete walk is not published."""
+        self._write("update slice set error = ? where slice_id = ?", reason, part.slice_id)
 
     def restart_slice(self, part: Slice) -> None:
         """Begin a new attempt at a slice: its pages so far are dropped, for a listing cannot be mended."""
@@ -351,8 +364,8 @@ class Ledger:
             connection.execute("update publication set published_at = ? where number = ?", (_now(), publication.number))
             for slice_id, outcome in outcomes.items():
                 connection.execute(
-                    "update slice set publication = ?, rows = ?, rejects = ?, duplicates = ?, partial = ?, drift = ?"
-                    " where slice_id = ?",
+                    "update slice set publication = ?, rows = ?, rejects = ?, duplicates = ?, partial = ?, drift = ?,"
+                    " error = iif(state = 'complete', null, error) where slice_id = ?",
                     (publication.number, outcome["rows"], outcome["rejects"], outcome["duplicates"],
                      outcome["partial"], json.dumps(sorted(outcome["drift"])), slice_id),
                 )  # fmt: skip
@@ -382,6 +395,13 @@ def ledger_paths(state_dir: Path) -> list[Path]:
     return sorted((state_dir / "runs").glob("*.sqlite"))
 
 
+def remove_ledger(path: Path) -> None:
+    """Delete a ledger and what SQLite keeps beside it; the ledger itself last, so that nothing is left without it."""
+    with _translated(path):
+        for file in (Path(f"{path}-wal"), Path(f"{path}-shm"), path):
+            file.unlink(missing_ok=True)
+
+
 def _slice_facts(row: sqlite3.Row) -> SliceFacts:
     return SliceFacts(
         part=Slice(
@@ -398,6 +418,7 @@ def _slice_facts(row: sqlite3.Row) -> SliceFacts:
         error=row["error"],
         resumable=bool(row["resumable"]),
         publication=row["publication"],
+        published_at=_instant(row["published_at"]),
         partial=bool(row["partial"]),
         pages=row["pages"],
         records=row["records"],

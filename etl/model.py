@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -205,7 +205,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What the ledger knows about its run. `seconds` adds up over the invocations that worked on it."""
+    """What the ledger knows about its run. `seconds` adds up over the invocations that worked on it.
+
+    `request` is the digest of what was asked for; `worked_until` is when the last invocation noted its time.
+    """
 
     run_id: str
     snapshot_date: dt.date
@@ -215,6 +218,7 @@ class RunFacts:
     state: str
     seconds: float
     invocations: int
+    worked_until: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +226,8 @@ class SliceFacts:
     """What the ledger knows about one slice of its run, pages summed up.
 
     `records` counts those that belong to the walk; `observed_from` and `observed_until` are when its first and last
-    page arrived: the window in which the listing was seen. `publication` is the number of the publication that it
-    went into, None before.
+    page arrived: the window in which the listing was seen. `publication` is the number of the last publication
+    that it went into, `published_at` when; None before.
     """
 
     part: Slice
@@ -234,6 +238,7 @@ class SliceFacts:
     error: str | None
     resumable: bool
     publication: int | None
+    published_at: dt.datetime | None
     partial: bool
     pages: int
     records: int
@@ -276,6 +281,29 @@ class Outcome:
     def total(self, name: str) -> int:
         """Return the sum of one count over the slices: pages, records, rows, rejects, duplicates, retries."""
         return sum(getattr(facts, name) or 0 for facts in self.slices)
+
+    def report(self) -> dict[str, Any]:
+        """Return how the run stands, for programs: the closing line as a mapping, and each slice."""
+        names = ("pages", "records", "rows", "rejects", "duplicates", "retries")
+        return {
+            "snapshot_date": self.run.snapshot_date,
+            "run_id": self.run.run_id,
+            "exit_code": self.exit_code,
+            "slices": [
+                {
+                    "slice": str(facts.part),
+                    "state": facts.state.value,
+                    "pages": facts.pages,
+                    "records": facts.records,
+                    "rows": facts.rows,
+                    "starting_token": facts.starting_token,
+                    "error": facts.error,
+                }
+                for facts in self.slices
+            ],
+            **{name: self.total(name) for name in names},
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def digest(value: object) -> str:

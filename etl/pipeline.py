@@ -7,9 +7,7 @@ the commits that landed, and the catalog is built anew.
 """
 
 import datetime as dt
-import fcntl
 import logging
-import os
 import secrets
 import threading
 import time
@@ -23,9 +21,7 @@ from etl.errors import (
     ConfigError,
     EtlError,
     GoneError,
-    LockedError,
     SourceError,
-    StorageError,
     TokenRejectedError,
     TransientSourceError,
 )
@@ -38,6 +34,7 @@ from etl.load.tables import Tables
 from etl.model import Outcome, Page, Slice, SliceState
 from etl.plan import Plan
 from etl.publish import publish, publish_facts
+from etl.state import RUN_ID_TIME, check_writable, lock, remove_old_ledgers
 from etl.transform.facts import ETL_TABLES
 
 log = logging.getLogger(__name__)
@@ -71,6 +68,7 @@ class Request:
     starting_token: str | None = None
     fresh: bool = False
     publish_partial: bool = False
+    allow_fall: bool = False
 
 
 def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lambda _part, _page: None) -> list[Outcome]:
@@ -84,6 +82,7 @@ def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lamb
 
     Raises:
         LockedError: another run is at work on this state directory.
+        StorageError: a directory cannot be written; found before the first request.
         EtlError: nothing new was published; says why.
     """
     today = dt.datetime.now(dt.UTC).date()
@@ -91,12 +90,13 @@ def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lamb
     if target > today and settings.source.endpoint_url != EMBEDDED:
         raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
     with lock(settings):
-        _check_writable(settings)
+        check_writable(settings)
         with _source(settings, target, stop) as source, _deadline(settings, stop):
             job = _Job(settings, request, source, stop, on_page)
             outcomes = [job.work(ledger) for ledger in job.unfinished()]
             if not any(outcome.run.snapshot_date == target for outcome in outcomes):
                 outcomes.append(job.work(job.begin(target)))
+        remove_old_ledgers(settings)
     return outcomes
 
 
@@ -114,7 +114,7 @@ class _Job:
 
     def begin(self, snapshot_date: dt.date) -> Ledger:
         """Return the ledger of a new run."""
-        run_id = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        run_id = f"{dt.datetime.now(dt.UTC):{RUN_ID_TIME}}-{secrets.token_hex(3)}"
         log.info("run %s begins, snapshot date %s", run_id, snapshot_date)
         path = self._settings.state_dir / "runs" / f"{run_id}.sqlite"
         return Ledger.create(path, run_id, snapshot_date, self._plan.fingerprint)
@@ -137,11 +137,17 @@ class _Job:
             if publishing:
                 for name in self._plan.datasets:
                     if name in self._plan.published:
-                        publish(ledger, self._tables, self._plan.layouts[name], partial=self._request.publish_partial)
+                        publish(
+                            ledger,
+                            self._tables,
+                            self._plan.layouts[name],
+                            limits=None if self._request.allow_fall else self._settings.publish,
+                            partial=self._request.publish_partial,
+                        )
             ledger.add_time(time.monotonic() - began)
             outcome = Outcome(ledger.run(), tuple(ledger.slices()), time.monotonic() - began)
             if publishing and (outcome.finished or any(facts.publication for facts in outcome.slices)):
-                publish_facts(ledger, self._tables, outcome)
+                publish_facts(self._tables, [(ledger, outcome)])
                 reach("facts.published")
                 build_catalog(self._tables, ETL_TABLES.items())
             if publishing and outcome.finished:
@@ -182,7 +188,7 @@ class _Job:
     def _walk_all(self, ledger: Ledger) -> None:
         """Walk every slice that is not at its end; parents before the slices that come from them."""
         for name, dataset in self._plan.datasets.items():
-            ledger.add_dataset(dataset, self._plan.operations[name])
+            ledger.add_dataset(dataset, self._plan.operations[name], published=name in self._plan.published)
         for generation in self._plan.generations():
             for name in generation:
                 self._plan_slices(ledger, name)
@@ -251,49 +257,6 @@ class _Job:
             account_id = self._source.account_id
             ledger.set_account(account_id)
         return account_id
-
-
-@contextmanager
-def lock(settings: Settings) -> Iterator[None]:
-    """Hold the kernel's lock on the state directory; it dies with the process.
-
-    Raises:
-        LockedError: another process holds it.
-        StorageError: the directory cannot be written.
-    """
-    path = settings.state_dir / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as exc:
-        raise StorageError(f"{path}: {exc.strerror}; state_dir must be a directory that can be written") from exc
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise LockedError(f"{path}: another run holds the lock (process {holder}); wait until it ends") from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-
-
-def _check_writable(settings: Settings) -> None:
-    """Find a read-only or missing directory before the first request, not after the last.
-
-    Raises:
-        StorageError: says which.
-    """
-    for name, path in (("state_dir", settings.state_dir / "runs"), ("warehouse.path", settings.warehouse.path)):
-        probe = path / f".probe-{os.getpid()}"
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as exc:
-            raise StorageError(f"{path}: {exc.strerror}; {name} must be a directory that can be written") from exc
 
 
 @contextmanager

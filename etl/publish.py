@@ -6,7 +6,7 @@ recognised by their transaction id, staged files that did not become part of a t
 
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from etl.config import Publish as Limits
 from etl.errors import WarehouseError
 from etl.failpoints import reach
-from etl.ledger import Ledger
+from etl.ledger import Ledger, Publication
+from etl.load.falls import find_falls
 from etl.load.tables import Replacement, Stage, Tables
-from etl.model import Outcome, RunFacts, SliceFacts, Snapshot, digest
+from etl.model import Outcome, SliceFacts, Snapshot, digest
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded
 from etl.transform.facts import RUN_TABLES, batch
@@ -34,6 +36,28 @@ class Sink(Protocol):
         """Take some rows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who commits: its name and number make commits recognisable, `prefix` begins the names of its files."""
+
+    name: str
+    number: int
+    prefix: str
+    rebuild: bool = False
+
+    def is_committed(self, tables: Tables, table: str) -> bool:
+        """Tell whether this writer's commit to a table has landed."""
+        return tables.is_committed(table, f"{self.name}/{table}", self.number)
+
+    def stage(self, tables: Tables, table: str, schema: pa.Schema, replacement: Replacement) -> Stage:
+        """Return an empty stage."""
+        return tables.stage(table, schema, replacement, self.prefix, rebuild=self.rebuild)
+
+    def commit(self, stage: Stage, table: str) -> None:
+        """Commit a stage; see there."""
+        stage.commit(f"{self.name}/{table}", self.number)
+
+
 @dataclass
 class Counts:
     """What became of the records of one slice, and how many rows of each table they are."""
@@ -45,43 +69,66 @@ class Counts:
     tables: dict[str, int] = field(default_factory=dict)
 
 
-def publish(ledger: Ledger, tables: Tables, layout: Layout, *, partial: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A ledger, and those of its slices that are published together."""
+
+    ledger: Ledger
+    ready: Sequence[SliceFacts]
+
+
+def publish(
+    ledger: Ledger, tables: Tables, layout: Layout, *, limits: Limits | None = None, partial: bool = False
+) -> None:
     """Publish the slices of a dataset that are complete and not published yet.
 
     Args:
         ledger: of the run.
         tables: the warehouse.
         layout: the tables of the dataset.
+        limits: hold slices back that fell further; None believes everything.
         partial: publish incomplete walks too, marked so; never over a complete snapshot of the same date.
 
     Raises:
         WarehouseError: what was read back is not what was written.
         CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit` says.
     """
-    ready = [facts for facts in ledger.slices(layout.dataset.name) if facts.whole and facts.publication is None]
-    ready += [facts for facts in ledger.slices(layout.dataset.name) if facts.whole and facts.partial]
+    whole = [facts for facts in ledger.slices(layout.dataset.name) if facts.whole]
+    ready = [facts for facts in whole if facts.publication is None or facts.partial]
+    for facts, reason in find_falls(tables, ledger.run(), ready, limits) if limits else ():
+        log.error("%s", reason)
+        ledger.hold_back(facts.part, reason)
+        ready.remove(facts)
     if partial:
         ready += _ready_partials(ledger, tables, layout.dataset.name)
-    if ready:
-        _publish(ledger, tables, layout, ready)
+    if not ready:
+        return
+    run = ledger.run()
+    publication = ledger.plan_publication(layout.dataset.name, [facts.part.slice_id for facts in ready])
+    reach("publication.planned")
+    writer = Writer(f"nimble-etl/{run.run_id}", publication.number, run.run_id)
+    counts = write_slices(tables, layout, [Source(ledger, ready)], writer)
+    mark(ledger, publication, ready, counts)
 
 
-def publish_facts(ledger: Ledger, tables: Tables, outcome: Outcome) -> None:
-    """Write what the run did to etl_pages, etl_slices and etl_runs."""
-    run = outcome.run
-    publication = ledger.plan_publication("etl", [str(run.invocations)])
-    rows = {
-        "etl_pages": [_page_row(row) for row in ledger.page_facts()],
-        "etl_slices": [_slice_row(facts) for facts in outcome.slices],
-        "etl_runs": [_run_row(outcome)],
-    }
-    replacement = Replacement(run.snapshot_date, "run_id", (run.run_id,))
+def publish_facts(tables: Tables, outcomes: Sequence[tuple[Ledger, Outcome]], *, rebuild: bool = False) -> None:
+    """Write what runs for one date did to etl_pages, etl_slices and etl_runs.
+
+    With `rebuild`, these are all the runs that the date has: files that cannot be read are let go.
+    """
+    (date,) = {outcome.run.snapshot_date for _, outcome in outcomes}
+    publications = [ledger.plan_publication("etl", [str(outcome.run.invocations)]) for ledger, outcome in outcomes]
+    replacement = Replacement(date, "run_id", tuple(outcome.run.run_id for _, outcome in outcomes))
+    run_id = replacement.values[-1]
+    writer = Writer(f"nimble-etl/{run_id}", publications[-1].number, run_id, rebuild=rebuild)
     for table, schema in RUN_TABLES.items():
-        if not tables.is_committed(table, _app_id(run, table), publication.number):
-            stage = tables.stage(table, schema, replacement, run.run_id)
-            stage.write(batch(schema, run.snapshot_date, run.run_id, rows[table]))
-            stage.commit(_app_id(run, table), publication.number)
-    ledger.mark_published(publication, {})
+        if not writer.is_committed(tables, table):
+            stage = writer.stage(tables, table, schema, replacement)
+            for ledger, outcome in outcomes:
+                stage.write(batch(schema, date, outcome.run.run_id, _fact_rows(table, ledger, outcome)))
+            writer.commit(stage, table)
+    for (ledger, _), publication in zip(outcomes, publications, strict=True):
+        ledger.mark_published(publication, {})
 
 
 def count_slice(
@@ -110,45 +157,52 @@ def count_slice(
     return counts
 
 
-def _publish(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[SliceFacts]) -> None:
-    run = ledger.run()
-    snapshot = Snapshot(run.run_id, run.snapshot_date, layout.dataset, layout.operation)
-    slice_ids = tuple(facts.part.slice_id for facts in ready)
-    publication = ledger.plan_publication(layout.dataset.name, slice_ids)
-    reach("publication.planned")
-    replacement = Replacement(run.snapshot_date, "slice_id", slice_ids)
+def write_slices(tables: Tables, layout: Layout, sources: Sequence[Source], writer: Writer) -> dict[str, Counts]:
+    """Replace slices of one date in every table of a dataset, read them back, and return their counts by slice id.
+
+    Raises:
+        WarehouseError: what was read back is not what was written.
+        CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit` says.
+    """
+    (date,) = {source.ledger.run().snapshot_date for source in sources}
+    slice_ids = tuple(facts.part.slice_id for source in sources for facts in source.ready)
+    replacement = Replacement(date, "slice_id", slice_ids)
     counts: dict[str, Counts] = {}
     # Rejects of all datasets share a table. The dataset's own table is the last to be committed.
     schemas = {"etl_rejects": REJECTS, **layout.schemas}
     with ExitStack() as staged:
         stages: dict[str, Stage] = {}
         for table, schema in schemas.items():
-            if not tables.is_committed(table, _app_id(run, table), publication.number):
-                stages[table] = tables.stage(table, schema, replacement, run.run_id)
+            if not writer.is_committed(tables, table):
+                stages[table] = writer.stage(tables, table, schema, replacement)
                 staged.callback(stages[table].discard)
-        for facts in ready:
-            counts[facts.part.slice_id] = count_slice(ledger, layout, snapshot, facts, stages)
+        for source in sources:
+            snapshot = Snapshot(source.ledger.run().run_id, date, layout.dataset, layout.operation)
+            for facts in source.ready:
+                counts[facts.part.slice_id] = count_slice(source.ledger, layout, snapshot, facts, stages)
         reach("table.staged")
         for table, stage in stages.items():
-            stage.commit(_app_id(run, table), publication.number)
+            writer.commit(stage, table)
     _read_back(tables, schemas, replacement, counts)
     reach("snapshot.read_back")
+    return counts
+
+
+def mark(ledger: Ledger, publication: Publication, ready: Sequence[SliceFacts], counts: Mapping[str, Counts]) -> None:
+    """Say *published* in the ledger, and how many rows each slice became."""
+    outcomes = {}
     for facts in ready:
-        for name in sorted(counts[facts.part.slice_id].drift):
+        counted = counts[facts.part.slice_id]
+        for name in sorted(counted.drift):
             log.warning("%s: the service model does not know %s", facts.part, name)
-    ledger.mark_published(
-        publication,
-        {
-            facts.part.slice_id: {
-                "rows": counts[facts.part.slice_id].rows,
-                "rejects": counts[facts.part.slice_id].rejects,
-                "duplicates": counts[facts.part.slice_id].duplicates,
-                "drift": counts[facts.part.slice_id].drift,
-                "partial": not facts.whole,
-            }
-            for facts in ready
-        },
-    )
+        outcomes[facts.part.slice_id] = {
+            "rows": counted.rows,
+            "rejects": counted.rejects,
+            "duplicates": counted.duplicates,
+            "drift": counted.drift,
+            "partial": not facts.whole,
+        }
+    ledger.mark_published(publication, outcomes)
     reach("publication.marked")
 
 
@@ -186,11 +240,17 @@ def _read_back(
                 )
 
 
+def _fact_rows(table: str, ledger: Ledger, outcome: Outcome) -> Iterable[dict[str, Any]]:
+    if table == "etl_pages":
+        return map(_page_row, ledger.page_facts())
+    return map(_slice_row, outcome.slices) if table == "etl_slices" else [_run_row(outcome)]
+
+
 def _run_row(outcome: Outcome) -> dict[str, Any]:
     names = ("pages", "records", "rows", "rejects", "duplicates", "retries")
     return {
         "started_at": outcome.run.started_at,
-        "finished_at": dt.datetime.now(dt.UTC),
+        "finished_at": outcome.run.worked_until,
         "exit_code": outcome.exit_code,
         "seconds": round(outcome.run.seconds, 3),
         "invocations": outcome.run.invocations,
@@ -216,6 +276,7 @@ def _slice_row(facts: SliceFacts) -> dict[str, Any]:
         "is_filtered": bool(facts.part.filters),
         "state": facts.state.value,
         "is_published": facts.publication is not None,
+        "published_at": facts.published_at,
         "is_partial": facts.partial,
         "drift": list(facts.drift),
         **{name: getattr(facts, name) for name in names},
@@ -231,7 +292,3 @@ def _page_row(row: Any) -> dict[str, Any]:
         "received_at": dt.datetime.fromisoformat(row["received_at"]),
         **{name: row[name] for name in names},
     }
-
-
-def _app_id(run: RunFacts, table: str) -> str:
-    return f"nimble-etl/{run.run_id}/{table}"

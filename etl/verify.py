@@ -7,6 +7,7 @@ received, and the committed rows are, value for value, those that the pages beco
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -50,8 +51,7 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
     """
     tables = Tables(settings.warehouse.path)
     yield from _verify_files(tables, snapshot_date)
-    newest: dict[tuple[dt.date, str], str] = {}
-    proofs = []
+    newest: dict[tuple[dt.date, str], tuple[dt.datetime, Path]] = {}
     for path in ledger_paths(settings.state_dir):
         try:
             with Ledger.open(path) as ledger:
@@ -59,17 +59,16 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
                 if snapshot_date not in (None, run.snapshot_date):
                     continue
                 for facts in ledger.slices():
-                    if facts.publication is not None:
-                        newest[run.snapshot_date, facts.part.slice_id] = run.run_id
-                        proofs.append((run.snapshot_date, facts.part.slice_id, run.run_id, path))
+                    if facts.published_at is not None:
+                        # A later publication for the same date has replaced the rows of an earlier one.
+                        place, candidate = (run.snapshot_date, facts.part.slice_id), (facts.published_at, path)
+                        newest[place] = max(newest.get(place, candidate), candidate)
         except LedgerError as exc:
             yield Finding(None, path.name, None, str(exc))
-    for date, slice_id, run_id, path in proofs:
-        # A later run of the same date has replaced the rows of the earlier ones.
-        if newest[date, slice_id] == run_id:
-            with Ledger.open(path) as ledger:
-                (facts,) = [facts for facts in ledger.slices() if facts.part.slice_id == slice_id]
-                yield _verify_slice(ledger, tables, facts)
+    for (_, slice_id), (_, path) in newest.items():
+        with Ledger.open(path) as ledger:
+            (facts,) = [facts for facts in ledger.slices() if facts.part.slice_id == slice_id]
+            yield _verify_slice(ledger, tables, facts)
 
 
 def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Finding]:
@@ -125,9 +124,12 @@ def _compare(  # noqa: PLR0913, PLR0917  both sides of one comparison
         wanted = connection.execute(f"{digest} expected").fetchone()
         found: Any = (0, 0)
         if files:
-            found = connection.execute(
-                f"{digest} read_parquet(?, union_by_name = true) where slice_id = ?", [files, slice_id]
-            ).fetchone()
+            statement = f"{digest} read_parquet(?, union_by_name = true) where slice_id = ?"
+            try:
+                found = connection.execute(statement, [files, slice_id]).fetchone()
+            except duckdb.Error as exc:
+                why = str(exc).splitlines()[0]
+                raise WarehouseError(f"table {name}, {snapshot_date}, slice {slice_id}: cannot be read: {why}") from exc
     assert wanted is not None
     if found != wanted:
         raise WarehouseError(

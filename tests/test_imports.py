@@ -17,8 +17,9 @@ FLOORS = (
     {"etl.model", "etl.sqlfiles"},
     {"etl.config"},
     {"etl.extract", "etl.transform", "etl.load", "etl.ledger", "etl.query", "etl.emulator"},
-    {"etl.plan", "etl.publish"},
-    {"etl.pipeline", "etl.verify", "etl.status", "etl.describe", "etl.progress", "etl.render"},
+    {"etl.plan", "etl.publish", "etl.state"},
+    {"etl.pipeline", "etl.replay", "etl.maintenance", "etl.notify", "etl.verify", "etl.status", "etl.describe"}
+    | {"etl.progress", "etl.render"},
     {"etl.demo"},
     {"etl.cli"},
     {"etl.__main__"},

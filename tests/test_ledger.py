@@ -34,7 +34,7 @@ def path(tmp_path):
 @pytest.fixture
 def ledger(path):
     with Ledger.create(path, path.stem, DATE, "request") as ledger:
-        ledger.add_dataset(dataset(), operation())
+        ledger.add_dataset(dataset(), operation(), published=True)
         ledger.add_slice(A)
         ledger.add_slice(B)
         yield ledger
@@ -483,7 +483,7 @@ def test_fault_37_write_that_the_kernel_refuses_is_a_storage_error(tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         path = Path(sys.argv[1]) / "runs/a.sqlite"
         ledger = Ledger.create(path, "a", DATE, "request")
-        ledger.add_dataset(dataset(), operation())
+        ledger.add_dataset(dataset(), operation(), published=True)
         ledger.add_slice(part())
         ledger.store_page(part(), page([], 1, token="t1"))
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100_000, -1))

@@ -115,6 +115,11 @@ def _empty_page(page: dict[str, Any], call: Call) -> None:
     page["nextToken"] = call.spare_token
 
 
+def _empty_list(page: dict[str, Any], call: Call) -> None:
+    page[call.result_key] = []
+    page.pop("nextToken", None)
+
+
 def _newer(record: dict[str, Any]) -> None:
     updated_at = datetime.fromisoformat(record["updatedAt"]) + timedelta(seconds=1)
     record |= {"updatedAt": f"{updated_at:%Y-%m-%dT%H:%M:%SZ}", "statusMessage": "a newer version"}
@@ -194,6 +199,7 @@ FAULTS: Mapping[str, Fault] = {
     "cycle-tokens": _next_token(lambda call: call.previous_token),
     "endless-tokens": _next_token(lambda call: call.spare_token),
     "empty-page": _change(_empty_page),
+    "empty-list": _change(_empty_list),
     "empty-token": _next_token(lambda call: ""),
     "null-token": _next_token(lambda call: None),
     "token-none": _next_token(lambda call: "None"),

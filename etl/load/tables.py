@@ -9,6 +9,7 @@ which landed without our knowing is recognised and not repeated.
 import datetime as dt
 import json
 import logging
+import math
 import os
 import re
 import uuid
@@ -69,10 +70,14 @@ class Stage:
         schema: schema of the table, partition column included.
         replacement: what the commit will replace.
         run_id: begins the names of the files.
+        rebuild: let existing files go that cannot be read.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, replacement: Replacement, run_id: str) -> None:
+    def __init__(
+        self, path: Path, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool = False
+    ) -> None:
         self._path = path
+        self._rebuild = rebuild
         self._schema = schema
         self._file_schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
         self._replacement = replacement
@@ -206,7 +211,8 @@ class Stage:
         Raises:
             WarehouseError: a file is missing or damaged; names it.
         """
-        keep = ~pads.field(self._replacement.column).isin(self._replacement.values)
+        replaced = self._replacement.values
+        keep = ~pads.field(self._replacement.column).isin(replaced) if replaced else None
         for name in existing:
             try:
                 dataset = pads.dataset([str(self._path / name)], schema=schema, format=_PROVEN)
@@ -214,9 +220,12 @@ class Stage:
                     if batch.num_rows:
                         yield batch
             except (OSError, pa.ArrowException) as exc:
+                if self._rebuild:
+                    log.warning("%s: cannot be read; its rows are written anew", self._path / name)
+                    continue
                 raise WarehouseError(
-                    f"{self._path / name}: cannot be read: {exc}; rows of other slices would be lost. Restore the "
-                    "file, or move the table away to begin a new one; then run again"
+                    f"{self._path / name}: cannot be read: {exc}; rows of other slices would be lost. "
+                    f"`nimble-etl replay --since {self._replacement.snapshot_date}` writes them anew from the ledgers"
                 ) from exc
 
     def _add(self, staged: tuple[Path, int]) -> AddAction:
@@ -235,7 +244,7 @@ class Stage:
             path=name,
             data_change=True,
             deletion_timestamp=int(dt.datetime.now(dt.UTC).timestamp() * 1000),
-            size=(self._path / name).stat().st_size,
+            size=_size(self._path / name),
             partition_values={PARTITION: self._replacement.snapshot_date.isoformat()},
         )
 
@@ -246,8 +255,13 @@ class Tables:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def stage(self, table: str, schema: pa.Schema, replacement: Replacement, run_id: str) -> Stage:
-        """Return an empty stage, after removing what an earlier, killed attempt of the same run left behind."""
+    def stage(
+        self, table: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool = False
+    ) -> Stage:
+        """Return an empty stage, after removing what an earlier, killed attempt of the same run left behind.
+
+        With `rebuild`, all that a file of the date may hold is staged anew: one that cannot be read is let go.
+        """
         path = self.path / table
         partition = path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
         with storage_errors(path):
@@ -259,7 +273,7 @@ class Tables:
                 # A file that was part of the table once may still be named by a catalog that someone reads.
                 log_text = "".join(entry.read_text() for entry in (path / "_delta_log").glob("*.json"))
                 _remove_files(file for file in leftovers if file.name not in log_text)
-        return Stage(path, schema, replacement, run_id)
+        return Stage(path, schema, replacement, run_id, rebuild=rebuild)
 
     def is_committed(self, table: str, app_id: str, number: int) -> bool:
         """Tell whether a commit is in the log of a table, durably: who made it may have died before that."""
@@ -283,6 +297,56 @@ class Tables:
         if not self.path.is_dir():
             return []
         return sorted(entry.name for entry in self.path.iterdir() if (entry / "_delta_log").is_dir())
+
+    def dates(self, table: str) -> list[dt.date]:
+        """Return the dates that a table has rows for, in order."""
+        committed = self.read(table)
+        return sorted(committed.files) if committed else []
+
+    def file_count(self, table: str) -> int:
+        """Return the number of live data files."""
+        committed = self.read(table)
+        return sum(map(len, committed.files.values())) if committed else 0
+
+    def compact(self, table: str, snapshot_date: dt.date) -> None:
+        """Write the files of one date into one, if there are several: a commit that replaces nothing.
+
+        Raises:
+            WarehouseError: a file is missing or damaged.
+            CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit` says.
+        """
+        committed = self.read(table)
+        if committed and len(committed.files.get(snapshot_date, [])) > 1:
+            writer = f"compact-{uuid.uuid4().hex}"
+            self.stage(table, committed.schema, Replacement(snapshot_date, "run_id", ()), writer).commit(
+                f"nimble-etl/{writer}/{table}", 1
+            )
+
+    def vacuum(self, table: str, grace: dt.timedelta) -> int:
+        """Remove the data files that left the table, or never became part of it, longer ago than `grace`.
+
+        Args:
+            table: its name.
+            grace: rounded up to hours.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        found = _open(self.path / table)
+        if found is None:
+            return 0
+        before = found.version()
+        try:
+            removed = found.vacuum(
+                math.ceil(grace / dt.timedelta(hours=1)), dry_run=False, enforce_retention_duration=False, full=True
+            )
+        except (DeltaError, OSError) as exc:
+            raise StorageError(f"{self.path / table}: {_first_line(exc)}; repair the disk, then run again") from exc
+        _sync_log(self.path / table, since=before)
+        return len(removed)
 
     def rows(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return some columns of the rows of one date; for small tables."""
@@ -455,6 +519,10 @@ def _first_line(exc: Exception) -> str:
     """Return what an error of the storage library says, without its backtrace and its colours."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(exc).splitlines()]
     return ": ".join(line.removeprefix("↳ ") for line in lines if line and not re.match(r"\d+: |at ", line))
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0  # a file that is rebuilt may be lost
 
 
 def _remove_files(files: Any) -> None:

@@ -44,6 +44,7 @@ SLICES = pa.schema(
         field("is_filtered", pa.bool_(), "whether any filter was used: then absence proves nothing"),
         field("state", pa.string(), "how the walk ended", enum=["walking", "complete", "failed", "gone"]),
         field("is_published", pa.bool_(), "whether the rows of this run are (or were) what readers see"),
+        field("published_at", TIMESTAMP, "when the ledger said so; null if not published"),
         field("is_partial", pa.bool_(), "published by request although the walk was not complete"),
         field("attempt", pa.int32(), "1, and one more each time an expired token made the walk begin again"),
         field("pages", pa.int32(), "pages received"),

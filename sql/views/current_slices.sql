@@ -24,5 +24,5 @@ select
 from complete
 qualify row_number() over (
     partition by dataset, account_id, region, parents::varchar
-    order by is_filtered, snapshot_date desc, observed_until desc
+    order by is_filtered, snapshot_date desc, published_at desc
 ) = 1

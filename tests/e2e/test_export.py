@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.errors import ConfigError, LockedError
 from etl.ledger import Ledger, ledger_paths
 from etl.load.catalog import FILE_NAME
-from etl.pipeline import lock
+from etl.state import lock
 from etl.verify import verify
 
 STRINGS = (
@@ -380,3 +381,46 @@ def test_forty_studios_are_walked_concurrently(tmp_path, monkeypatch):
         " and a.observed_from < b.observed_until and b.observed_from < a.observed_until"
     )
     assert overlapping[0][0] > 100
+
+
+def test_status_says_how_old_each_studio_is_and_calls_for_help_past_the_configured_age(job):
+    job.config.write_text(f"{job.config.read_text()}\nstatus: {{max_age: 0s}}\n")
+    assert job.cli("status").returncode == 5, "nothing was ever published"
+    job.run()
+
+    late = job.cli("status", "--json")
+    in_time = job.cli("status", "--json", "--max-age", "1h")
+
+    assert late.returncode == 5
+    assert {row["state"] for row in json.loads(late.stdout)["snapshots"]} == {"too old"}
+    assert in_time.returncode == 0
+    assert {row["state"] for row in json.loads(in_time.stdout)["snapshots"]} == {"ok"}
+
+
+def test_a_studio_that_is_no_longer_listed_calls_for_no_help(job, studio):
+    job.run()
+    with EmbeddedStudio(World(studios=1, sessions_per_studio=120), StudioSettings(instant=NIGHT)) as smaller:
+        (left,) = smaller.world.studio_ids
+        (outcome,) = job_at(job.directory, smaller).run(DATE + dt.timedelta(days=1))
+    assert outcome.exit_code == 0
+
+    found = json.loads(job.cli("status", "--json", "--max-age", "0s").stdout)
+
+    states = {row["slice"]: row["state"] for row in found["snapshots"]}
+    gone = next(name for name in studio.world.studio_ids if name != left)
+    assert states == {left: "too old", gone: "no longer listed", "": "too old"}
+
+
+def test_log_lines_can_be_json_and_the_last_line_is_the_result(job):
+    done = subprocess.run(
+        [sys.executable, "-m", "etl", "--log-format", "json", "run", "--config", str(job.config)],
+        env={**os.environ, **job.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines
+    assert {line["level"] for line in lines} == {"INFO"}
+    assert all(line["time"] and line["message"] for line in lines)
+    assert len(done.stdout.splitlines()) == 1

@@ -290,6 +290,12 @@ def test_odd_timestamps_are_the_same_instants(studio: EmbeddedStudio, fetch: Fet
     assert fired(studio) == ["odd-timestamps"]
 
 
+def test_empty_list_looks_like_a_studio_without_sessions(studio: EmbeddedStudio, fetch: Fetch) -> None:
+    studio.set_faults(["empty-list"])
+    assert page_of(fetch) == {"sessions": []}
+    assert fired(studio) == ["empty-list"]
+
+
 def test_every_fault_has_a_test() -> None:
     """A fault that nobody looks at may have stopped working."""
     source = Path(__file__).read_text()

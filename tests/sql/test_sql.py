@@ -33,22 +33,24 @@ SLICES = """
 create table etl_slices (
     snapshot_date date, run_id varchar, slice_id varchar, dataset varchar, account_id varchar, region varchar,
     parents map(varchar, varchar), is_filtered boolean, state varchar, is_published boolean, is_partial boolean,
+    published_at timestamptz,
     pages integer, records bigint, rows bigint, rejects bigint, duplicates bigint,
     observed_from timestamptz, observed_until timestamptz
 );
 insert into etl_slices
 select
     date::date, run_id, slice_id, 'streaming_sessions', '1', 'r', map {'studioId': studio}, filtered, state, published,
-    partial, 2, records, records, 0, 0, date::timestamp + interval 2 hour, date::timestamp + interval '2 hour 30 second'
+    partial, date::timestamp + interval 1 hour * hour, 2, records, records, 0, 0, date::timestamp + interval 2 hour,
+    date::timestamp + interval '2 hour 30 second'
 from (values
-    ('2026-11-18', 'run1', 'x', 's1', false, 'complete', true, false, 10),
-    ('2026-11-19', 'run2', 'x', 's1', false, 'complete', true, false, 11),
-    ('2026-11-19', 'run3', 'x', 's1', false, 'complete', true, false, 12),
-    ('2026-11-20', 'run4', 'x', 's1', false, 'walking', true, true, 3),
-    ('2026-11-20', 'run5', 'z', 's1', true, 'complete', true, false, 1),
-    ('2026-11-18', 'run1', 'y', 's2', false, 'complete', true, false, 20),
-    ('2026-11-19', 'run2', 'y', 's2', false, 'failed', false, false, 0)
-) as given (date, run_id, slice_id, studio, filtered, state, published, partial, records);
+    ('2026-11-18', 'run1', 'x', 's1', false, 'complete', true, false, 10, 1),
+    ('2026-11-19', 'run2', 'x', 's1', false, 'complete', true, false, 12, 4),
+    ('2026-11-19', 'run3', 'x', 's1', false, 'complete', true, false, 11, 3),
+    ('2026-11-20', 'run4', 'x', 's1', false, 'walking', true, true, 3, 4),
+    ('2026-11-20', 'run5', 'z', 's1', true, 'complete', true, false, 1, 5),
+    ('2026-11-18', 'run1', 'y', 's2', false, 'complete', true, false, 20, 1),
+    ('2026-11-19', 'run2', 'y', 's2', false, 'failed', false, false, 0, 2)
+) as given (date, run_id, slice_id, studio, filtered, state, published, partial, records, hour);
 """
 D = dt.date
 CASES = {
@@ -83,7 +85,7 @@ CASES = {
         [
             (D(2026, 11, 18), "run1", "x"),
             (D(2026, 11, 18), "run1", "y"),
-            (D(2026, 11, 19), "run3", "x"),
+            (D(2026, 11, 19), "run2", "x"),  # begun earlier, published later
             (D(2026, 11, 20), "run4", "x"),
             (D(2026, 11, 20), "run5", "z"),
         ],

@@ -1,0 +1,80 @@
+"""The state directory: the lock that lets one run at a time work on it, and how long ledgers stay there."""
+
+import datetime as dt
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from etl.config import Settings
+from etl.errors import LockedError, StorageError
+from etl.ledger import ledger_paths, remove_ledger
+
+log = logging.getLogger(__name__)
+
+RUN_ID_TIME = "%Y%m%dT%H%M%SZ"
+"""Run ids begin with the UTC time at which the run began."""
+
+
+@contextmanager
+def lock(settings: Settings) -> Iterator[None]:
+    """Hold the kernel's lock on the state directory; it dies with the process.
+
+    Raises:
+        LockedError: another process holds it.
+        StorageError: the directory cannot be written.
+    """
+    path = settings.state_dir / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as exc:
+        raise StorageError(f"{path}: {exc.strerror}; state_dir must be a directory that can be written") from exc
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise LockedError(f"{path}: another run holds the lock (process {holder}); wait until it ends") from None
+        try:
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        except OSError as exc:
+            raise StorageError(f"{path}: {exc.strerror}; make room or repair the disk, then run again") from exc
+        yield
+
+
+def check_writable(settings: Settings) -> None:
+    """Find a read-only or missing directory before the first request, not after the last.
+
+    Raises:
+        StorageError: says which.
+    """
+    for name, path in (("state_dir", settings.state_dir / "runs"), ("warehouse.path", settings.warehouse.path)):
+        probe = path / f".probe-{os.getpid()}"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as exc:
+            raise StorageError(f"{path}: {exc.strerror}; {name} must be a directory that can be written") from exc
+
+
+def remove_old_ledgers(settings: Settings) -> None:
+    """Delete the ledgers of runs that began longer ago than `run.keep_ledgers`."""
+    for path in ledger_paths(settings.state_dir):
+        began_at = _began_at(path)
+        if began_at and dt.datetime.now(dt.UTC) - began_at > settings.run.keep_ledgers:
+            log.info("%s is deleted: run.keep_ledgers is %s", path.name, settings.run.keep_ledgers)
+            remove_ledger(path)
+
+
+def _began_at(path: Path) -> dt.datetime | None:
+    try:
+        return dt.datetime.strptime(path.stem.partition("-")[0], RUN_ID_TIME).replace(tzinfo=dt.UTC)
+    except ValueError:
+        return None  # not named by us: not ours to delete

@@ -1,0 +1,98 @@
+"""A service that answers, but with too little: fault 23. Nothing is published over a fuller snapshot without a word."""
+
+import datetime as dt
+
+import pytest
+from support.job import DATE, NIGHT, job_at
+
+from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.replay import Selection, replay
+from etl.verify import verify
+
+LIST = "operation=ListStreamingSessions"
+
+
+@pytest.fixture
+def first_studio(job, studio):
+    job.run()
+    return studio.world.studio_ids[0]
+
+
+def rows_per_studio(job):
+    return dict(job.ask("select studio_id, count(*) from streaming_sessions group by all"))
+
+
+def test_fault_23_no_record_at_all_is_held_back_and_the_others_are_published(job, studio, first_studio):
+    before = rows_per_studio(job)
+    studio.set_instant(NIGHT + dt.timedelta(days=1))
+    studio.set_faults([f"empty-list:{LIST},studio={first_studio},times=ever"])
+
+    (outcome,) = job.run(DATE + dt.timedelta(days=1))
+
+    assert {fault.kind for fault in studio.fired} == {"empty-list"}
+    assert outcome.exit_code == 5
+    (held,) = [facts for facts in outcome.slices if facts.error]
+    assert held.part.parents["studioId"] == first_studio
+    assert f"0 records, its snapshot of {DATE} has {before[first_studio]}: a fall of 100%" in held.error
+    assert rows_per_studio(job)[first_studio] == before[first_studio]
+    newest = dict(job.ask("select studio_id, max(snapshot_date) from streaming_sessions group by all"))
+    assert newest[first_studio] == DATE, "readers keep the last snapshot, and see its date"
+    assert {date for name, date in newest.items() if name != first_studio} == {DATE + dt.timedelta(days=1)}
+
+
+def test_fault_23_held_back_again_by_the_next_run_until_it_is_allowed(job, studio, first_studio):
+    studio.set_faults([f"empty-list:{LIST},studio={first_studio},times=ever"])
+    assert job.run()[0].exit_code == 5
+    assert job.run()[0].exit_code == 5
+
+    (outcome,) = job.run(allow_fall=True)
+
+    assert outcome.exit_code == 0
+    assert first_studio not in rows_per_studio(job)
+
+
+def test_fault_23_what_was_held_back_is_published_by_a_replay_without_a_request(job, studio, first_studio):
+    studio.set_faults([f"empty-list:{LIST},studio={first_studio},times=ever"])
+    (outcome,) = job.run()
+    asked = len(studio.requests)
+
+    replayed = replay(job.settings(), Selection(run_id=outcome.run.run_id, allow_fall=True))
+
+    assert len(studio.requests) == asked
+    assert [o.exit_code for o in replayed] == [0, 0]
+    assert first_studio not in rows_per_studio(job)
+    assert [finding.problem for finding in verify(job.settings()) if finding.problem] == []
+
+
+def test_fault_23_a_replay_without_a_word_leaves_it_held_back(job, studio, first_studio):
+    before = rows_per_studio(job)
+    studio.set_faults([f"empty-list:{LIST},studio={first_studio},times=ever"])
+    (outcome,) = job.run()
+
+    replay(job.settings(), Selection(run_id=outcome.run.run_id))
+
+    assert rows_per_studio(job) == before
+
+
+@pytest.mark.parametrize(("live", "exit_code"), [(120, 0), (80, 0), (50, 5), (3, 5)])
+def test_fault_23_the_threshold_is_a_share_of_the_last_snapshot(tmp_path, monkeypatch, live, exit_code):
+    """The same world, of fewer sessions: about a third less passes; less than half does not."""
+    outcomes = []
+    for sessions in (120, live):
+        settings = StudioSettings(page_size=50, instant=NIGHT)
+        with EmbeddedStudio(World(studios=1, sessions_per_studio=sessions), settings) as studio:
+            job = job_at(tmp_path, studio)
+            for name, value in job.environment.items():
+                monkeypatch.setenv(name, value)
+            outcomes += job.run()
+    assert [outcome.exit_code for outcome in outcomes] == [0, exit_code]
+
+
+def test_fault_23_a_few_records_less_are_no_fall_however_small_the_studio(tmp_path, monkeypatch):
+    for sessions in (15, 2):
+        with EmbeddedStudio(World(studios=1, sessions_per_studio=sessions), StudioSettings(instant=NIGHT)) as studio:
+            job = job_at(tmp_path, studio)
+            for name, value in job.environment.items():
+                monkeypatch.setenv(name, value)
+            (outcome,) = job.run()
+            assert outcome.exit_code == 0

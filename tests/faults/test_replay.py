@@ -1,0 +1,90 @@
+"""Tables rebuilt from ledgers, without a request: fault 39, and what an operator may ask for."""
+
+from pathlib import Path
+
+import pytest
+from support.job import DATE
+
+from etl.errors import ConfigError, WarehouseError
+from etl.ledger import ledger_paths, remove_ledger
+from etl.load.tables import Tables
+from etl.replay import Selection, replay
+from etl.verify import verify
+
+TABLES = ("studios", "streaming_sessions", "streaming_session_tags", "etl_slices", "etl_pages", "etl_runs")
+
+
+@pytest.fixture
+def published(job):
+    """A date that two runs published: both studios, then one of them again."""
+    job.run()
+    studio_id = job.ask("select min(studio_id) from studios")[0][0]
+    job.run(overrides={"studio_ids": [studio_id]})
+    return {table: rows(job, table) for table in TABLES}
+
+
+def rows(job, table):
+    # When something was published last is what a replay changes.
+    volatile = "published_at" if table == "etl_slices" else "snapshot_date"
+    return job.ask(f"select t::varchar from (select * exclude ({volatile}) from {table}) t order by all")
+
+
+def problems(job):
+    return [finding.problem for finding in verify(job.settings()) if finding.problem]
+
+
+def damage(job, table, how):
+    file, *_ = Tables(job.directory / "warehouse").read(table).files[DATE]
+    path = Path(file)
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        body = bytearray(path.read_bytes())
+        body[40] ^= 0xFF
+        path.write_bytes(body)
+
+
+@pytest.mark.parametrize(
+    ("table", "how"),
+    [*((table, "truncated") for table in TABLES), ("streaming_sessions", "missing"), ("streaming_sessions", "flipped")],
+)
+def test_fault_39_verify_names_a_damaged_file_and_replay_restores_it(job, studio, published, table, how):
+    damage(job, table, how)
+    assert any(table in problem for problem in problems(job)), "the damage is noticed"
+    asked = len(studio.requests)
+
+    outcomes = replay(job.settings(), Selection(since=DATE))
+
+    assert len(outcomes) == 2
+    assert len(studio.requests) == asked
+    assert problems(job) == []
+    assert {name: rows(job, name) for name in TABLES} == published
+
+
+@pytest.mark.usefixtures("published")
+def test_fault_39_a_file_with_rows_of_ledgers_that_are_gone_stays_and_is_named(job):
+    remove_ledger(ledger_paths(job.directory / "state")[0])
+    damage(job, "streaming_sessions", "truncated")
+
+    with pytest.raises(WarehouseError, match=r"streaming_sessions.*cannot be read"):
+        replay(job.settings(), Selection(since=DATE))
+
+
+@pytest.mark.usefixtures("published")
+def test_each_slice_comes_from_the_run_that_published_it_last(job):
+    before = job.ask("select studio_id, run_id, count(*) from streaming_sessions group by all order by all")
+    oldest = job.ask("select min(run_id) from etl_runs")[0][0]
+
+    replay(job.settings(), Selection(run_id=oldest))
+
+    assert job.ask("select studio_id, run_id, count(*) from streaming_sessions group by all order by all") == before
+    assert problems(job) == []
+
+
+@pytest.mark.usefixtures("published")
+def test_a_run_that_has_no_ledger_is_an_error_that_says_which_there_are(job):
+    known = ledger_paths(job.directory / "state")[0].stem
+    with pytest.raises(ConfigError, match=f"nothing-known.*{known}"):
+        replay(job.settings(), Selection(run_id="nothing-known"))
