@@ -18,7 +18,9 @@
 A message gives the place, what was found, what was expected, and the next step.
 """
 
-from typing import ClassVar
+import shutil
+from pathlib import Path
+from typing import ClassVar, Self
 
 
 class EtlError(Exception):
@@ -77,6 +79,13 @@ class StorageError(EtlError):
     """A write did not reach the disk: full, read-only, or an I/O error."""
 
     exit_code = 3
+
+    @classmethod
+    def at(cls, path: Path, why: object, then: str = "make room or repair the disk, then run again") -> Self:
+        """Return the error that says where the disk refused, why, how much room it has, and what to do."""
+        there = next((place for place in (path, *path.parents) if place.exists()), None)
+        room = f" ({shutil.disk_usage(there).free / 1e6:,.0f} MB free)" if there else ""
+        return cls(f"{path}: {why}{room}; {then}")
 
 
 class CommitConflictError(EtlError):

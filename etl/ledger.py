@@ -395,6 +395,15 @@ def ledger_paths(state_dir: Path) -> list[Path]:
     return sorted((state_dir / "runs").glob("*.sqlite"))
 
 
+def set_aside(path: Path) -> None:
+    """Rename a ledger that cannot be read, and what SQLite keeps beside it; no run finds it again."""
+    with _translated(path):
+        for suffix in ("", "-wal", "-shm"):  # the ledger itself first: without its log it could pass for an older one
+            file = Path(f"{path}{suffix}")
+            if file.exists():
+                file.rename(f"{path.with_suffix('.damaged')}{suffix}")
+
+
 def remove_ledger(path: Path) -> None:
     """Delete a ledger and what SQLite keeps beside it; the ledger itself last, so that nothing is left without it."""
     with _translated(path):
@@ -452,9 +461,9 @@ def _translated(path: Path) -> Iterator[None]:
         name = getattr(exc, "sqlite_errorname", "")  # none if Python, not SQLite, could not read a value
         if not name or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")):
             raise LedgerError(f"{path}: {exc}; the ledger is damaged: run with --fresh") from exc
-        raise StorageError(f"{path}: {exc} ({name}); make room or repair the disk, then run again: it resumes") from exc
+        raise StorageError.at(path, f"{exc} ({name})") from exc
     except OSError as exc:
-        raise StorageError(f"{path}: {exc.strerror or exc}; make room or repair the disk, then run again") from exc
+        raise StorageError.at(path, exc.strerror or exc) from exc
     except (sqlite3.DatabaseError, ValueError, TypeError, IndexError) as exc:
         raise LedgerError(f"{path}: {_first_line(exc)}; the ledger is damaged: run with --fresh") from exc
 

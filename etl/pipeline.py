@@ -13,14 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from etl.config import EMBEDDED, Settings
 from etl.errors import (
     ConfigError,
     EtlError,
     GoneError,
+    LedgerError,
     SourceError,
     TokenRejectedError,
     TransientSourceError,
@@ -28,7 +30,7 @@ from etl.errors import (
 from etl.extract.client import Endpoint, Source
 from etl.extract.walk import walk
 from etl.failpoints import reach
-from etl.ledger import Ledger, ledger_paths
+from etl.ledger import Ledger, ledger_paths, set_aside
 from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
 from etl.model import Outcome, Page, Slice, SliceState
@@ -122,11 +124,16 @@ class _Job:
     def unfinished(self) -> Iterator[Ledger]:
         """Yield the ledgers of unfinished runs that this request goes on with, oldest first."""
         for path in ledger_paths(self._settings.state_dir):
-            ledger = Ledger.open(path)
-            if self._goes_on_with(ledger):
+            try:
+                ledger = self._open_unfinished(path)
+            except LedgerError as exc:
+                if not self._request.fresh:
+                    raise
+                log.warning("%s. It is set aside", exc)
+                set_aside(path)
+                continue
+            if ledger:
                 yield ledger
-            else:
-                ledger.close()
 
     def work(self, ledger: Ledger) -> Outcome:
         """Take a run through its steps, as far as they go now, and say how it stands."""
@@ -154,6 +161,14 @@ class _Job:
                 ledger.close_run("failed" if outcome.exit_code == 1 else "published")
                 reach("run.closed")
             return outcome
+
+    def _open_unfinished(self, path: Path) -> Ledger | None:
+        with ExitStack() as opened:
+            ledger = opened.enter_context(Ledger.open(path))
+            if self._goes_on_with(ledger):
+                opened.pop_all()
+                return ledger
+        return None
 
     def _goes_on_with(self, ledger: Ledger) -> bool:
         run = ledger.run()

@@ -31,7 +31,7 @@ def lock(settings: Settings) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
     except OSError as exc:
-        raise StorageError(f"{path}: {exc.strerror}; state_dir must be a directory that can be written") from exc
+        raise StorageError.at(path, exc.strerror, "state_dir must be a directory that can be written") from exc
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,7 +44,7 @@ def lock(settings: Settings) -> Iterator[None]:
             file.write(f"{os.getpid()}\n")
             file.flush()
         except OSError as exc:
-            raise StorageError(f"{path}: {exc.strerror}; make room or repair the disk, then run again") from exc
+            raise StorageError.at(path, exc.strerror) from exc
         yield
 
 
@@ -61,7 +61,7 @@ def check_writable(settings: Settings) -> None:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as exc:
-            raise StorageError(f"{path}: {exc.strerror}; {name} must be a directory that can be written") from exc
+            raise StorageError.at(path, exc.strerror, f"{name} must be a directory that can be written") from exc
 
 
 def remove_old_ledgers(settings: Settings) -> None:

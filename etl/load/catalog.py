@@ -5,8 +5,10 @@ for anybody, and nobody sees half a night. Its views name the exact committed da
 also read files that are staged or superseded.
 """
 
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -35,38 +37,57 @@ def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Pat
     draft = path.with_name(f".{FILE_NAME}.new")
     with storage_errors(path):
         tables.path.mkdir(parents=True, exist_ok=True)
-        for leftover in (draft, Path(f"{draft}.wal")):
-            leftover.unlink(missing_ok=True)
-    empty = dict(known)
-    try:
-        with duckdb.connect(draft) as connection:
-            connection.execute("set TimeZone = 'UTC'")
-            for name in sorted({*tables.names(), *empty}):
-                committed = tables.read(name)
-                if committed or name in empty:  # neither: its first commit was killed half-way
-                    _add_table(connection, name, committed, empty.get(name))
-            for file in sql_files("views").values():
-                connection.execute(f"create view {_quoted(file.name)} as {file.text}")
-            _add_current_views(connection)
-            for file in sql_files("marts").values():
-                connection.execute(f"create table {_quoted(file.name)} as {file.text}")
-    except duckdb.Error as exc:
-        for leftover in (draft, Path(f"{draft}.wal")):
-            leftover.unlink(missing_ok=True)
-        if isinstance(exc, duckdb.IOException) and draft.name in str(exc):
-            raise StorageError(
-                f"{path}: {exc}; the old one stays. Make room or repair the disk, then run again"
+    with _alone(path):
+        try:
+            with storage_errors(path):
+                _remove(draft)
+            _fill(draft, tables, dict(known))
+            with storage_errors(path):
+                sync_file(draft)
+                reach("catalog.built")
+                # A log left behind by another program would be replayed into the new file.
+                Path(f"{path}.wal").unlink(missing_ok=True)
+                draft.replace(path)
+                _sync_directory(tables.path)
+        except BaseException as exc:
+            with suppress(OSError):  # the disk that has just refused
+                _remove(draft)
+            if not isinstance(exc, duckdb.Error):
+                raise
+            if draft.name in str(exc):
+                raise StorageError(
+                    f"{path}: {exc}; the old one stays. Make room or repair the disk, then run again"
+                ) from exc
+            raise WarehouseError(
+                f"{path}: the catalog cannot be built: {exc}; the old one stays. Run `verify`"
             ) from exc
-        raise WarehouseError(f"{path}: the catalog cannot be built: {exc}; the old one stays. Run `verify`") from exc
-    with storage_errors(path):
-        sync_file(draft)
-        reach("catalog.built")
-        # A log left behind by another program would be replayed into the new file.
-        Path(f"{path}.wal").unlink(missing_ok=True)
-        draft.replace(path)
-        _sync_directory(tables.path)
     reach("catalog.swapped")
     return path
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other job builds this catalog: the later one sees what the earlier one has committed."""
+    with storage_errors(path), path.with_name(f".{FILE_NAME}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _fill(draft: Path, tables: Tables, empty: Mapping[str, pa.Schema]) -> None:
+    """Make a new DuckDB file, closed and without a log of its own."""
+    with duckdb.connect(draft) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        for name in sorted({*tables.names(), *empty}):
+            committed = tables.read(name)
+            if committed or name in empty:  # neither: its first commit was killed half-way
+                _add_table(connection, name, committed, empty.get(name))
+        for file in sql_files("views").values():
+            connection.execute(f"create view {_quoted(file.name)} as {file.text}")
+        _add_current_views(connection)
+        for file in sql_files("marts").values():
+            connection.execute(f"create table {_quoted(file.name)} as {file.text}")
+        # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
+        connection.execute("checkpoint")
 
 
 def _add_table(
@@ -126,6 +147,11 @@ def _quoted(identifier: str) -> str:
 
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _remove(draft: Path) -> None:
+    for leftover in (draft, Path(f"{draft}.wal")):
+        leftover.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

@@ -344,7 +344,7 @@ class Tables:
                 math.ceil(grace / dt.timedelta(hours=1)), dry_run=False, enforce_retention_duration=False, full=True
             )
         except (DeltaError, OSError) as exc:
-            raise StorageError(f"{self.path / table}: {_first_line(exc)}; repair the disk, then run again") from exc
+            raise StorageError.at(self.path / table, _first_line(exc)) from exc
         _sync_log(self.path / table, since=before)
         return len(removed)
 
@@ -377,7 +377,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise StorageError(f"{path}: {exc.strerror or exc}; make room or repair the disk, then run again") from exc
+        raise StorageError.at(path, exc.strerror or exc) from exc
 
 
 def check_file(file: str) -> None:
@@ -454,7 +454,7 @@ def _ensure_table(path: Path, schema: pa.Schema) -> None:
         except CommitFailedError:
             log.info("%s: another writer changed the columns at the same time; looking again", path.name)
         except (DeltaError, OSError) as exc:
-            raise StorageError(f"{path}: {_first_line(exc)}; make room or repair the disk, then run again") from exc
+            raise StorageError.at(path, _first_line(exc)) from exc
         else:
             return
     raise CommitConflictError(f"{path}: other writers changed the columns {_COMMIT_TRIES} times; run again")
