@@ -1,0 +1,200 @@
+"""Promises that a mutant once broke without any test noticing: see tests/mutants."""
+
+import logging
+import signal
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from support.job import DATE, job_at
+
+import etl.publish
+from etl.errors import LedgerError, WarehouseError
+from etl.extract.client import Endpoint, Source
+from etl.ledger import Ledger, ledger_paths
+from etl.load.tables import Stage, Tables
+from etl.pipeline import Stop
+from etl.plan import Plan
+from etl.verify import verify
+
+RUN = ("run", "--snapshot-date", DATE.isoformat())
+OTHER_KEY = (
+    "datasets: [studios, {name: streaming_sessions, service: nimble, operation: list_streaming_sessions, key: [arn],"
+    " for_each: {dataset: studios, bind: {studioId: studio_id}}}]"
+)
+
+
+def only_ledger(job):
+    (path,) = ledger_paths(job.directory / "state")
+    return Ledger.open(path)
+
+
+def sessions_asked_for(studio, since):
+    """Return the page token of each request for sessions."""
+    return [request.token for request in studio.requests[since:] if request.operation == "ListStreamingSessions"]
+
+
+# Which run goes on
+
+
+def fingerprint(directory, studio, source="", rest=""):
+    settings = job_at(directory, studio, source=source, rest=rest).settings()
+    return Plan.make(
+        settings, Source(settings.source, Endpoint(settings.source.endpoint_url), threading.Event())
+    ).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("source", "rest"),
+    [
+        ("  studio_ids: [us-west-2-abc]", ""),
+        ("  account_id: '123456789012'", ""),
+        ("  region: us-east-1", ""),
+        ("  filters: {owned_by: someone}", ""),
+        ("", "datasets: [streaming_sessions]"),
+        ("", OTHER_KEY),
+    ],
+)
+def test_fault_17_whatever_decides_which_rows_a_run_has_is_in_its_fingerprint(tmp_path, studio, source, rest):
+    assert fingerprint(tmp_path, studio, source, rest) != fingerprint(tmp_path, studio)
+
+
+@pytest.mark.parametrize(
+    "rest", ["run: {concurrency: 3}", "warehouse: {path: elsewhere}", "datasets: [streaming_sessions, studios]"]
+)
+def test_what_changes_no_row_lets_a_run_go_on(tmp_path, studio, rest):
+    assert fingerprint(tmp_path, studio, rest=rest) == fingerprint(tmp_path, studio)
+
+
+def test_fresh_begins_anew_and_the_run_that_it_leaves_is_never_resumed(job, studio):
+    (left,) = job.run(overrides={"max_items": 45})
+    asked = len(studio.requests)
+
+    (outcome,) = job.run(fresh=True, overrides={"max_items": 45})
+    (resumed,) = job.run()
+
+    assert outcome.run.run_id != left.run.run_id
+    assert sessions_asked_for(studio, asked).count(None) == 2, "each studio from its first page on, once"
+    assert resumed.run.run_id == outcome.run.run_id
+
+
+@pytest.mark.parametrize("damage", [lambda body: body[:5000], lambda body: b"hello" * len(body), lambda _: b""])
+def test_fault_38_fresh_sets_a_damaged_ledger_aside_and_says_which(job, caplog, damage):
+    """The message names --fresh as the way out: it must be one, on this night and on those that follow."""
+    job.run(overrides={"max_items": 45})
+    (path,) = ledger_paths(job.directory / "state")
+    path.write_bytes(damaged := damage(path.read_bytes()))
+    with pytest.raises(LedgerError, match="--fresh"):
+        job.run()
+
+    with caplog.at_level(logging.WARNING):
+        (outcome,) = job.run(fresh=True)
+
+    assert outcome.exit_code == 0
+    assert str(path) in caplog.text
+    assert path.with_suffix(".damaged").read_bytes() == damaged, "it is the operator's to look at"
+    assert [again.exit_code for again in job.run()] == [0]
+
+
+# Publishing
+
+
+@pytest.fixture
+def losing_stage(monkeypatch):
+    """Stages of the child table lose their rows on the way to the disk, and nothing says so."""
+    lost = []
+    write = Stage.write
+
+    def write_unless_lost(self, batch: pa.RecordBatch):
+        if self._path.name == "streaming_session_tags" and batch.num_rows:
+            lost.append(batch)
+        else:
+            write(self, batch)
+
+    monkeypatch.setattr(Stage, "write", write_unless_lost)
+    return lost
+
+
+def test_what_is_read_back_must_be_what_was_written_or_it_is_not_published(job, losing_stage):
+    with pytest.raises(
+        WarehouseError, match=r"table streaming_session_tags.*: 0 rows were read back, \d+ were written"
+    ):
+        job.run()
+
+    assert losing_stage
+    with only_ledger(job) as ledger:
+        assert {facts.publication for facts in ledger.slices("streaming_sessions")} == {None}
+
+
+def test_records_that_became_nothing_keep_the_slice_from_being_published(job, monkeypatch):
+    """Rows, rejects and duplicates are all the records, or nothing is committed."""
+    real = etl.publish.flatten
+
+    def flatten_all_but_one(layout, snapshot, part, pages, superseded):
+        return real(layout, snapshot, part, pages, {**superseded, 1: superseded.get(1, frozenset()) | {0}})
+
+    monkeypatch.setattr(etl.publish, "flatten", flatten_all_but_one)
+    with pytest.raises(WarehouseError, match=r"records became \d+ rows, 0 rejects and 0 duplicates"):
+        job.run()
+
+    assert Tables(job.directory / "warehouse").names() == []
+
+
+@pytest.mark.parametrize("by_deadline", [False, True])
+def test_fault_44_after_a_signal_nothing_is_published_after_the_deadline_what_is_complete(job, by_deadline):
+    """A machine that shuts down does not wait for Parquet files; a night whose time is over still shows what it has."""
+    stop = Stop()
+
+    def stop_at_the_first_session(part, _page):
+        if part.dataset == "streaming_sessions":
+            stop.by_deadline = by_deadline
+            stop.set()
+
+    (outcome,) = job.run(stop=stop, on_page=stop_at_the_first_session)
+
+    assert outcome.exit_code == 3
+    published = [facts.part.dataset for facts in outcome.slices if facts.publication is not None]
+    assert published == (["studios"] if by_deadline else [])
+    assert (job.directory / "warehouse" / "warehouse.duckdb").exists() is by_deadline
+
+
+@pytest.mark.parametrize(
+    "step", ["table.committed", "publication.marked", "facts.published", "catalog.built", "catalog.swapped"]
+)
+def test_fault_32_to_34_a_run_is_open_until_readers_see_it_and_ends_without_another_request(job, studio, step):
+    """Closed too early, its catalog would be missing until the next full export."""
+    job = job_at(job.directory, studio, source="  account_id: '123456789012'")
+    process = job.start(*RUN, NIMBLE_ETL_FAILPOINT=step)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    asked = len(studio.requests)
+
+    process = job.start(*RUN)
+    process.join()
+
+    assert process.exitcode == 0
+    assert len(studio.requests) == asked
+    with only_ledger(job) as ledger:
+        assert ledger.run().state == "published"
+    assert job.ask("select count(*) from etl_runs") == [(1,)]
+
+
+# Proof
+
+
+def test_verify_names_a_snapshot_whose_values_differ_though_its_rows_are_as_many(job):
+    """Whoever edits a data file leaves checksums that are right."""
+    job.run()
+    (file,) = Tables(job.directory / "warehouse").read("streaming_sessions").files[DATE]
+    table = pq.ParquetFile(file).read()
+    place = table.schema.get_field_index("state")
+    pq.write_table(
+        table.set_column(place, "state", pc.replace_substring(table["state"], "READY", "STOPPED")), Path(file)
+    )
+
+    problems = [finding.problem for finding in verify(job.settings()) if finding.problem]
+    assert len(problems) == 2, "both studios"
+    assert all("and values differ" in problem for problem in problems)
