@@ -492,6 +492,7 @@ def _stopped_by_signals() -> Iterator[Any]:
         logging.getLogger(__name__).warning(
             "%s: finishing the pages in flight; run again to go on", signal.Signals(number).name
         )
+        stop.by_deadline = False
         stop.set()
 
     former = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}

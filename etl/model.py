@@ -7,6 +7,7 @@ and serialised in one way; what only travels in memory is a dataclass.
 import datetime as dt
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -72,7 +73,10 @@ class Dataset(Frozen):
     """One list operation exported to one table. This is all that the machinery knows about a service.
 
     `key` names the columns that identify a record within a slice; `order_by` the column whose newest value wins
-    when a key is seen twice in one walk. `item` is the singular that child tables are named after.
+    when a key is seen twice in one walk. `item` is the singular that child tables are named after. `parameters` are
+    sent with every request; `page_size` asks for pages of so many records. `result_key` chooses the list where a
+    response has several, as a path such as `Reservations[].Instances`; `allow_missing_list` takes a response
+    without it for an empty page.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
@@ -82,12 +86,44 @@ class Dataset(Frozen):
     order_by: str | None = None
     item: str = ""
     for_each: ForEach | None = None
+    parameters: Mapping[str, Any] = {}
+    result_key: str | None = None
+    page_size: int | None = Field(None, ge=1)
+    allow_missing_list: bool = False
     units: Mapping[str, str] = {}
 
     @property
     def item_name(self) -> str:
         """Return the singular of the dataset's name, for child tables: `streaming_session`."""
         return self.item or self.name.removesuffix("s")
+
+    @property
+    def slice_columns(self) -> dict[str, str]:
+        """Return the parameters that every slice has, each with the column that shows its value."""
+        fixed = {name: re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in self.parameters}
+        return {**fixed, **(self.for_each.bind if self.for_each else {})}
+
+    @property
+    def fixed_parents(self) -> dict[str, str]:
+        """Return the configured parameters as text, for slices to be told apart by."""
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.parameters.items()}
+
+
+class Pager(Frozen):
+    """How pages are found in what botocore's parser returns: JMESPath expressions, from its paginator settings.
+
+    `result` leads to the list; of plain values where `is_plain`, each then a record with the one member `value`.
+    botocore counts the list if it `is_primary`; a page without it is malformed if it `is_always_there`.
+    """
+
+    protocol: str
+    result: str
+    input_tokens: tuple[str, ...]
+    output_tokens: tuple[str, ...]
+    more_results: str | None = None
+    is_plain: bool = False
+    is_primary: bool = True
+    is_always_there: bool = False
 
 
 class Operation(Frozen):
@@ -96,7 +132,8 @@ class Operation(Frozen):
     `record` is the structure of one item of the result list. `result_key` and `token_key` are names in the body of
     the response; `result_member` and `token_member` what botocore's paginator calls the same two: some services spell
     them differently. `input_token` is the token's name in the request. `parameters` are the names that a request may
-    carry, tokens and page sizes left out.
+    carry, tokens and page sizes left out. With a `pager`, pages hold what botocore's parser returned, as JSON, and the
+    names of members are those of the model; without, bodies as they arrived.
     """
 
     service: str
@@ -109,7 +146,9 @@ class Operation(Frozen):
     input_token: str
     record: Member
     parameters: tuple[str, ...]
+    required: tuple[str, ...] = ()
     documentation: str = ""
+    pager: Pager | None = None
 
     @cached_property
     def model_hash(self) -> str:
@@ -258,16 +297,21 @@ class SliceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run stands after an invocation worked on it for `seconds`."""
+    """How a run stands after an invocation worked on it for `seconds`.
+
+    `interrupted`: a signal kept it from publishing.
+    """
 
     run: RunFacts
     slices: tuple[SliceFacts, ...]
     seconds: float
+    interrupted: bool = False
 
     @property
     def finished(self) -> bool:
-        """Tell whether no walk is left to be resumed."""
-        return bool(self.slices) and all(facts.state is not SliceState.WALKING for facts in self.slices)
+        """Tell whether nothing is left to be walked or published by a later invocation."""
+        walked = bool(self.slices) and all(facts.state is not SliceState.WALKING for facts in self.slices)
+        return walked and not self.interrupted
 
     @property
     def exit_code(self) -> int:

@@ -140,19 +140,19 @@ class _Job:
         began = time.monotonic()
         with ledger:
             self._walk_all(ledger)
-            publishing = not self._stop.is_set() or self._stop.by_deadline
-            if publishing:
-                for name in self._plan.datasets:
-                    if name in self._plan.published:
-                        publish(
-                            ledger,
-                            self._tables,
-                            self._plan.layouts[name],
-                            limits=None if self._request.allow_fall else self._settings.publish,
-                            partial=self._request.publish_partial,
-                        )
+            publishing = True
+            for name in self._plan.datasets:
+                publishing = not self._stop.is_set() or self._stop.by_deadline
+                if publishing and name in self._plan.published:
+                    publish(
+                        ledger,
+                        self._tables,
+                        self._plan.layouts[name],
+                        limits=None if self._request.allow_fall else self._settings.publish,
+                        partial=self._request.publish_partial,
+                    )
             ledger.add_time(time.monotonic() - began)
-            outcome = Outcome(ledger.run(), tuple(ledger.slices()), time.monotonic() - began)
+            outcome = Outcome(ledger.run(), tuple(ledger.slices()), time.monotonic() - began, not publishing)
             if publishing and (outcome.finished or any(facts.publication for facts in outcome.slices)):
                 publish_facts(self._tables, [(ledger, outcome)])
                 reach("facts.published")
@@ -308,9 +308,10 @@ def _deadline(settings: Settings, stop: Stop) -> Iterator[None]:
         return
 
     def over() -> None:
-        log.warning("run.max_duration is over: stopping at the next page boundary")
-        stop.by_deadline = True
-        stop.set()
+        if not stop.is_set():
+            log.warning("run.max_duration is over: stopping at the next page boundary")
+            stop.by_deadline = True
+            stop.set()
 
     timer = threading.Timer(settings.run.max_duration.total_seconds(), over)
     timer.daemon = True

@@ -47,6 +47,7 @@ class Plan:
         operations = {name: source.operation(dataset) for name, dataset in datasets.items()}
         _check_filters(settings.source.filters, operations)
         _check_parents(datasets, operations)
+        _check_required(datasets, operations)
         layouts = {name: layout(dataset, operations[name]) for name, dataset in datasets.items()}
         return cls(settings, datasets, operations, layouts, published)
 
@@ -86,7 +87,8 @@ class Plan:
         source = self.settings.source
         filters = parameter_names(self.operations[name], source.filters)
         for parents in self._bindings(ledger, self.datasets[name]):
-            yield Slice(name, account_id, source.region, parents, filters)
+            whole = {**self.datasets[name].fixed_parents, **parents}
+            yield Slice(name, account_id, source.region, whole, filters)
 
     def _parent(self, name: str) -> str | None:
         for_each = self.datasets[name].for_each
@@ -105,7 +107,7 @@ class Plan:
             return
         parent = self.datasets[dataset.for_each.dataset]
         reader = Reader(parent, self.operations[parent.name], tuple(bind.values()))
-        above = parent.for_each.bind if parent.for_each else {}
+        above = parent.slice_columns
         seen: set[tuple[str, ...]] = set()
         for facts in ledger.slices(parent.name):
             given = {column: facts.part.parents[parameter] for parameter, column in above.items()}
@@ -136,9 +138,24 @@ def _check_parents(datasets: Mapping[str, Dataset], operations: Mapping[str, Ope
             continue
         parent = datasets[dataset.for_each.dataset]
         columns = {member.name for member in operations[parent.name].record.members}
-        columns |= set(parent.for_each.bind.values() if parent.for_each else ())
+        columns |= set(parent.slice_columns.values())
         for column in dataset.for_each.bind.values():
             if column not in columns:
                 raise ConfigError(
                     f"dataset {name}: for_each binds {column!r}; {parent.name} has {', '.join(sorted(columns))}"
                 )
+
+
+def _check_required(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]) -> None:
+    """Refuse an operation whose required parameters nobody gives: the first request would fail."""
+    for name, dataset in datasets.items():
+        missing = [wanted for wanted in operations[name].required if wanted not in dataset.slice_columns]
+        unknown = [given for given in dataset.slice_columns if given not in operations[name].parameters]
+        if missing:
+            raise ConfigError(
+                f"dataset {name}: {operations[name].name} needs {', '.join(missing)}; bind it to a column of another "
+                "dataset with `for_each`, or give its value under `parameters`"
+            )
+        if unknown:
+            known = ", ".join(operations[name].parameters) or "none"
+            raise ConfigError(f"dataset {name}: {operations[name].name} has no parameter {unknown[0]}; it has {known}")

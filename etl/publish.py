@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from etl.config import Publish as Limits
-from etl.errors import WarehouseError
+from etl.errors import CommitConflictError, WarehouseError
 from etl.failpoints import reach
 from etl.ledger import Ledger, Publication
 from etl.load.falls import find_falls
@@ -27,6 +27,9 @@ from etl.transform.facts import RUN_TABLES, batch
 from etl.transform.schema import REJECTS, Layout
 
 log = logging.getLogger(__name__)
+
+_TRIES = 3
+"""How often one invocation publishes slices that another machine publishes too."""
 
 
 class Sink(Protocol):
@@ -91,7 +94,8 @@ def publish(
 
     Raises:
         WarehouseError: what was read back is not what was written.
-        CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit` says.
+        CommitConflictError: other writers were faster, again and again.
+        CommitUnknownError, StorageError: as `Stage.commit` says.
     """
     whole = [facts for facts in ledger.slices(layout.dataset.name) if facts.whole]
     ready = [facts for facts in whole if facts.publication is None or facts.partial]
@@ -103,10 +107,26 @@ def publish(
         ready += _ready_partials(ledger, tables, layout.dataset.name)
     if not ready:
         return
-    run = ledger.run()
-    publication = ledger.plan_publication(layout.dataset.name, [facts.part.slice_id for facts in ready])
-    reach("publication.planned")
-    writer = Writer(f"nimble-etl/{run.run_id}", publication.number, run.run_id)
+    for tries_left in reversed(range(_TRIES)):
+        publication = ledger.plan_publication(layout.dataset.name, [facts.part.slice_id for facts in ready])
+        reach("publication.planned")
+        try:
+            _publish_ready(ledger, tables, layout, ready, publication)
+        except (CommitConflictError, WarehouseError) as exc:
+            # Its commits may have landed, and be replaced by now: under its number they would count as done for ever.
+            ledger.mark_published(publication, {})
+            if isinstance(exc, WarehouseError) or not tries_left:
+                raise
+            log.warning("%s; trying again", exc)
+        else:
+            return
+
+
+def _publish_ready(
+    ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[SliceFacts], publication: Publication
+) -> None:
+    run_id = ledger.run().run_id
+    writer = Writer(f"nimble-etl/{run_id}", publication.number, run_id)
     counts = write_slices(tables, layout, [Source(ledger, ready)], writer)
     mark(ledger, publication, ready, counts)
 
@@ -162,7 +182,8 @@ def write_slices(tables: Tables, layout: Layout, sources: Sequence[Source], writ
 
     Raises:
         WarehouseError: what was read back is not what was written.
-        CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit` says.
+        CommitConflictError: other writers were faster, or have replaced what was committed.
+        CommitUnknownError, StorageError: as `Stage.commit` says.
     """
     (date,) = {source.ledger.run().snapshot_date for source in sources}
     slice_ids = tuple(facts.part.slice_id for source in sources for facts in source.ready)
@@ -183,6 +204,7 @@ def write_slices(tables: Tables, layout: Layout, sources: Sequence[Source], writ
         reach("table.staged")
         for table, stage in stages.items():
             writer.commit(stage, table)
+    _check_own(tables, schemas, replacement, {source.ledger.run().run_id for source in sources})
     _read_back(tables, schemas, replacement, counts)
     reach("snapshot.read_back")
     return counts
@@ -219,6 +241,21 @@ def _ready_partials(ledger: Ledger, tables: Tables, dataset: str) -> list[SliceF
         else:
             ready.append(facts)
     return ready
+
+
+def _check_own(tables: Tables, schemas: Iterable[str], replacement: Replacement, run_ids: set[str]) -> None:
+    """Look who wrote what the tables now hold: another machine may list the same slices.
+
+    Raises:
+        CommitConflictError: a table has rows of other runs, and readers would see a mixture.
+    """
+    for table in schemas:
+        others = tables.values(table, replacement, "run_id") - run_ids
+        if others:
+            raise CommitConflictError(
+                f"table {table}, {replacement.snapshot_date}: rows of run {', '.join(sorted(others))} were read back; "
+                "another machine publishes the same slices. Run again: it publishes anew"
+            )
 
 
 def _read_back(

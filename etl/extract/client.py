@@ -34,6 +34,7 @@ from etl.errors import (
     TransientSourceError,
 )
 from etl.extract.datasets import describe_operation, model_session
+from etl.extract.parsed import MalformedPageError, plain_tokens, proof_hook, read_parsed_page
 from etl.model import Dataset, Operation, Page, Slice
 
 log = logging.getLogger(__name__)
@@ -87,10 +88,6 @@ class Endpoint:
 
     url: str | None = None
     credentials: tuple[str, str] | None = None
-
-
-class MalformedPageError(TransientSourceError):
-    """A response without an error status that is not a page."""
 
 
 class Source:
@@ -193,12 +190,19 @@ class Source:
         """Ask once, through botocore's paginator and its own short retries."""
         # A new iterator for each page: an iterator that failed or was used before starts at its last token.
         operation = self.operation(dataset)
-        parameters, limits = part.parameters, {"StartingToken": starting_token, "MaxItems": max_items}
-        if starting_token == TokenEncoder().encode({operation.input_token: "None"}):
-            # botocore takes this token, however encoded, for no token at all; as a plain parameter it is sent. The
-            # page is then taken whole: `max_items` counts from a starting token.
-            parameters, limits = {**parameters, operation.input_token: "None"}, {}
-        pages: PageIterator = self._paginator(dataset, part.region).paginate(**parameters, PaginationConfig=limits)
+        parameters: dict[str, Any] = {**part.parameters, **dataset.parameters}
+        limits = {"StartingToken": starting_token, "MaxItems": max_items}
+        if max_items and operation.pager and not operation.pager.is_primary:
+            raise ConfigError(f"{part}: max_items counts another list than {operation.pager.result!r}; leave it out")
+        tokens = plain_tokens(starting_token) if starting_token else None
+        if tokens and (operation.pager or "None" in tokens.values()):
+            # Pages are then taken whole: `max_items` counts from a starting token.
+            parameters, limits = {**parameters, **tokens}, {}
+        pages: PageIterator = self._paginator(dataset, part.region).paginate(
+            **parameters, PaginationConfig={**limits, "PageSize": dataset.page_size}
+        )
+        if operation.pager:
+            return read_parsed_page(dataset, operation, pages, number, tried)
         response = next(iter(pages))
         body: bytes = response[_RAW]
         kept: list[int] = response[operation.result_member]
@@ -240,24 +244,24 @@ class Source:
             self._clients.clear()
             self._paginators.clear()
 
-    def _client(self, service: str, region: str) -> Any:
+    def _client(self, service: str, region: str, user: str = "") -> Any:
+        """Return a client of a user's own: its hooks are those of one dataset."""
         with self._lock:
-            if (service, region) not in self._clients:
-                self._clients[service, region] = self._session.client(
+            if (user or service, region) not in self._clients:
+                self._clients[user or service, region] = self._session.client(
                     service, region_name=region, endpoint_url=self._endpoint.url, config=_CLIENT_CONFIG
                 )
-            return self._clients[service, region]
+            return self._clients[user or service, region]
 
     def _paginator(self, dataset: Dataset, region: str) -> Any:
         """Return boto3's paginator of the dataset's operation, with the raw-page hook in place."""
-        client = self._client(dataset.service, region)
+        client = self._client(dataset.service, region, f"dataset {dataset.name}")
         with self._lock:
             if (dataset.name, region) not in self._paginators:
                 operation = self._operations[dataset.name]
                 service_id = client.meta.service_model.service_id.hyphenize()
-                client.meta.events.register(
-                    f"before-parse.{service_id}.{operation.name}", _raw_page_hook(operation), unique_id=operation.name
-                )
+                hook = proof_hook(operation) if operation.pager else _raw_page_hook(operation)
+                client.meta.events.register(f"before-parse.{service_id}.{operation.name}", hook)
                 self._paginators[dataset.name, region] = client.get_paginator(dataset.operation)
             return self._paginators[dataset.name, region]
 

@@ -5,7 +5,7 @@ read from the botocore service model: nothing here knows a service.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -16,10 +16,11 @@ from botocore.session import Session
 from ruamel.yaml import YAML
 
 from etl.errors import ConfigError
-from etl.model import Dataset, Kind, Member, Operation
+from etl.extract.parsed import BODY_KEY
+from etl.model import Dataset, Kind, Member, Operation, Pager
 
-_PROTOCOLS = ("json", "rest-json")
-"""Those whose bodies are JSON."""
+_JSON = ("json", "rest-json")
+_XML = ("query", "ec2", "rest-xml")
 _KEY_KINDS = {"string", "integer", "long", "boolean", "timestamp", "blob"}
 
 MODELS = resources.files("etl.extract") / "service_models"
@@ -30,9 +31,17 @@ _KINDS: Mapping[str, Kind] = {
 }  # fmt: skip
 
 
+class UnsupportedError(Exception):
+    """An operation cannot be exported; the message says why, and stays within this module."""
+
+
 def model_session() -> Session:
-    """Return a botocore session that also finds the service models of this package, after those of botocore."""
+    """Return a botocore session that also finds the service models of this package, after those of botocore.
+
+    Its parsers leave timestamps as they were sent: one that is none would otherwise cost a whole page.
+    """
     session = Session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=lambda value: value)
     session.get_component("data_loader").search_paths.append(str(MODELS))
     return session
 
@@ -90,28 +99,29 @@ def describe_operation(session: Session, dataset: Dataset) -> Operation:
         raise ConfigError(
             f"{where}: {model.name} has no paginator in botocore; it returns one page, with no token"
         ) from None
-    if service_model.resolved_protocol not in _PROTOCOLS:
-        speaks = f"{dataset.service} speaks {service_model.resolved_protocol}"
-        raise ConfigError(f"{where}: {speaks}; supported are {' and '.join(_PROTOCOLS)}")
-    keys = [_only(pagination[name]) for name in ("result_key", "output_token", "input_token")]
-    result_member, token_member, input_token = keys
-    if not result_member or not token_member or not input_token:
-        raise ConfigError(f"{where}: {model.name} returns several lists or tokens; that is not supported")
-    record = _record(model, result_member, where)
+    try:
+        result = dataset.result_key or _as_list(pagination["result_key"])[0]
+        pager, record = _pager(model, pagination, result)
+    except UnsupportedError as exc:
+        raise ConfigError(f"{where}: {model.name}: {exc}") from None
     _check_columns(dataset, record)
-    not_parameters = {input_token, pagination.get("limit_key")}
+    is_raw = not dataset.allow_missing_list and _is_raw(model, pager)
+    not_parameters = {*pager.input_tokens, pagination.get("limit_key")}
+    inputs = model.input_shape
     return Operation(
         service=dataset.service,
         name=model.name,
         api_version=service_model.api_version,
-        result_key=_wire_name(model, result_member),
-        token_key=_wire_name(model, token_member),
-        result_member=result_member,
-        token_member=token_member,
-        input_token=input_token,
-        record=record,
-        parameters=tuple(name for name in model.input_shape.members if name not in not_parameters),
+        result_key=_wire_name(model, result) if is_raw else BODY_KEY,
+        token_key=_wire_name(model, pager.output_tokens[0]) if is_raw else "",
+        result_member=result if is_raw else "",
+        token_member=pager.output_tokens[0] if is_raw else "",
+        input_token=pager.input_tokens[0],
+        record=_wire_record(model, result) if is_raw else record,
+        parameters=tuple(name for name in inputs.members if name not in not_parameters) if inputs else (),
+        required=tuple(inputs.required_members) if inputs else (),
         documentation=_plain(model.documentation),
+        pager=None if is_raw else pager,
     )
 
 
@@ -121,12 +131,73 @@ def parameter_names(operation: Operation, filters: Mapping[str, str]) -> dict[st
     return {names[name]: value for name, value in filters.items() if name in names}
 
 
-def _record(model: OperationModel, result_member: str, where: str) -> Member:
-    """Return the structure of one item of the result list."""
-    result = model.output_shape.members.get(result_member)
-    if result is None or result.type_name != "list" or result.member.type_name != "structure":
-        raise ConfigError(f"{where}: {model.name} returns no list of structures in {result_member!r}; not supported")
-    return _member(result.member, _wire_name(model, result_member), ())
+def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) -> tuple[Pager, Member]:
+    """Return how pages are found in a parsed response, and the structure of one record.
+
+    Raises:
+        UnsupportedError: says why not.
+    """
+    steps = re.findall(r"(\w+)(\[\])?(?:\.|$)", result)
+    if ".".join(name + many for name, many in steps) != result:
+        raise UnsupportedError(f"its result key is the expression {result!r}; expected a path of names")
+    shape: Shape = model.output_shape
+    for name, many in steps:
+        if shape is None or shape.type_name != "structure" or name not in shape.members:
+            raise UnsupportedError(f"its responses have no member {result!r}")
+        shape = shape.members[name]
+        if many and shape.type_name != "list":
+            raise UnsupportedError(f"{name!r} in its responses is a {shape.type_name}; expected a list")
+        shape = shape.member if many else shape
+    if not steps[-1][1]:
+        if shape.type_name != "list":
+            raise UnsupportedError(f"{result!r} in its responses is a {shape.type_name}; expected a list")
+        shape = shape.member
+    item = _member(shape, "value", (), _model_name)
+    if item.kind == "structure" or (shape.type_name == "structure" and not shape.members):
+        record, is_plain = item, False
+    else:
+        record, is_plain = Member(name="record", api_name="record", kind="structure", members=(item,)), True
+    if not record.members:
+        raise UnsupportedError("its records have no members")
+    protocol = model.service_model.resolved_protocol
+    pager = Pager(
+        protocol=protocol,
+        result=result,
+        input_tokens=tuple(_as_list(pagination["input_token"])),
+        output_tokens=tuple(_as_list(pagination["output_token"])),
+        more_results=pagination.get("more_results"),
+        is_plain=is_plain,
+        is_primary=result == _as_list(pagination["result_key"])[0],
+        is_always_there=protocol not in _XML and len(steps) == 1,
+    )
+    return pager, record
+
+
+def _is_raw(model: OperationModel, pager: Pager) -> bool:
+    """Tell whether a body is a JSON object with one list of structures and one token, both at its top."""
+    simple = len(pager.output_tokens) == 1 and not pager.more_results and not pager.is_plain
+    names = (pager.result, *pager.output_tokens)
+    members = model.output_shape.members
+    return (
+        simple
+        and pager.protocol in _JSON
+        and all(name in members and "location" not in members[name].serialization for name in names)
+        and "payload" not in model.output_shape.serialization
+        and members[pager.output_tokens[0]].type_name == "string"
+    )
+
+
+def _wire_record(model: OperationModel, result_member: str) -> Member:
+    """Return the structure of one item of the result list under the names that its body has."""
+    return _member(model.output_shape.members[result_member].member, _wire_name(model, result_member), (), _body_name)
+
+
+def _body_name(shape: Shape, name: str) -> str:
+    return str(shape.serialization.get("name", name))
+
+
+def _model_name(_shape: Shape, name: str) -> str:
+    return name
 
 
 def _wire_name(model: OperationModel, member: str) -> str:
@@ -135,8 +206,8 @@ def _wire_name(model: OperationModel, member: str) -> str:
     return str(shape.serialization.get("name", member)) if shape is not None else member
 
 
-def _member(shape: Shape, api_name: str, above: tuple[str, ...]) -> Member:
-    """Return the neutral form of a shape, with all that lies below it."""
+def _member(shape: Shape, api_name: str, above: tuple[str, ...], name_of: Callable[[Shape, str], str]) -> Member:
+    """Return the neutral form of a shape, with all that lies below it; `name_of` says what members are called."""
     kind = _KINDS.get(shape.type_name)
     empty = shape.type_name == "structure" and not shape.members
     if kind is None or shape.name in above or empty or getattr(shape, "is_document_type", False):
@@ -145,13 +216,11 @@ def _member(shape: Shape, api_name: str, above: tuple[str, ...]) -> Member:
     members: tuple[Member, ...] = ()
     element = None
     if kind == "structure":
-        members = tuple(
-            _member(child, child.serialization.get("name", name), above) for name, child in shape.members.items()
-        )
+        members = tuple(_member(child, name_of(child, name), above, name_of) for name, child in shape.members.items())
     elif kind == "list":
-        element = _member(shape.member, "element", above)
+        element = _member(shape.member, "element", above, name_of)
     elif kind == "map":
-        element = _member(shape.value, "value", above)
+        element = _member(shape.value, "value", above, name_of)
     return Member(
         name=xform_name(api_name),
         api_name=api_name,
@@ -181,12 +250,6 @@ def _check_columns(dataset: Dataset, record: Member) -> None:
     if dataset.order_by and kinds[dataset.order_by] != "timestamp":
         found = f"{dataset.order_by!r}, a {kinds[dataset.order_by]}"
         raise ConfigError(f"dataset {dataset.name}: order_by names {found}; expected a timestamp: the newest wins")
-
-
-def _only(value: Any) -> str | None:
-    """Return the one simple name in a paginator's setting; None where there are several, or a path."""
-    values = _as_list(value)
-    return values[0] if len(values) == 1 and re.fullmatch(r"\w+", values[0]) else None
 
 
 def _as_list(value: Any) -> list[str]:

@@ -55,9 +55,7 @@ def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Pat
             if not isinstance(exc, duckdb.Error):
                 raise
             if draft.name in str(exc):
-                raise StorageError(
-                    f"{path}: {exc}; the old one stays. Make room or repair the disk, then run again"
-                ) from exc
+                raise StorageError.at(path, f"{exc}; the old one stays") from exc
             raise WarehouseError(
                 f"{path}: the catalog cannot be built: {exc}; the old one stays. Run `verify`"
             ) from exc

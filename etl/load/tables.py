@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -369,6 +370,18 @@ class Tables:
                 if entry["values"] in counts:
                     counts[entry["values"]] += entry["counts"]
         return counts
+
+    def values(self, table: str, replacement: Replacement, column: str) -> set[Any]:
+        """Return the values of a column on the committed rows of a replacement.
+
+        Raises:
+            WarehouseError: a file of the table is missing or damaged.
+        """
+        committed = self.read(table)
+        files = committed.files.get(replacement.snapshot_date, []) if committed else []
+        replaced = pc.field(replacement.column).isin(replacement.values)
+        found = (_read(file, [replacement.column, column]).filter(replaced).column(column) for file in files)
+        return {value for values in found for value in values.unique().to_pylist()}
 
 
 @contextmanager

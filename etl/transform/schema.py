@@ -132,7 +132,7 @@ def layout(dataset: Dataset, operation: Operation) -> Layout:
     Raises:
         ConfigError: two members would become the same column.
     """
-    parameters = dataset.for_each.bind if dataset.for_each else {}
+    parameters = dataset.slice_columns
     taken = {column.name for column in (SNAPSHOT_DATE, *_WHERE, EXTRA, *_FROM)}
     parents = []
     for parameter, column in parameters.items():

@@ -223,11 +223,8 @@ def test_hash_of_the_model_changes_with_the_model_and_only_then():
         ("nimble", "list_films", "film_id", "nimble has no operation 'list_films'"),
         ("nimble", "get_studio", "studio_id", "no operation 'get_studio'|GetStudio has no paginator"),
         ("deadline", "get_farm", "farm_id", "GetFarm has no paginator"),
-        ("dynamodb", "list_tables", "table_name", "no list of structures in 'TableNames'"),
-        ("kinesis", "list_streams", "stream_name", "several lists or tokens"),
-        ("iam", "list_users", "user_id", "iam speaks query; supported are json and rest-json"),
-        ("ec2", "describe_volumes", "volume_id", "ec2 speaks ec2"),
-        ("s3", "list_parts", "part_number", "s3 speaks rest-xml"),
+        ("apigateway", "get_usage", "x", "'items' in its responses is a map; expected a list"),
+        ("bedrock-agentcore-control", "list_dataset_examples", "x", "its records have no members"),
         ("nimble", "list_studios", "studio_idd", "key or order_by names 'studio_idd'; the records have .*studio_id"),
         ("nimble", "list_studios", "tags", "key names 'tags', a map"),
         ("nimble", "list_studios", "studio_encryption_configuration", "key names .*, a structure"),
@@ -236,6 +233,49 @@ def test_hash_of_the_model_changes_with_the_model_and_only_then():
 def test_operation_that_cannot_be_exported_is_refused_with_the_reason(service, name, key, says):
     with pytest.raises(ConfigError, match=f"^dataset items: .*({says})"):
         describe(service, name, key)
+
+
+@pytest.mark.parametrize(
+    ("result_key", "says"),
+    [
+        ("Reservations.Instances", "no member 'Reservations.Instances'"),
+        ("Reservations[0]", "expected a path of names"),
+        ("Nothing", "no member 'Nothing'"),
+        ("NextToken[]", "'NextToken' in its responses is a string; expected a list"),
+    ],
+)
+def test_result_key_that_leads_nowhere_is_refused(result_key, says):
+    with pytest.raises(ConfigError, match=says):
+        describe("ec2", "describe_instances", "instance_id", result_key=result_key)
+
+
+def test_result_key_may_lead_through_lists():
+    found = describe("ec2", "describe_instances", "instance_id", result_key="Reservations[].Instances[]")
+    assert found.pager.result == "Reservations[].Instances[]"
+    assert not found.pager.is_primary
+    assert "instance_type" in {member.name for member in found.record.members}
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "key", "pager"),
+    [
+        ("dynamodb", "list_tables", "value", {"is_plain": True, "is_always_there": True}),
+        ("kinesis", "list_streams", "value", {"more_results": "HasMoreStreams", "is_plain": True}),
+        ("iam", "list_users", "user_id", {"protocol": "query", "more_results": "IsTruncated"}),
+        ("ec2", "describe_volumes", "volume_id", {"protocol": "ec2"}),
+        ("s3", "list_object_versions", "version_id", {"input_tokens": ("KeyMarker", "VersionIdMarker")}),
+        ("route53", "list_resource_record_sets", "name", {"protocol": "rest-xml"}),
+    ],
+)
+def test_what_is_no_simple_json_list_goes_through_botocores_parser(service, name, key, pager):
+    found = describe(service, name, key)
+    assert {field: getattr(found.pager, field) for field in pager} == pager
+    assert found.result_key == "records"
+
+
+def test_a_list_that_may_be_missing_goes_through_botocores_parser():
+    assert describe("deadline", "list_farms", "farm_id").pager is None
+    assert describe("deadline", "list_farms", "farm_id", allow_missing_list=True).pager is not None
 
 
 @pytest.mark.parametrize(("column", "says"), [("nothing", "names 'nothing'"), ("state", "'state', a string")])
