@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -20,7 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from etl.errors import ConfigError
-from etl.model import Dataset, Frozen
+from etl.model import Dataset, Frozen, Rule
 
 EMBEDDED = "embedded"
 ENV_PREFIX = "NIMBLE_ETL_"
@@ -70,6 +70,20 @@ class Retry(Frozen):
 
     timeout: Duration = Field(dt.timedelta(minutes=10), description="give up on a page after this long")
     wait_max: Duration = Field(dt.timedelta(seconds=30), description="longest pause between two tries")
+
+
+class Privacy(Frozen):
+    """What of the records is not kept as it is."""
+
+    rules: Mapping[str, Mapping[str, Rule]] = Field(
+        {}, description="dataset, or * for all -> column, or entry such as tags.Artist -> allow, hash or drop"
+    )
+    key: SecretStr | None = Field(None, description="of the hashes; only from the environment, never from the file")
+
+    @property
+    def secret(self) -> bytes | None:
+        """Return the key; None if there is none."""
+        return self.key.get_secret_value().encode() if self.key else None
 
 
 class Source(Frozen):
@@ -185,6 +199,7 @@ class Settings(BaseSettings):
     source: Source = Source()
     datasets: tuple[str | Dataset, ...] = ("studios", "streaming_sessions")
     run: Run = Run()
+    privacy: Privacy = Privacy()
     publish: Publish = Publish()
     status: StatusLimits = StatusLimits()
     on_finish: OnFinish = OnFinish()
@@ -322,6 +337,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         if key.startswith("_"):
             # pydantic-settings takes such arguments as orders to itself: _env_file reads any file.
             raise ConfigError(f"{path}, line {_line_of(document, [key])}: {key}: {_UNKNOWN}")
+    privacy = document.get("privacy")
+    if isinstance(privacy, dict) and "key" in privacy:
+        line = _line_of(document, ["privacy", "key"])
+        raise ConfigError(f"{path}, line {line}: privacy.key does not belong in the file; set {ENV_PREFIX}PRIVACY__KEY")
     return document
 
 

@@ -15,7 +15,7 @@ def describe(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     """Return table -> one row per column: column, type, unit, meaning, api_path, values, sensitive."""
     session = model_session()
     tables: dict[str, pa.Schema] = {}
-    for dataset in select_datasets(settings.datasets).values():
+    for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
         schemas = layout(dataset, describe_operation(session, dataset)).schemas
         tables |= dict(sorted(schemas.items(), key=lambda entry: entry[0] != dataset.name))
     return {name: [_column(field) for field in schema] for name, schema in {**tables, **ETL_TABLES}.items()}
@@ -23,7 +23,7 @@ def describe(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
 def list_datasets(settings: Settings) -> list[dict[str, Any]]:
     """Return one row per known dataset: name, operation, parent, key, whether it is configured."""
-    configured = select_datasets(settings.datasets)
+    configured = select_datasets(settings.datasets, settings.privacy.rules)
     return [
         {
             "dataset": dataset.name,

@@ -34,6 +34,10 @@ Kind = Literal[
 without members, which no columnar format can store."""
 
 
+Rule = Literal["allow", "hash", "drop"]
+"""What privacy asks of a column, or of one entry of a map: keep it, keep a keyed hash of it, keep nothing."""
+
+
 class Frozen(BaseModel):
     """Base of the pydantic values: immutable, and unknown members are errors."""
 
@@ -76,7 +80,8 @@ class Dataset(Frozen):
     when a key is seen twice in one walk. `item` is the singular that child tables are named after. `parameters` are
     sent with every request; `page_size` asks for pages of so many records. `result_key` chooses the list where a
     response has several, as a path such as `Reservations[].Instances`; `allow_missing_list` takes a response
-    without it for an empty page.
+    without it for an empty page. `privacy` has rules by column (`owned_by`) and by entry of a map (`tags.Artist`); one
+    that begins with `*.` is for the column of that name if there is any.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
@@ -91,6 +96,7 @@ class Dataset(Frozen):
     page_size: int | None = Field(None, ge=1)
     allow_missing_list: bool = False
     units: Mapping[str, str] = {}
+    privacy: Mapping[str, Rule] = {}
 
     @property
     def item_name(self) -> str:

@@ -10,6 +10,7 @@ from etl.extract.client import Source
 from etl.extract.datasets import parameter_names, select_datasets
 from etl.ledger import Ledger
 from etl.model import Dataset, Operation, Slice, digest
+from etl.transform.privacy import check_key
 from etl.transform.records import Misfit, Reader
 from etl.transform.schema import Layout, layout
 
@@ -34,7 +35,7 @@ class Plan:
         Raises:
             ConfigError: a dataset is unknown, or cannot be exported; a filter or a parent's column does not exist.
         """
-        datasets = select_datasets(settings.datasets)
+        datasets = select_datasets(settings.datasets, settings.privacy.rules)
         published = frozenset(entry if isinstance(entry, str) else entry.name for entry in settings.datasets)
         pins = settings.source.pins.keys()
         # Children come after their parents, so that, going backwards, all who need a parent were looked at.
@@ -48,7 +49,11 @@ class Plan:
         _check_filters(settings.source.filters, operations)
         _check_parents(datasets, operations)
         _check_required(datasets, operations)
-        layouts = {name: layout(dataset, operations[name]) for name, dataset in datasets.items()}
+        layouts = {
+            name: layout(dataset, operations[name], settings.privacy.secret) for name, dataset in datasets.items()
+        }
+        for shape in layouts.values():
+            check_key(shape)
         return cls(settings, datasets, operations, layouts, published)
 
     @cached_property

@@ -126,7 +126,7 @@ def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date
             source.ledger.add_dataset(dataset, operation, published=True)
             slice_ids = [facts.part.slice_id for facts in source.ready]
             publications.append(source.ledger.plan_publication(dataset.name, slice_ids))
-        counts = write_slices(tables, layout(dataset, operation), sources, writer)
+        counts = write_slices(tables, layout(dataset, operation, settings.privacy.secret), sources, writer)
         for source, publication in zip(sources, publications, strict=True):
             mark(source.ledger, publication, source.ready, counts)
     outcomes = [Outcome(ledger.run(), tuple(ledger.slices()), 0) for ledger in found.ledgers]
@@ -151,7 +151,7 @@ def _is_all(tables: Tables, date: dt.date, found: _Date) -> bool:
 def _definitions(settings: Settings, ledgers: Sequence[Ledger]) -> Iterator[tuple[Dataset, Operation]]:
     """Yield each dataset once, as it is configured now or else as the newest ledger has it."""
     stored = {name: pair for ledger in ledgers for name, pair in ledger.datasets().items()}
-    configured = select_datasets(settings.datasets)
+    configured = select_datasets(settings.datasets, settings.privacy.rules)
     session = model_session()
     for name, (dataset, operation) in stored.items():
         now = configured.get(name)

@@ -88,7 +88,7 @@ def _listed(settings: Settings, catalog: Path) -> dict[str, list[dict[str, str]]
     """Return the parameters of the slices that each dataset has now, where its parent's rows are in the catalog."""
     tables = set(ask(catalog, "select view_name from duckdb_views()").column(0).to_pylist())
     listed = {}
-    for dataset in select_datasets(settings.datasets).values():
+    for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
         if dataset.for_each and dataset.for_each.dataset in tables:
             columns = ", ".join(f'"{column}" as "{name}"' for name, column in dataset.for_each.bind.items())
             statement = f'select distinct {columns} from "{dataset.for_each.dataset}"'  # noqa: S608  names of the model

@@ -68,7 +68,7 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
     for (_, slice_id), (_, path) in newest.items():
         with Ledger.open(path) as ledger:
             (facts,) = [facts for facts in ledger.slices() if facts.part.slice_id == slice_id]
-            yield _verify_slice(ledger, tables, facts)
+            yield _verify_slice(ledger, tables, facts, settings.privacy.secret)
 
 
 def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Finding]:
@@ -87,13 +87,13 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
                     yield Finding(date, name, None, str(exc))
 
 
-def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts) -> Finding:
+def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: bytes | None) -> Finding:
     """Compare the rows that the pages of a slice become with the rows that are committed."""
     run = ledger.run()
     what = str(facts.part)
     try:
         dataset, operation = ledger.datasets()[facts.part.dataset]
-        shape = layout(dataset, operation)
+        shape = layout(dataset, operation, secret)
         if facts.starting_token is not None and not facts.partial:
             raise WarehouseError(f"{what}: published as complete, but a starting token is left")
         collected = {name: _Rows() for name in [*shape.schemas, "etl_rejects"]}

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from etl.errors import ConfigError
 from etl.extract.parsed import BODY_KEY
-from etl.model import Dataset, Kind, Member, Operation, Pager
+from etl.model import Dataset, Kind, Member, Operation, Pager, Rule
 
 _JSON = ("json", "rest-json")
 _XML = ("query", "ec2", "rest-xml")
@@ -52,8 +52,14 @@ def builtin_datasets() -> dict[str, Dataset]:
     return {entry["name"]: Dataset.model_validate(entry) for entry in YAML(typ="safe", pure=True).load(text)}
 
 
-def select_datasets(wanted: Iterable[str | Dataset]) -> dict[str, Dataset]:
+def select_datasets(
+    wanted: Iterable[str | Dataset], privacy: Mapping[str, Mapping[str, Rule]] | None = None
+) -> dict[str, Dataset]:
     """Return the wanted datasets and the parents that their slices come from, parents first.
+
+    Args:
+        wanted: names or definitions.
+        privacy: rules by dataset, `*` for all; they go before those of the definitions.
 
     Raises:
         ConfigError: a name is not known, or parents form a circle.
@@ -70,11 +76,18 @@ def select_datasets(wanted: Iterable[str | Dataset]) -> dict[str, Dataset]:
         parent = known[name].for_each
         if parent:
             add(parent.dataset, (*children, name))
-        selected.setdefault(name, known[name])
+        selected.setdefault(name, _with_privacy(known[name], privacy or {}))
 
     for entry in wanted:
         add(entry if isinstance(entry, str) else entry.name, ())
+    for name in (privacy or {}).keys() - known.keys() - {"*"}:
+        raise ConfigError(f"privacy.rules: {name!r} is no dataset; known are {', '.join(known)}")
     return selected
+
+
+def _with_privacy(dataset: Dataset, rules: Mapping[str, Mapping[str, Rule]]) -> Dataset:
+    general = {f"*.{column}": rule for column, rule in rules.get("*", {}).items()}
+    return dataset.model_copy(update={"privacy": {**general, **dataset.privacy, **rules.get(dataset.name, {})}})
 
 
 def describe_operation(session: Session, dataset: Dataset) -> Operation:

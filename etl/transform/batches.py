@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from etl.errors import RecordError
 from etl.model import Page, Slice, Snapshot
 from etl.transform.arrays import array, getter, lengths, map_entries
+from etl.transform.privacy import PrivacyGuard
 from etl.transform.records import Misfit, Reader, Record
 from etl.transform.schema import REJECTS, TIMESTAMP, Child, Column, Layout
 
@@ -79,6 +80,7 @@ class _Flattener:
         self._part = part
         self.reader = Reader(layout.dataset, layout.operation)
         self._getters = [getter(layout.operation.record, column.path) for column in layout.columns]
+        self._guard = PrivacyGuard(layout)
 
     def flatten(self, some: list[_Arrived]) -> Flat:
         misfits = [arrived for arrived in some if isinstance(arrived.what, Misfit)]
@@ -101,8 +103,10 @@ class _Flattener:
     def _columns(self, arrived: list[_Arrived]) -> tuple[list[list[Any]], list[pa.Array]]:
         """Return the values of each column, and the same as Arrow arrays."""
         structs = [one.what.value for one in arrived]
-        values = [get(structs) for get in self._getters]
-        return values, [array(column.member, v) for column, v in zip(self._layout.columns, values, strict=True)]
+        columns = self._layout.columns
+        values = [self._guard.entries(column, get(structs)) for column, get in zip(columns, self._getters, strict=True)]
+        arrays = [array(column.member, v) for column, v in zip(columns, values, strict=True)]
+        return values, [self._guard.column(column, found) for column, found in zip(columns, arrays, strict=True)]
 
     def _sift(self, arrived: list[_Arrived]) -> tuple[list[_Arrived], list[_Arrived]]:
         """Return the records that fit, and the others as misfits with the reason."""
@@ -123,6 +127,8 @@ class _Flattener:
                 array(column.member, values)
             except _UNFIT as exc:
                 api_path = ".".join(column.path)
+                if column.rule != "allow" or column.entry_rules or column.member.sensitive:
+                    return f"{api_path} does not fit its type; its value is private"
                 found = str(exc) if isinstance(exc, RecordError) else f"is {values[0]!r}; {exc}"
                 return f"{api_path} {found}"
         return None
@@ -183,7 +189,7 @@ class _Flattener:
                 pa.repeat(pa.scalar(self._part.region, pa.string()), n),
                 pa.array([one.what.position for one in misfits], pa.int32()),
                 pa.array([one.what.reason for one in misfits], pa.string()),
-                pa.array([one.what.record for one in misfits], pa.string()),
+                pa.array([self._guard.text(one.what.record) for one in misfits], pa.string()),
                 *self._tail(misfits),
             ],
             schema=REJECTS,

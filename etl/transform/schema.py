@@ -5,15 +5,16 @@ of structures a LIST<STRUCT> and a child table. Types come from the model, never
 on every row has the same type as ever. Field metadata carries what the dictionary needs.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pyarrow as pa
 
 from etl.errors import ConfigError
-from etl.model import Dataset, Member, Operation, leaves
+from etl.model import Dataset, Member, Operation, Rule, leaves
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 _SCALARS: Mapping[str, pa.DataType] = {
@@ -66,6 +67,8 @@ class Column:
     field: pa.Field
     path: tuple[str, ...]
     member: Member
+    rule: Rule = "allow"
+    entry_rules: Mapping[str, Rule] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class Child:
 class Layout:
     """The tables of one dataset, and how records fill them.
 
-    `parents` are the columns of the slice's parameters (studio_id), with the parameter that each comes from.
+    `parents` are the columns of the slice's parameters (studio_id), with the parameter that each comes from. `key` is
+    that of the hashes which privacy asks for.
     """
 
     dataset: Dataset
@@ -96,6 +100,7 @@ class Layout:
     parents: tuple[tuple[pa.Field, str], ...]
     columns: tuple[Column, ...]
     children: tuple[Child, ...]
+    key: bytes | None = None
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -126,11 +131,11 @@ class Layout:
         return [SNAPSHOT_DATE, *_WHERE, *(column for column, _ in self.parents)]
 
 
-def layout(dataset: Dataset, operation: Operation) -> Layout:
+def layout(dataset: Dataset, operation: Operation, key: bytes | None = None) -> Layout:
     """Return the tables of a dataset.
 
     Raises:
-        ConfigError: two members would become the same column.
+        ConfigError: two members would become the same column, or a privacy rule names none.
     """
     parameters = dataset.slice_columns
     taken = {column.name for column in (SNAPSHOT_DATE, *_WHERE, EXTRA, *_FROM)}
@@ -138,21 +143,53 @@ def layout(dataset: Dataset, operation: Operation) -> Layout:
     for parameter, column in parameters.items():
         parents.append((field(column, pa.string(), f"{parameter} that the slice was listed for"), parameter))
         taken.add(column)
-    columns = tuple(_columns(operation.record, operation.result_key, taken, dataset.units))
+    columns = tuple(_with_rules(dataset, _columns(operation.record, operation.result_key, taken, dataset.units)))
     children = []
     for source in columns:
+        if source.rule != "allow":
+            continue  # its entries would say what the column must not
         element = source.member.element
         if source.member.kind == "map" or (element is not None and element.kind == "structure"):
             table = f"{dataset.item_name}_{source.field.name}"
             taken_above = (*dataset.key, *parameters.values())
             children.append(Child(table, source, tuple(_entry_columns(source, taken_above))))
-    result = Layout(dataset, operation, tuple(parents), columns, tuple(children))
+    result = Layout(dataset, operation, tuple(parents), columns, tuple(children), key)
     for table, schema in result.schemas.items():
         names = [name.lower() for name in schema.names]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ConfigError(f"dataset {dataset.name}: table {table} would have {', '.join(sorted(twice))} twice")
     return result
+
+
+def _with_rules(dataset: Dataset, columns: Iterable[Column]) -> Iterable[Column]:
+    """Yield the columns with what privacy asks of them.
+
+    Raises:
+        ConfigError: a rule names a column that there is not.
+    """
+    columns = list(columns)
+    by_name = {column.field.name: column for column in columns}
+    for place, rule in dataset.privacy.items():
+        name, _, entry = place.removeprefix("*.").partition(".")
+        column = by_name.get(name)
+        if column is None or (entry and column.member.kind != "map"):
+            if place.startswith("*."):
+                continue
+            what = "is no map" if column else f"does not exist; there are {', '.join(by_name)}"
+            raise ConfigError(f"privacy: {dataset.name}.{place}: column {name!r} {what}")
+        if entry and (column.member.element is None or column.member.element.kind != "string"):
+            raise ConfigError(
+                f"privacy: {dataset.name}.{place}: the values of {name} are no texts; rule the whole column"
+            )
+        if entry:
+            by_name[name] = replace(column, entry_rules={**column.entry_rules, entry: rule})
+        else:
+            by_name[name] = replace(column, rule=rule)
+    for column in by_name.values():
+        kind = pa.string() if column.rule == "hash" else column.field.type
+        facts = {**column.field.metadata, **({b"privacy": column.rule.encode()} if column.rule != "allow" else {})}
+        yield replace(column, field=pa.field(column.field.name, kind, metadata=facts))
 
 
 def arrow_type(member: Member) -> pa.DataType:
