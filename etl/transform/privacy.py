@@ -1,0 +1,83 @@
+"""What privacy asks of values: a keyed hash in their place, or nothing.
+
+The same value has the same hash in every column and every night, so that hashed columns still join and count. Source:
+RFC 2104, HMAC with SHA-256; without the key a hash cannot be compared with guesses.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from etl.errors import ConfigError
+from etl.model import Rule
+from etl.transform.schema import Column, Layout
+
+
+def check_key(layout: Layout) -> None:
+    """Refuse a layout that hashes without a key.
+
+    Raises:
+        ConfigError: says where the key is expected.
+    """
+    hashed = [column.field.name for column in layout.columns if "hash" in {column.rule, *column.entry_rules.values()}]
+    if hashed and not layout.key:
+        raise ConfigError(
+            f"privacy: {layout.dataset.name}.{hashed[0]} is to be hashed and there is no key; set "
+            "NIMBLE_ETL_PRIVACY__KEY in the environment, or say allow or drop in privacy.rules"
+        )
+
+
+class PrivacyGuard:
+    """Applies the rules of one dataset.
+
+    Raises:
+        ConfigError: something is to be hashed and there is no key.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        check_key(layout)
+        self._key = layout.key or b""
+        self._ruled = [column for column in layout.columns if column.rule != "allow" or column.entry_rules]
+
+    def column(self, column: Column, values: pa.Array) -> pa.Array:
+        """Return the values of a column as its rule wants them."""
+        if column.rule == "allow":
+            return values
+        if column.rule == "drop":
+            return pa.nulls(len(values), column.field.type)
+        return pa.array([None if value is None else self._hash(value) for value in values.to_pylist()], pa.string())
+
+    def entries(self, column: Column, values: list[Any]) -> list[Any]:
+        """Return the values of a map with its ruled entries replaced; those to be dropped are gone."""
+        if not column.entry_rules:
+            return values
+        return [value and self._ruled_map(value, column.entry_rules) for value in values]
+
+    def text(self, record: str) -> str:
+        """Return a record as JSON text without what the rules do not allow; hashes are not worth their risk here."""
+        if not self._ruled:
+            return record
+        value = json.loads(record)
+        for column in self._ruled:
+            place = value
+            for name in column.path[:-1]:
+                place = place.get(name) if isinstance(place, dict) else None
+            if isinstance(place, dict) and column.path[-1] in place:
+                place[column.path[-1]] = None
+        return json.dumps(value)
+
+    def _ruled_map(self, value: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
+        kept = {name: inner for name, inner in value.items() if rules.get(name) != "drop"}
+        return {
+            name: self._hash(inner) if rules.get(name) == "hash" and inner is not None else inner
+            for name, inner in kept.items()
+        }
+
+    def _hash(self, value: Any) -> str:
+        text = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else msgspec.json.encode(value)
+        return hmac.new(self._key, text, hashlib.sha256).hexdigest()
