@@ -105,6 +105,9 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     allow_fall: Annotated[
         bool, typer.Option("--allow-fall", help="Publish slices that have far fewer records than before.")
     ] = False,
+    accept_model: Annotated[
+        bool, typer.Option("--accept-model", help="Go on although a service model has lost or changed members.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Export: walk every page, publish the snapshot, rebuild the catalog. Resumes an unfinished run by itself."""
@@ -129,6 +132,7 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         fresh=fresh,
         publish_partial=publish_partial,
         allow_fall=allow_fall,
+        accept_model=accept_model,
     )
     try:
         with _stopped_by_signals() as stop, _progress() as on_page:

@@ -38,6 +38,7 @@ from etl.plan import Plan
 from etl.publish import publish, publish_facts
 from etl.state import RUN_ID_TIME, check_writable, lock, remove_old_ledgers
 from etl.transform.facts import ETL_TABLES
+from etl.watch import find_changes
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Request:
     fresh: bool = False
     publish_partial: bool = False
     allow_fall: bool = False
+    accept_model: bool = False
 
 
 def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lambda _part, _page: None) -> list[Outcome]:
@@ -115,7 +117,19 @@ class _Job:
         self._tables = Tables(settings.warehouse.path)
 
     def begin(self, snapshot_date: dt.date) -> Ledger:
-        """Return the ledger of a new run."""
+        """Return the ledger of a new run.
+
+        Raises:
+            ConfigError: a service model has changed so that readers of the tables would break.
+        """
+        for change in find_changes(ledger_paths(self._settings.state_dir), self._plan.datasets, self._plan.operations):
+            if change.breaks_readers and not self._request.accept_model:
+                raise ConfigError(
+                    f"{change}. Readers of these columns would break: keep the former version of botocore, or go on "
+                    "with --accept-model. A removed column then stays and is null; a table with a column of another "
+                    "type must be moved away, and `replay --since` writes it anew"
+                )
+            log.warning("%s", change)
         run_id = f"{dt.datetime.now(dt.UTC):{RUN_ID_TIME}}-{secrets.token_hex(3)}"
         log.info("run %s begins, snapshot date %s", run_id, snapshot_date)
         path = self._settings.state_dir / "runs" / f"{run_id}.sqlite"
