@@ -1,0 +1,311 @@
+"""Several machines, several processes, and signals: newer versions, one warehouse for two, locks, polite endings."""
+
+import datetime as dt
+import os
+import signal
+import sqlite3
+from contextlib import contextmanager
+
+import pytest
+from support.job import _FORKS, DATE, NIGHT, Job, job_at
+
+from etl.cli import _stopped_by_signals
+from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.ledger import FORMAT, Ledger, ledger_paths
+from etl.status import status
+from etl.verify import verify
+
+RUN = ("run", "--snapshot-date", DATE.isoformat())
+TABLES = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")
+SETTINGS = StudioSettings(page_size=20, instant=NIGHT)
+
+HELD = """
+import os
+import support.job
+
+def kill(_pid, _number):
+    talk.send("there")
+    talk.recv()
+
+os.kill = kill
+support.job._child(arguments, environment, log)
+"""
+"""A job that is not killed at its failpoint: it says that it is there, and waits for an answer."""
+
+
+@pytest.fixture(scope="module")
+def small_studio():
+    with EmbeddedStudio(World(sessions_per_studio=40), SETTINGS) as studio:
+        yield studio
+
+
+@pytest.fixture(scope="module")
+def expected(small_studio, tmp_path_factory):
+    job = job_at(tmp_path_factory.mktemp("expected"), small_studio)
+    assert finished(job.start(*RUN)) == 0
+    return [job.rows(table) for table in TABLES]
+
+
+@contextmanager
+def held_at(job, step, *arguments):
+    """Yield a process of the job while it waits at a step; then let it go on."""
+    talk, theirs = _FORKS.Pipe()
+    child = {
+        "talk": theirs,
+        "arguments": [*RUN, *arguments, "--config", str(job.config)],
+        "environment": {**job.environment, "NIMBLE_ETL_FAILPOINT": step},
+        "log": job.directory / "log",
+    }
+    process = _FORKS.Process(target=exec, args=(HELD, child))
+    process.start()
+    theirs.close()
+    assert talk.recv() == "there"
+    yield process
+    if process.is_alive():
+        talk.send("go on")
+
+
+def finished(process):
+    process.join()
+    return process.exitcode
+
+
+def log_of(job):
+    return (job.directory / "log").read_text()
+
+
+def rows(job):
+    return [job.rows(table) for table in TABLES]
+
+
+# Fault 40
+
+
+def test_fault_40_a_ledger_of_a_newer_format_is_refused_with_both_versions_before_any_request(job, studio):
+    job.run()
+    before = rows(job)
+    (path,) = ledger_paths(job.directory / "state")
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"pragma user_version = {FORMAT + 41}")
+    connection.close()
+    asked = len(studio.requests)
+
+    ended = job.cli(*RUN)
+
+    assert ended.returncode == 1
+    assert f"{path.name}: has format {FORMAT + 41}; this version reads up to {FORMAT}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(studio.requests) == asked
+    assert rows(job) == before
+    (unfinished,) = status(job.settings(), 1).unfinished
+    assert unfinished["state"] == "damaged"
+    assert f"has format {FORMAT + 41}" in unfinished["error"]
+
+
+def test_fault_40_a_warehouse_of_a_newer_version_is_refused_with_both_versions_and_readers_keep_theirs(job):
+    job.run()
+    before = rows(job)
+    entry = job.directory / "warehouse/streaming_sessions/_delta_log/00000000000000000000.json"
+    ours = '"minReaderVersion":1,"minWriterVersion":2'
+    assert ours in entry.read_text()
+    entry.write_text(entry.read_text().replace(ours, '"minReaderVersion":99,"minWriterVersion":99'))
+
+    ended = job.cli(*RUN)
+
+    assert ended.returncode == 1
+    assert "warehouse/streaming_sessions: " in ended.stderr
+    assert "99" in ended.stderr
+    assert "expected reader version 1, writer version 2" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert rows(job) == before
+
+
+# Fault 42: two machines, each with a state directory of its own, and one warehouse
+
+
+def machines(directory, *studios):
+    return [
+        Job(directory / f"machine-{number}", studio.endpoint_url, studio.credentials, rest=ONE_WAREHOUSE)
+        for number, studio in enumerate(studios)
+    ]
+
+
+ONE_WAREHOUSE = "warehouse: {path: ../warehouse}"
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["different studios", "the same studios"])
+def test_fault_42_two_machines_publish_into_one_warehouse_and_nobodys_rows_are_lost(
+    same, small_studio, expected, tmp_path
+):
+    jobs = machines(tmp_path, small_studio, small_studio)
+    arguments = [() if same else ("--studio-id", studio_id) for studio_id in small_studio.world.studio_ids]
+    conflicts_before = [0, 0]
+    for _ in range(3):
+        # Both have read the same version of the same table before either commits: one of them must be too late.
+        with (
+            held_at(jobs[0], "table.synced", *arguments[0]) as first,
+            held_at(jobs[1], "table.synced", *arguments[1]) as second,
+        ):
+            pass
+
+        assert [finished(first), finished(second)] == [0, 0], [log_of(job) for job in jobs]
+        conflicts = [log_of(job).count("another writer was faster") for job in jobs]
+        assert sum(conflicts) > sum(conflicts_before), "the conflict happened"
+        conflicts_before = conflicts
+        shared = Job(tmp_path, small_studio.endpoint_url, small_studio.credentials)
+        assert rows(shared) == expected
+        runs = {path.stem for job in jobs for path in ledger_paths(job.directory / "state")}
+        assert {run_id for (run_id,) in shared.ask("select run_id from etl_runs")} == runs
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3])
+def test_fault_42_a_machine_that_another_stood_in_for_comes_back_and_there_is_no_mixture(
+    commits, small_studio, tmp_path
+):
+    """Killed after some of its commits; then the other machine lists the same studio, which has changed since."""
+    later = StudioSettings(page_size=20, instant=NIGHT + dt.timedelta(hours=18))
+    with EmbeddedStudio(small_studio.world, later) as changed_studio:
+        fallen, stand_in = machines(tmp_path, small_studio, changed_studio)
+        one = ("--dataset", "streaming_sessions", "--studio-id", small_studio.world.studio_ids[0])
+        killed = fallen.start(*RUN, *one, NIMBLE_ETL_FAILPOINT=f"table.committed:{commits}")
+        assert finished(killed) == -signal.SIGKILL
+        assert finished(stand_in.start(*RUN, *one)) == 0
+
+        exit_code = finished(fallen.start(*RUN, *one))
+
+    assert exit_code == 0, log_of(fallen)
+    shared = Job(tmp_path, small_studio.endpoint_url, small_studio.credentials)
+    (path,) = ledger_paths(fallen.directory / "state")
+    for table in TABLES[1:]:
+        assert shared.ask(f"select distinct run_id from {table}") == [(path.stem,)], table
+    assert [finding.problem for finding in verify(fallen.settings()) if finding.problem] == []
+
+
+# Faults 41 and 43: the lock
+
+
+def test_fault_41_a_second_run_exits_4_at_once_and_the_first_goes_on(small_studio, expected, tmp_path):
+    job = job_at(tmp_path, small_studio)
+    with held_at(job, "page.stored") as first:
+        asked = len(small_studio.requests)
+
+        second = job.cli(*RUN)
+
+        assert second.returncode == 4
+        assert f"another run holds the lock (process {first.pid}); wait until it ends" in second.stderr
+        assert second.stdout == ""
+        assert len(small_studio.requests) == asked
+
+    assert finished(first) == 0
+    assert rows(job) == expected
+    assert len(ledger_paths(job.directory / "state")) == 1
+
+
+@pytest.mark.parametrize("step", ["page.stored", "table.committed"])
+def test_fault_43_the_lock_of_a_killed_run_is_free_at_once(step, small_studio, expected, tmp_path):
+    job = job_at(tmp_path, small_studio)
+    with held_at(job, step) as holder:
+        assert finished(job.start(*RUN)) == 4, "it is held"
+        holder.kill()
+        assert finished(holder) == -signal.SIGKILL
+
+    assert finished(job.start(*RUN)) == 0, log_of(job)
+    assert rows(job) == expected
+
+
+# Fault 44
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+def interrupted_at(job, step, number):
+    """Send a signal to a run that is at a step; return the exit code."""
+    with held_at(job, step) as process:
+        os.kill(process.pid, number)
+    return finished(process)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_fault_44_a_signal_while_publishing_ends_the_run_before_the_next_dataset(
+    number, small_studio, expected, tmp_path
+):
+    job = job_at(tmp_path, small_studio)
+
+    exit_code = interrupted_at(job, "table.staged", number)
+
+    assert exit_code == 3, log_of(job)
+    assert f"{number.name}: finishing" in log_of(job)
+    assert "incomplete, run again to go on" in log_of(job)
+    tables = {path.name for path in (job.directory / "warehouse").iterdir()}
+    assert "studios" in tables, "what had begun is finished"
+    assert "streaming_sessions" not in tables
+    asked = len(small_studio.requests)
+    assert finished(job.start(*RUN)) == 0
+    assert not [request for request in small_studio.requests[asked:] if request.operation.startswith("List")]
+    assert rows(job) == expected
+
+
+def test_fault_44_a_signal_after_the_last_page_does_not_say_published_of_what_is_not(small_studio, expected, tmp_path):
+    job = job_at(tmp_path, small_studio, rest="run: {concurrency: 1}")
+
+    exit_code = interrupted_at(job, "slice.walked:3", signal.SIGTERM)
+
+    assert exit_code == 3, log_of(job)
+    assert not (job.directory / "warehouse" / "warehouse.duckdb").exists()
+    (unfinished, *_) = status(job.settings(), 1).unfinished
+    assert unfinished["state"] == "complete"
+    assert finished(job.start(*RUN)) == 0
+    assert rows(job) == expected
+
+
+def test_fault_44_a_signal_while_the_last_dataset_is_published_changes_nothing(small_studio, expected, tmp_path):
+    """All that is left to do takes no longer than to stop."""
+    job = job_at(tmp_path, small_studio)
+
+    assert interrupted_at(job, "table.staged:2", signal.SIGTERM) == 0, log_of(job)
+
+    assert rows(job) == expected
+
+
+PATIENT = """
+import support.job
+import tenacity
+
+tenacity.wait_random_exponential = lambda *_, **__: tenacity.wait_fixed(3600)
+support.job._child(arguments, environment, log)
+"""
+"""A job that would pause for an hour before it asks for a page again."""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_fault_44_a_signal_in_a_retry_pause_ends_it(number, tmp_path):
+    faults = ["html:operation=ListStreamingSessions,page=2,times=ever"]
+    with EmbeddedStudio(World(sessions_per_studio=40), SETTINGS, faults=faults) as studio:
+        job = job_at(tmp_path, studio)
+        log = job.directory / "log"
+        log.touch()
+        environment = {**job.environment, "NIMBLE_ETL_SOURCE__RETRY__TIMEOUT": "10h"}
+        child = {"arguments": [*RUN, "--config", str(job.config)], "environment": environment, "log": log}
+        process = _FORKS.Process(target=exec, args=(PATIENT, child))
+        process.start()
+        while log_of(job).count("trying again") < 2:
+            process.join(timeout=0.02)
+            assert process.is_alive()
+
+        os.kill(process.pid, number)
+        process.join(timeout=120)
+
+        assert process.exitcode == 3, log_of(job)
+        assert {fault.kind for fault in studio.fired} == {"html"}
+        with Ledger.open(*ledger_paths(job.directory / "state")) as ledger:
+            assert [facts.pages for facts in ledger.slices()] == [1, 1, 1]
+
+
+def test_fault_44_a_signal_after_the_deadline_counts_as_one():
+    """What is complete is published after a deadline; who shuts the machine down does not wait for that."""
+    with _stopped_by_signals() as stop:
+        stop.by_deadline = True
+        stop.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_set()
+        assert not stop.by_deadline
