@@ -1,0 +1,185 @@
+"""What privacy does not allow is in no table, no reject and no log; hashes still join."""
+
+import hashlib
+import hmac
+import json
+
+import pytest
+from support.job import DATE
+
+from etl.config import load_settings
+from etl.errors import ConfigError
+from etl.extract.datasets import builtin_datasets
+from etl.ledger import Ledger, ledger_paths
+from etl.load.tables import Tables
+from etl.replay import Selection, replay
+from etl.verify import verify
+
+KEY = "a key that only the operator knows"
+DATASETS = "datasets: [studios, streaming_sessions, studio_components]"
+RULES = """
+privacy:
+  rules:
+    "*": {created_by: hash}
+    streaming_sessions:
+      {owned_by: drop, started_by: hash, session_id: hash, tags.Project: hash, tags.Artist level: drop}
+"""
+
+
+@pytest.fixture
+def private(job, monkeypatch):
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
+    job.config.write_text(f"{job.config.read_text()}\n{DATASETS}\n{RULES}")
+    return job
+
+
+def hashed(value):
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return hmac.new(KEY.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def everything_written(job):
+    """Return all text of all tables, one value after the other."""
+    tables = Tables(job.directory / "warehouse")
+    return "\n".join(
+        job.ask(f'select string_agg(t::varchar, chr(10)) from "{name}{suffix}" t')[0][0] or ""
+        for name in tables.names()
+        for suffix in ["" if name.startswith("etl_") else "_history"]
+    )
+
+
+def test_hashed_columns_still_join_and_dropped_ones_are_null(private):
+    private.run()
+
+    joined = private.ask("select count(*) from streaming_sessions join streaming_session_tags using (session_id)")
+    assert joined == private.ask("select count(*) from streaming_session_tags")
+    assert joined[0][0] > 0
+    assert private.ask("select count(owned_by), count(*) > 0 from streaming_sessions") == [(0, True)]
+    lengths = private.ask(
+        "select distinct length(session_id), length(created_by), length(coalesce(started_by, created_by))"
+        " from streaming_sessions"
+    )
+    assert lengths == [(64, 64, 64)]
+    projects = private.ask("select distinct length(value) from streaming_session_tags where key = 'Project'")
+    assert projects == [(64,)]
+    assert private.ask("select count(*) from streaming_session_tags where key = 'Artist level'") == [(0,)]
+    assert private.ask("select count(*) from streaming_sessions where tags['Artist level'] is not null") == [(0,)]
+    assert [finding.problem for finding in verify(private.settings()) if finding.problem] == []
+
+
+def test_the_same_value_has_the_same_keyed_hash_everywhere(private):
+    private.run()
+    users = {record["createdBy"] for record in job_records(private)}
+    for table in ("studio_components", "streaming_sessions"):
+        found = {value for (value,) in private.ask(f"select distinct created_by from {table}")}
+        assert found
+        assert table == "studio_components" or found == {hashed(user) for user in users}
+    joined = private.ask("select count(*) > 0 from studio_components join streaming_sessions using (created_by)")
+    assert joined == [(True,)]
+
+
+def job_records(job):
+    """Return the records of the ledger's pages: what really came over the wire."""
+    found = []
+    with Ledger.open(ledger_paths(job.directory / "state")[-1]) as ledger:
+        for facts in ledger.slices("streaming_sessions"):
+            for page in ledger.pages(facts.part):
+                found += json.loads(page.body)["sessions"]
+    return found
+
+
+def test_nothing_private_is_in_any_table_even_where_records_are_rejected(private, studio):
+    studio.set_faults(["bad-timestamp:operation=ListStreamingSessions,page=2,times=2"])
+
+    (outcome,) = private.run()
+
+    assert {fault.kind for fault in studio.fired} == {"bad-timestamp"}
+    assert outcome.total("rejects") == 2
+    records = job_records(private)
+    secrets = {record[name] for record in records for name in ("createdBy", "ownedBy", "sessionId")}
+    secrets |= {record["tags"]["Project"] for record in records if "Project" in record.get("tags", {})}
+    written = everything_written(private)
+    # Whole values only: the last part of an ARN is allowed.
+    found = {secret for secret in secrets if any(form % secret in written for form in ("'%s'", ": %s,", '"%s"'))}
+    assert found - allowed_elsewhere(records) == set()
+    assert len(written) > 1000
+
+
+def allowed_elsewhere(records):
+    """Return values of the private columns that other, allowed columns of the same records also have."""
+    allowed = set()
+    for record in records:
+        for name, value in record.items():
+            if name not in {"createdBy", "ownedBy", "sessionId", "startedBy", "tags"} and isinstance(value, str):
+                allowed.add(value)
+        allowed |= {value for key, value in record.get("tags", {}).items() if key not in {"Project", "Artist level"}}
+    return allowed
+
+
+def test_what_can_hold_secrets_is_hashed_without_a_word(job, monkeypatch):
+    job.config.write_text(f"{job.config.read_text()}\n{DATASETS}\n")
+    with pytest.raises(ConfigError, match=r"studio_components\..* no key; set NIMBLE_ETL_PRIVACY__KEY"):
+        job.run()
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
+
+    job.run()
+
+    scripts = job.ask("select distinct length(script_parameters) from studio_components")
+    assert set(scripts) <= {(64,), (None,)}
+    assert (64,) in scripts
+    endpoints = job.ask(
+        "select distinct length(configuration_license_service_configuration_endpoint) from studio_components"
+    )
+    assert set(endpoints) <= {(64,), (None,)}
+    assert job.ask("select count(name) > 0 from studio_components") == [(True,)], "names are allowed"
+    assert not (job.directory / "warehouse" / "studio_component_script_parameters").exists()
+
+
+def test_a_rule_may_allow_again(job):
+    allow = ", ".join(f"{name}: allow" for name in default_rules())
+    job.config.write_text(
+        f"{job.config.read_text()}\n{DATASETS}\nprivacy: {{rules: {{studio_components: {{{allow}}}}}}}\n"
+    )
+    assert job.run()[0].exit_code == 0
+    assert (job.directory / "warehouse" / "studio_component_script_parameters").exists()
+
+
+def default_rules():
+    return builtin_datasets()["studio_components"].privacy
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ("{streaming_sessions: {owner: hash}}", "column 'owner' does not exist; there are"),
+        ("{streaming_sessions: {owned_by.x: hash}}", "column 'owned_by' is no map"),
+        ("{sessions: {owned_by: hash}}", "'sessions' is no dataset"),
+        ("{streaming_sessions: {owned_by: encrypt}}", "privacy.rules.streaming_sessions.owned_by: found 'encrypt'"),
+    ],
+)
+def test_a_rule_that_would_not_work_is_refused(job, monkeypatch, rules, says):
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
+    job.config.write_text(f"{job.config.read_text()}\nprivacy: {{rules: {rules}}}\n")
+    with pytest.raises(ConfigError, match=says):
+        job.run()
+
+
+def test_the_key_does_not_belong_in_the_file_and_is_never_shown(job, monkeypatch):
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
+    assert KEY not in job.cli("config", "show").stdout
+    job.config.write_text(f"{job.config.read_text()}\nprivacy: {{key: {KEY}}}\n")
+    with pytest.raises(ConfigError, match=r"line \d+: privacy.key does not belong in the file") as caught:
+        load_settings(job.config)
+    assert KEY not in str(caught.value)
+
+
+def test_verify_and_replay_use_the_same_key(private, monkeypatch):
+    private.run()
+    before = private.rows("streaming_sessions")
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", "another key")
+    assert any(finding.problem for finding in verify(private.settings()))
+
+    replay(private.settings(), Selection(since=DATE))
+
+    assert private.rows("streaming_sessions") != before
+    assert not any(finding.problem for finding in verify(private.settings()))
