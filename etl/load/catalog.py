@@ -54,11 +54,10 @@ def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Pat
                 _remove(draft)
             if not isinstance(exc, duckdb.Error):
                 raise
-            if draft.name in str(exc):
-                raise StorageError.at(path, f"{exc}; the old one stays") from exc
-            raise WarehouseError(
-                f"{path}: the catalog cannot be built: {exc}; the old one stays. Run `verify`"
-            ) from exc
+            reason = f"{str(exc).splitlines()[0]}; the old one stays"  # below it, DuckDB repeats the statement
+            if draft.name in reason:
+                raise StorageError.at(path, reason) from exc
+            raise WarehouseError(f"{path}: the catalog cannot be built: {reason}. Run `verify`") from exc
     reach("catalog.swapped")
     return path
 

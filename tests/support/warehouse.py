@@ -4,8 +4,9 @@ import datetime as dt
 
 import pyarrow as pa
 
+from etl.load.catalog import build_catalog
 from etl.load.tables import Replacement
-from etl.transform.facts import SLICES, batch
+from etl.transform.facts import ETL_TABLES, SLICES, batch
 from etl.transform.schema import SNAPSHOT_DATE, field
 from support.shapes import ACCOUNT, ARRIVED, DATE, REGION
 
@@ -58,9 +59,14 @@ def publish_slices(tables, slices, *, date=DATE, run="run-1", number=1, **change
         "dataset": "things", "account_id": ACCOUNT, "region": REGION, "filters": [], "is_filtered": False,
         "state": "complete", "is_published": True, "is_partial": False, "attempt": 1, "pages": 1, "records": 1,
         "rows": 1, "rejects": 0, "duplicates": 0, "retries": 0, "drift": [], "error": None,
-        "observed_from": ARRIVED, "observed_until": ARRIVED,
+        "observed_from": ARRIVED, "observed_until": ARRIVED, "published_at": ARRIVED,
     }  # fmt: skip
     rows = [{**facts, "slice_id": name, "parents": [("studioId", name)], **changes} for name in slices]
     staged = tables.stage("etl_slices", SLICES, Replacement(date, "run_id", (run,)), run)
     staged.write(batch(SLICES, date, run, rows))
     staged.commit(run, number)
+
+
+def build(tables):
+    """Build the catalog as the job does."""
+    return build_catalog(tables, ETL_TABLES.items())
