@@ -379,9 +379,12 @@ class Tables:
         """
         committed = self.read(table)
         files = committed.files.get(replacement.snapshot_date, []) if committed else []
-        replaced = pc.field(replacement.column).isin(replacement.values)
-        found = (_read(file, [replacement.column, column]).filter(replaced).column(column) for file in files)
-        return {value for values in found for value in values.unique().to_pylist()}
+        found: set[Any] = set()
+        for file in files:
+            rows = _read(file, [replacement.column, column])
+            replaced = pc.is_in(rows.column(replacement.column), pa.array(replacement.values, pa.string()))
+            found.update(pc.unique(rows.column(column).filter(replaced)).to_pylist())
+        return found
 
 
 @contextmanager
