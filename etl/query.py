@@ -26,7 +26,7 @@ _TABLE_FUNCTIONS = re.compile(
 
 
 def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-    """Return the answer to one SQL statement.
+    """Return the answer to one SQL statement. A column name that it would have twice gets a number: a, a_1.
 
     Args:
         catalog: the DuckDB file.
@@ -49,7 +49,7 @@ def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None =
             answer = connection.sql(statement, params=dict(parameters or {}))
             if answer is None:
                 raise ConfigError("that statement has no answer; expected a query such as `from streaming_sessions`")
-            return answer.to_arrow_table()
+            return _with_unique_names(answer.to_arrow_table())
     except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as exc:
         raise WarehouseError(f"{catalog}: {exc}; `nimble-etl verify` says what is damaged") from exc
     except duckdb.Error as exc:
@@ -63,7 +63,10 @@ def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> No
         ConfigError: says what was found.
     """
     expected = "expected one query, such as `from streaming_sessions`"
-    statements = connection.extract_statements(statement)
+    try:
+        statements = connection.extract_statements(statement)
+    except TypeError:  # a lone surrogate
+        raise ConfigError(f"found text that is not UTF-8; {expected}") from None
     if len(statements) != 1:
         raise ConfigError(f"found {len(statements)} statements; {expected}")
     # EXPLAIN ANALYZE runs what it explains.
@@ -73,7 +76,7 @@ def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> No
     if tree["error"]:
         # DuckDB's own words for a statement of another kind speak of JSON, which nobody asked for.
         problem = "" if tree["error_type"] == "not implemented" else f": {tree['error_message']}"
-        raise ConfigError(f"found {statements[0].type.name}{problem}; {expected}")
+        raise ConfigError(f"found {_kind(statements[0])}{problem}; {expected}")
     for node in _nodes(tree):
         kind = str(node.get("type"))
         if kind.endswith("_NODE") and kind not in _QUERY_NODES:
@@ -82,6 +85,22 @@ def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> No
             name = str(node["function"].get("function_name"))
             if not _TABLE_FUNCTIONS.fullmatch(name.lower()):
                 raise ConfigError(f"found the table function {name}, which does not only read; {expected}")
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # DuckDB 2.0 parses kinds that its Python package has no name for: UPDATE EXTENSIONS
+        return "a statement of another kind"
+
+
+def _with_unique_names(answer: pa.Table) -> pa.Table:
+    names: list[str] = []
+    for name in answer.column_names:
+        taken = {former.lower() for former in names}
+        candidates = (name, *(f"{name}_{i}" for i in range(1, answer.num_columns + 1)))
+        names.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
+    return answer.rename_columns(names)
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
@@ -121,7 +140,9 @@ def bind(query: SqlFile, given: Mapping[str, str]) -> dict[str, object]:
             text = given.get(parameter.name, parameter.default)
             try:
                 row = connection.execute(f"select cast(? as {parameter.type})", [text]).fetchone()
-            except duckdb.ConversionException:
+                if row and type(row[0]) is int:
+                    int(text)  # DuckDB rounds 12.5
+            except (duckdb.ConversionException, duckdb.InvalidInputException, ValueError):
                 raise ConfigError(
                     f"query {query.name}: {parameter.name} is {text!r}; expected {parameter.type}"
                 ) from None
