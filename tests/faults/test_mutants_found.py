@@ -1,6 +1,7 @@
 """Promises that a mutant once broke without any test noticing: see tests/mutants."""
 
 import logging
+import random
 import signal
 import threading
 from pathlib import Path
@@ -9,15 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from support.job import DATE, job_at
+from deltalake import DeltaTable
+from support.job import DATE, NIGHT, job_at
+from support.warehouse import NEXT_DATE, THINGS, publish, stage
 
 import etl.publish
-from etl.errors import LedgerError, WarehouseError
+from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.errors import ConfigError, LedgerError, WarehouseError
 from etl.extract.client import Endpoint, Source
 from etl.ledger import Ledger, ledger_paths
+from etl.load.catalog import build_catalog
 from etl.load.tables import Stage, Tables
 from etl.pipeline import Stop
 from etl.plan import Plan
+from etl.query import ask
+from etl.transform.facts import ETL_TABLES
 from etl.verify import verify
 
 RUN = ("run", "--snapshot-date", DATE.isoformat())
@@ -35,6 +42,22 @@ def only_ledger(job):
 def sessions_asked_for(studio, since):
     """Return the page token of each request for sessions."""
     return [request.token for request in studio.requests[since:] if request.operation == "ListStreamingSessions"]
+
+
+# The source
+
+
+def test_fault_7_after_they_expired_credentials_are_those_that_the_environment_has_now(job, studio, monkeypatch):
+    """A key that the studio does not know takes the place of the first: the refusal shows that it was used."""
+    studio.set_faults(["expired-credentials:operation=ListStreamingSessions,page=3,times=1"])
+
+    def change_key(_part, _page):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASOMEBODYELSE")
+
+    (outcome,) = job.run(on_page=change_key)
+
+    assert {fault.kind for fault in studio.fired} == {"expired-credentials"}
+    assert any("UnrecognizedClientException" in facts.error for facts in outcome.slices if facts.error)
 
 
 # Which run goes on
@@ -143,6 +166,22 @@ def test_records_that_became_nothing_keep_the_slice_from_being_published(job, mo
     assert Tables(job.directory / "warehouse").names() == []
 
 
+def test_fault_23_no_record_at_all_is_a_fall_however_small_the_studio(tmp_path, monkeypatch):
+    with EmbeddedStudio(World(studios=1, sessions_per_studio=3), StudioSettings(instant=NIGHT)) as studio:
+        job = job_at(tmp_path, studio)
+        for name, value in job.environment.items():
+            monkeypatch.setenv(name, value)
+        job.run()
+        before = job.rows("streaming_sessions")
+        studio.set_faults(["empty-list:operation=ListStreamingSessions,times=ever"])
+
+        (outcome,) = job.run()
+
+        assert {fault.kind for fault in studio.fired} == {"empty-list"}
+        assert outcome.exit_code == 5
+        assert job.rows("streaming_sessions") == before != []
+
+
 @pytest.mark.parametrize("by_deadline", [False, True])
 def test_fault_44_after_a_signal_nothing_is_published_after_the_deadline_what_is_complete(job, by_deadline):
     """A machine that shuts down does not wait for Parquet files; a night whose time is over still shows what it has."""
@@ -198,3 +237,109 @@ def test_verify_names_a_snapshot_whose_values_differ_though_its_rows_are_as_many
     problems = [finding.problem for finding in verify(job.settings()) if finding.problem]
     assert len(problems) == 2, "both studios"
     assert all("and values differ" in problem for problem in problems)
+
+
+# Tables and catalog
+
+
+@pytest.fixture
+def tables(tmp_path):
+    return Tables(tmp_path / "warehouse")
+
+
+def test_fault_42_two_first_writers_of_a_date_do_not_double_its_rows(tables, monkeypatch):
+    """Neither removes a file, so to deltalake their commits are no conflict: both would land."""
+    write, others = DeltaTable.create_write_transaction, []
+
+    def after_another(self, *args, **kwargs):
+        if not others:
+            others.append("run-2")
+            publish(tables, {"a": [8]}, run="run-2")
+        write(self, *args, **kwargs)
+
+    publish(tables, {"a": [0]}, date=NEXT_DATE, run="run-0")
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", after_another)
+    publish(tables, {"a": [1]}, run="run-1")
+
+    assert others
+    assert [row["n"] for row in tables.rows("things", DATE, ["n"])] == [1]
+
+
+def test_fault_39_flipped_byte_is_never_carried_into_a_new_file(tables):
+    """It would be written there with a checksum that is right, and nothing could tell any more."""
+    publish(tables, {"a": [1], "b": list(range(500))})
+    (name,) = tables.read("things").files[DATE]
+    file = Path(name)
+    content = file.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    staged = stage(tables, {"a": [2]}, run="run-2")
+
+    def carried():
+        schema = pa.schema([column.remove_metadata() for column in THINGS if column.name != "snapshot_date"])
+        return pa.Table.from_batches(staged._kept([str(file.relative_to(tables.path / "things"))], schema), schema)
+
+    rows, refused = carried(), 0
+    assert rows.num_rows == 500
+    chance = random.Random(39)
+    for _ in range(150):
+        flipped = bytearray(content)
+        flipped[chance.randrange(4, footer)] ^= 0x10
+        file.write_bytes(flipped)
+        try:
+            assert carried() == rows
+        except WarehouseError:
+            refused += 1
+    assert refused > 100
+
+
+def test_fault_50_who_holds_the_old_catalog_open_keeps_every_byte_of_it(tables):
+    publish(tables, {"a": [1]})
+    catalog = build_catalog(tables, ETL_TABLES.items())
+    before = catalog.read_bytes()
+    with catalog.open("rb") as held:
+        publish(tables, {"b": list(range(1000))}, run="run-2")
+        assert build_catalog(tables, ETL_TABLES.items()).read_bytes() != before
+        assert held.read() == before
+
+
+# Questions
+
+
+@pytest.fixture
+def catalog(tables):
+    publish(tables, {"a": [1, 2]})
+    return build_catalog(tables, ETL_TABLES.items())
+
+
+def test_fault_57_a_query_is_answered(catalog):
+    """What is refused below is refused for what it asks."""
+    assert ask(catalog, "select n from things_history where n > $n", {"n": 1}).to_pylist() == [{"n": 2}]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "copy things_history to '{here}/out.csv'",
+        "with x as (copy things_history to '{here}/out.csv') select 1",
+        "explain analyze copy things_history to '{here}/out.csv'",
+        "from json_execute_serialized_sql(json_serialize_sql('select 1'))",
+        "from checkpoint()",
+        "from read_text('{outside}')",
+        "select * from '{outside}'",
+        "attach '{here}/out.csv' as x",
+        "install httpfs",
+        "set threads = 1",
+        "create table x as select 1",
+        "select 1; drop view things_history",
+    ],
+)
+def test_fault_57_what_is_not_a_query_on_the_warehouse_is_refused_and_nothing_is_written(catalog, tmp_path, statement):
+    outside = tmp_path / "outside.csv"
+    outside.write_text("secret\n1\n")
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(ConfigError) as caught:
+        ask(catalog, statement.format(here=catalog.parent, outside=outside))
+
+    assert "secret" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
