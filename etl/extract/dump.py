@@ -1,0 +1,431 @@
+"""Pages out of saved JSON: what `aws … list-…` printed.
+
+A dump is one document with the result list, several of them, a bare list, or a record per line; plain, gzip or zstd.
+It is read piece by piece: memory holds one piece, or one record if that is longer, and one page. Records keep their
+text. A mistake is named with its file and byte.
+"""
+
+import codecs
+import datetime as dt
+import io
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+from botocore.model import Shape
+from botocore.paginate import TokenEncoder
+
+from etl.errors import ConfigError, SourceError
+from etl.extract.datasets import model_session
+from etl.model import Dataset, Member, Operation, Page
+
+STANDARD_INPUT = Path("-")
+
+_PAGE_RECORDS = 1000
+_PAGE_CHARACTERS = 8 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
+_MOST_CHARACTERS = 16 * 1024 * 1024
+"""No record is longer, for no response of AWS is: what seems to be is something else, and must not fill the memory."""
+
+_LONGEST_TOKEN = len(r"\ud83d\ude00")
+"""What the end of a piece may cut, strings apart. The decoder complains about its first character."""
+
+_CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+# PowerShell writes what it redirects as UTF-16, or begins UTF-8 with a mark.
+_ENCODINGS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class _Stream(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Dump:
+    """Reads the files of one slice.
+
+    Args:
+        dataset: what the files list.
+        operation: the same in the service model.
+        account_id: whose resources they are; None: as the records' ARNs say.
+        region: where they are; None: the same.
+
+    Attributes:
+        account_id: as given, or as the first ARN says; None before that.
+        region: the same.
+    """
+
+    def __init__(self, dataset: Dataset, operation: Operation, account_id: str | None, region: str | None) -> None:
+        self.account_id = account_id
+        self.region = region
+        self._operation = operation
+        self._is_plain = operation.pager is not None and operation.pager.is_plain
+        pager = operation.pager
+        self._lists = {pager.result} if pager else {operation.result_member, operation.result_key}
+        tokens = pager.output_tokens if pager else (operation.token_member, operation.token_key)
+        self._tokens = ("NextToken", *tokens)
+        self._token: str | None = None
+        own_arn = {"arn", f"{dataset.item_name.replace('_', '')}arn"}
+        self._arns = [member.api_name for member in operation.record.members if member.api_name.lower() in own_arn]
+        self._keys = [member.api_name for member in operation.record.members if member.name in dataset.key]
+        self._renamed = _renaming(_record_shape(operation), operation.record) if pager is None else None
+        self._expected = _expectation(dataset, pager.result if pager else operation.result_member)
+
+    def pages(self, files: Sequence[Path]) -> Iterator[Page]:
+        """Yield all records as pages of up to 1000, at least one page.
+
+        The `next_starting_token` of the last page is that of the last document: None if the listing was complete.
+
+        Raises:
+            ConfigError: a file is missing, or cannot be opened.
+            SourceError: a file is not what the CLI prints; names file and byte.
+        """
+        for path in files:
+            _check_file(path)
+        number, size = 1, 0
+        texts: list[str] = []
+        for path in files:
+            for text in self._records(path):
+                if len(texts) == _PAGE_RECORDS or size > _PAGE_CHARACTERS:
+                    yield self._page(number, texts, TokenEncoder().encode({"dump": number}))
+                    number, texts, size = number + 1, [], 0
+                texts.append(text)
+                size += len(text)
+        yield self._page(number, texts, self._token)
+
+    def _page(self, number: int, texts: list[str], next_starting_token: str | None) -> Page:
+        key = json.dumps(self._operation.result_key)
+        return Page(
+            number=number,
+            body=f"{{{key}:[{','.join(texts)}]}}".encode(),
+            records=len(texts),
+            first=0,
+            stop=len(texts),
+            next_starting_token=next_starting_token,
+            request_id="",
+            retries=0,
+            received_at=dt.datetime.now(dt.UTC),
+        )
+
+    def _records(self, path: Path) -> Iterator[str]:
+        """Yield the text of each record of a file."""
+        name = "standard input" if path == STANDARD_INPUT else str(path)
+        with _opened(path) as stream:
+            window = _Window(name, stream, self._expected)
+            if not window.peek():
+                raise window.error("there is nothing in it")
+            while first := window.peek():
+                if first == "[":
+                    self._token = None
+                    yield from self._list(window)
+                elif first == "{":
+                    yield from self._object(window)
+                else:
+                    raise window.error(f"found {first!r}")
+
+    def _list(self, window: "_Window") -> Iterator[str]:
+        for _ in window.entries("[", "]"):
+            if not self._is_plain and (first := window.peek()) != "{":
+                raise window.error(f"a record begins with {first!r}, and is no object")
+            yield self._record(window, *window.value())
+
+    def _object(self, window: "_Window") -> Iterator[str]:
+        """Yield the records of a document; or the object itself, if it is a record."""
+        is_document, members = False, {}
+        window.hold()
+        for _ in window.entries("{", "}"):
+            name, _ = window.value()
+            window.take(":")
+            if name in self._lists:
+                window.release()
+                is_document = True
+                if (first := window.peek()) != "[":
+                    raise window.error(f"{name!r} begins with {first!r}, and is no list")
+                yield from self._list(window)
+            else:
+                members[name], _ = window.value()
+        if is_document:
+            self._token = self._token_of(members)
+            return
+        text = window.release()
+        if self._is_plain or not all(key in self._rename(members) for key in self._keys):
+            raise window.error(f"this object has {', '.join(map(repr, members)) or 'no members'}")
+        self._token = None
+        yield self._record(window, members, text)
+
+    def _record(self, window: "_Window", value: Any, text: str) -> str:
+        """Return the text of a record under the names that pages have."""
+        if self._is_plain:
+            return f'{{"value":{text}}}'
+        if self._renamed:
+            value = self._renamed(value)
+            try:
+                text = json.dumps(value, allow_nan=False)
+            except ValueError:
+                raise window.error("this record has a number that is out of range") from None
+        for name in self._arns:
+            if isinstance(arn := value.get(name), str):
+                self._check_origin(window, arn)
+        return text
+
+    def _rename(self, value: Any) -> Any:
+        return self._renamed(value) if self._renamed else value
+
+    def _check_origin(self, window: "_Window", arn: str) -> None:
+        """Learn from an ARN whose resources these are, or compare it with what is known.
+
+        Source: ARN format, arn:partition:service:region:account:resource. Global resources have no Region.
+        """
+        _, _, _, region, account_id, _ = [*arn.split(":", 5), *[""] * 6][:6]
+        self.account_id = self.account_id or account_id or None
+        self.region = self.region or region or None
+        for name, found, known in (("account", account_id, self.account_id), ("Region", region, self.region)):
+            if found and found != known:
+                raise window.error(
+                    f"the ARN of this record says {name} {found}, others or the command say {known}; "
+                    "one import is of one account and Region"
+                )
+
+    def _token_of(self, members: Mapping[str, Any]) -> str | None:
+        """Return the token of a document, as text; None if it was the last."""
+        pager = self._operation.pager
+        if pager and pager.more_results and members.get(pager.more_results) is False:
+            return None
+        token = next((members[name] for name in self._tokens if members.get(name)), None)
+        return token if token is None or isinstance(token, str) else json.dumps(token)
+
+
+class _Window:
+    """The text of one file, of which the part that is being read is in memory.
+
+    Args:
+        name: of the file.
+        stream: its content.
+        expected: ends every message.
+    """
+
+    def __init__(self, name: str, stream: _Stream, expected: str) -> None:
+        self._name = name
+        self._stream = stream
+        self._expected = expected
+        self._behind_bytes = 0
+        """How much was let go, and lies before the text."""
+        self._text = ""
+        self._place = 0
+        self._fault = 0
+        """What an error names: where the value begins that was looked at last."""
+        self._held: int | None = None
+        self._encoding = "utf-8"
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._is_at_end = False
+
+    def peek(self) -> str:
+        """Return the next character that is not white space; none at the end of the file."""
+        while True:
+            match = _SPACE.match(self._text, self._place)
+            assert match is not None
+            self._place = self._fault = match.end()
+            if self._place < len(self._text):
+                return self._text[self._place]
+            if not self._read_on():
+                return ""
+
+    def take(self, expected: str) -> str:
+        """Step over the next character, which must be one of these."""
+        found = self.peek()
+        if not found:
+            raise self.error("the file ends here, in the midst of a document; it was cut off")
+        if found not in expected:
+            raise self.error(f"found {found!r} where {' or '.join(expected)} belongs")
+        self._place += 1
+        return found
+
+    def entries(self, opening: str, closing: str) -> Iterator[None]:
+        """Step into a list or an object and stop before each of its entries, which the caller reads."""
+        self.take(opening)
+        if self.peek() == closing:
+            self.take(closing)
+            return
+        while True:
+            yield
+            if self.take(f",{closing}") == closing:
+                return
+
+    def value(self) -> tuple[Any, str]:
+        """Read a value; return it and its text."""
+        self.peek()
+        while True:
+            try:
+                found, end = _DECODER.raw_decode(self._text, self._place)
+            except (ValueError, RecursionError) as exc:
+                if not (self._may_go_on(exc) and self._read_on()):
+                    raise self._unreadable(exc) from exc
+            else:
+                # What looks like a number may go on; the decoder takes the 1 of 1e+ for the whole of it.
+                if end + len("e+") < len(self._text) or not self._read_on():
+                    text = self._text[self._place : end]
+                    self._place = end
+                    return found, text
+
+    def hold(self) -> None:
+        """Keep the text from here on, until it is released."""
+        self.peek()
+        self._held = self._place
+
+    def release(self) -> str:
+        """Return the text that was held, up to here; an error names its beginning."""
+        assert self._held is not None
+        held = self._text[self._held : self._place]
+        self._fault, self._held = self._held, None
+        return held
+
+    def error(self, why: str) -> SourceError:
+        """Return the error that names the place where the last value, or nothing, was found."""
+        return self._error_at(self._fault, why)
+
+    def _error_at(self, place: int, why: str) -> SourceError:
+        return self._error_at_byte(self._offset(place), why)
+
+    def _error_at_byte(self, offset: int, why: str) -> SourceError:
+        return SourceError(f"{self._name}, byte {offset}: {why}; {self._expected}. Nothing was imported")
+
+    def _offset(self, place: int) -> int:
+        return self._behind_bytes + len(self._text[:place].encode(self._encoding))
+
+    def _may_go_on(self, exc: Exception) -> bool:
+        """Tell whether more text could make a broken value whole."""
+        if not isinstance(exc, json.JSONDecodeError):
+            return False
+        return exc.msg.startswith("Unterminated string") or exc.pos > len(self._text) - _LONGEST_TOKEN
+
+    def _unreadable(self, exc: Exception) -> SourceError:
+        if not isinstance(exc, json.JSONDecodeError):
+            return self.error("nested too deep" if isinstance(exc, RecursionError) else f"not JSON: {exc}")
+        if exc.msg.startswith("Unterminated string") or exc.pos >= len(self._text.rstrip()):
+            return self._error_at(len(self._text), "the file ends here, in the midst of a value; it was cut off")
+        return self._error_at(exc.pos, f"not JSON: {exc.msg}")
+
+    def _read_on(self) -> bool:
+        """Let go of what was read, and append the next piece; tell whether there was one."""
+        if self._is_at_end:
+            return False
+        keep = self._place if self._held is None else self._held
+        if len(self._text) - keep >= _MOST_CHARACTERS:
+            raise self._error_at(keep, f"what begins here has more than {_MOST_CHARACTERS >> 20} MiB")
+        self._behind_bytes = self._offset(keep)
+        self._text = self._text[keep:]
+        self._place -= keep
+        self._fault -= keep
+        self._held = None if self._held is None else 0
+        self._text += self._next_text(max(_PIECE_BYTES, len(self._text)))
+        return True
+
+    def _next_text(self, size: int) -> str:
+        try:
+            piece = self._stream.read(size)
+        except (OSError, pa.ArrowException) as exc:
+            raise self._error_at(len(self._text), f"cannot be read any further: {exc}") from exc
+        self._is_at_end = not piece
+        if self._decoder is None:
+            mark = next((mark for mark in _ENCODINGS if piece.startswith(mark)), b"")
+            self._encoding = _ENCODINGS.get(mark, self._encoding)
+            self._decoder = codecs.getincrementaldecoder(self._encoding)()
+            self._behind_bytes = len(mark)
+            piece = piece[len(mark) :]
+        try:
+            return self._decoder.decode(piece, final=self._is_at_end)
+        except UnicodeDecodeError as exc:
+            # What the decoder still held from the piece before is at the front of what it complains about.
+            offset = self._offset(len(self._text)) + exc.start
+            raise self._error_at_byte(offset, f"this is not {exc.encoding.upper()}") from exc
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Stream]:
+    """Yield the content of a file; its first bytes say whether it is compressed."""
+    try:
+        file = os.fdopen(0, "rb", closefd=False) if path == STANDARD_INPUT else path.open("rb")
+    except OSError as exc:
+        raise _no_dump(path, exc.strerror) from exc
+    with file:
+        yield _decompressed(file)
+
+
+def _decompressed(file: io.BufferedReader) -> _Stream:
+    head = file.peek(4)[:4]  # of a pipe, perhaps less; no JSON begins with the first byte of either
+    for magic, codec in _CODECS.items():
+        if head and head[: len(magic)] == magic[: len(head)]:
+            stream: _Stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
+            return stream
+    return file
+
+
+def _check_file(path: Path) -> None:
+    """Find a file that is not there before the first one is read, not after."""
+    if path == STANDARD_INPUT:
+        return
+    try:
+        is_directory = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as exc:
+        raise _no_dump(path, exc.strerror) from exc
+    if is_directory:
+        raise _no_dump(path, "Is a directory")
+
+
+def _no_dump(path: Path, why: str | None) -> ConfigError:
+    return ConfigError(f"{path}: {why}; expected a file that `aws … > FILE` wrote, or - for standard input")
+
+
+def _expectation(dataset: Dataset, result: str) -> str:
+    """Return the words that say what a dump is."""
+    printed = f"aws {dataset.service} {dataset.operation.replace('_', '-')} --output json"
+    if result.isidentifier():
+        return f"expected what `{printed}` prints: an object with the list {result!r}, or records"
+    return f"expected what `{printed} --query '{result}[]'` prints: records"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")  # Python reads NaN and Infinity, which no other reader does
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _record_shape(operation: Operation) -> Shape:
+    service = model_session().get_service_model(operation.service)
+    return service.operation_model(operation.name).output_shape.members[operation.result_member].member
+
+
+def _renaming(shape: Shape, member: Member) -> Callable[[Any], Any] | None:
+    """Return what gives the members of a record, and all below, the names that they have on the wire.
+
+    The CLI prints the names of the service model, which some services spell differently there: MediaLive's Id is id.
+    Returns None where there is no difference, which is nearly everywhere.
+    """
+    if member.kind == "structure":
+        pairs = list(zip(shape.members.items(), member.members, strict=True))
+        names = {name: child.api_name for (name, _), child in pairs if name != child.api_name}
+        below = {child.api_name: inner for (_, s), child in pairs if (inner := _renaming(s, child))}
+        if not names and not below:
+            return None
+
+        def rename(value: Any) -> Any:
+            if not isinstance(value, dict):
+                return value
+            wired = {names.get(name, name): inner for name, inner in value.items()}
+            return {name: below[name](inner) if name in below else inner for name, inner in wired.items()}
+
+        return rename
+    if member.element is None:
+        return None
+    inner = _renaming(shape.member if member.kind == "list" else shape.value, member.element)
+    if inner is None:
+        return None
+    if member.kind == "list":
+        return lambda value: [inner(item) for item in value] if isinstance(value, list) else value
+    return lambda value: {k: inner(item) for k, item in value.items()} if isinstance(value, dict) else value

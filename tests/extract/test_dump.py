@@ -1,0 +1,378 @@
+"""Saved CLI output: every form of it, cut into pieces anywhere, gives the same records; and nothing else gives any."""
+
+import codecs
+import copy
+import gzip
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import etl.extract.dump
+from etl.errors import ConfigError, SourceError
+from etl.extract.datasets import builtin_datasets, describe_operation, model_session
+from etl.extract.dump import Dump
+from etl.model import Dataset
+
+ACCOUNT, REGION = "123456789012", "us-west-2"
+SESSIONS = builtin_datasets()["streaming_sessions"]
+
+
+def session(number, **members):
+    return {
+        "sessionId": f"session-{number}",
+        "arn": f"arn:aws:nimble:{REGION}:{ACCOUNT}:streaming-session/session-{number}",
+        "tags": {"Name": "Zoë 🎬", "bracket": '}]{["\\'},
+        **members,
+    }
+
+
+RECORDS = [session(number, stoppedAt=None) for number in range(5)]
+
+
+def dump_of(dataset=SESSIONS, account_id=None, region=None):
+    """Return a dump that has read nothing; service models are loaded once."""
+    dump = copy.copy(_dump_of(dataset.model_dump_json()))
+    dump.account_id, dump.region = account_id, region
+    return dump
+
+
+@cache
+def _dump_of(definition):
+    dataset = Dataset.model_validate_json(definition)
+    return Dump(dataset, describe_operation(model_session(), dataset), None, None)
+
+
+def read(tmp_path, *contents, dump=None):
+    """Return the pages of a dump of some files."""
+    paths = []
+    for number, content in enumerate(contents):
+        paths.append(tmp_path / f"dump-{number}")
+        paths[-1].write_bytes(content if isinstance(content, bytes) else content.encode())
+    return list((dump or dump_of()).pages(paths))
+
+
+def records_of(pages, key="sessions"):
+    found = [record for page in pages for record in json.loads(page.body)[key]]
+    assert [page.records for page in pages] == [len(json.loads(page.body)[key]) for page in pages]
+    return found
+
+
+def printed(document):
+    """Text as the CLI prints it."""
+    return json.dumps(document, indent=4, ensure_ascii=False) + "\n"
+
+
+DOCUMENT = printed({"sessions": RECORDS})
+FORMS = {
+    "a document": DOCUMENT,
+    "a compact document": json.dumps({"sessions": RECORDS}),
+    "other members before and after": printed({"Count": [5, {"sessions": []}], "sessions": RECORDS, "more": {"a": 1}}),
+    "a null token": printed({"nextToken": None, "sessions": RECORDS}),
+    "documents one after the other": printed({"sessions": RECORDS[:2], "nextToken": "a"})
+    + json.dumps({"sessions": []})
+    + printed({"nextToken": "", "sessions": RECORDS[2:]}),
+    "a document per line": "\n".join(json.dumps({"sessions": [record]}) for record in RECORDS),
+    "a record per line": "\r\n".join(json.dumps(record, ensure_ascii=False) for record in RECORDS) + "\r\n",
+    "records, printed": "".join(map(printed, RECORDS)),
+    "a bare list": printed(RECORDS),
+    "bare lists": printed(RECORDS[:3]) + printed([]) + printed(RECORDS[3:]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "packed",
+    [
+        str.encode,
+        lambda text: gzip.compress(text.encode()),
+        lambda text: pa.compress(text.encode(), codec="zstd", asbytes=True),
+        lambda text: codecs.BOM_UTF8 + text.encode(),
+        lambda text: text.encode("utf-16"),
+    ],
+    ids=["plain", "gzip", "zstd", "utf-8 with a mark", "utf-16"],
+)
+def test_every_form_gives_the_same_records(tmp_path, form, packed):
+    pages = read(tmp_path, packed(FORMS[form]))
+
+    assert records_of(pages) == RECORDS
+    assert pages[-1].next_starting_token is None
+
+
+def test_several_files_are_read_in_the_order_given(tmp_path):
+    assert records_of(read(tmp_path, printed(RECORDS[3:]), FORMS["a document"])) == [*RECORDS[3:], *RECORDS]
+
+
+def test_a_pipe_is_a_file_too():
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(gzip.compress(DOCUMENT.encode()))
+    try:
+        (page,) = dump_of().pages([Path(f"/dev/fd/{reading}")])
+    finally:
+        os.close(reading)
+
+    assert records_of([page]) == RECORDS
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+LISTS = st.lists(
+    st.dictionaries(st.text().filter(lambda name: name != "arn"), VALUES, max_size=4).map(
+        lambda members: {"sessionId": "s", **members}
+    ),
+    max_size=4,
+)
+LAWS = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@LAWS
+@given(
+    records=LISTS,
+    size=st.integers(1, 40),
+    indent=st.none() | st.integers(0, 4),
+    ascii_only=st.booleans(),
+    form=st.sampled_from(["document", "list", "lines"]),
+)
+def test_where_pieces_are_cut_makes_no_difference(  # noqa: PLR0913, PLR0917
+    tmp_path, monkeypatch, records, size, indent, ascii_only, form
+):
+    """Inside a character, an escape, a number, a literal: what is whole in the file arrives whole."""
+    monkeypatch.setattr(etl.extract.dump, "_PIECE_BYTES", size)
+
+    def text(value):
+        # UTF-8 has no lone surrogates; in JSON they are escapes.
+        return json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "backslashreplace")
+
+    content = {
+        "document": lambda: text({"sessions": records, "nextToken": None}),
+        "list": lambda: text(records),
+        "lines": lambda: b"\n".join(map(text, records)) or b"[]",
+    }[form]()
+
+    assert records_of(read(tmp_path, content)) == json.loads(json.dumps(records))
+
+
+@LAWS
+@given(size=st.integers(1, 60), bad=st.integers(20, len(DOCUMENT.encode()) - 2))
+def test_a_byte_that_is_no_text_is_named_wherever_pieces_are_cut(tmp_path, monkeypatch, size, bad):
+    monkeypatch.setattr(etl.extract.dump, "_PIECE_BYTES", size)
+    content = bytearray(DOCUMENT.encode())
+    content[bad:bad] = b"\x01\xff"
+
+    with pytest.raises(SourceError) as caught:
+        read(tmp_path, bytes(content))
+
+    # The character before may have been cut in two: then it is its first byte that is wrong.
+    named = int(str(caught.value).partition("byte ")[2].partition(":")[0])
+    assert bad - 3 <= named <= bad + 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 100_000])
+def test_a_cut_off_document_is_refused_wherever_it_is_cut(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(etl.extract.dump, "_PIECE_BYTES", size)
+    content = json.dumps({"sessions": RECORDS[:2], "nextToken": None}).encode()
+    for end in range(len(content)):
+        with pytest.raises(SourceError, match=r"dump-0, byte \d+: .*; expected what `aws nimble list-streaming-sess"):
+            read(tmp_path, content[:end])
+
+
+def test_the_text_of_a_record_is_kept_as_it_is(tmp_path):
+    """A lone surrogate, a number that no double holds: what a walk would store, an import stores too."""
+    text = r'{ "sessionId":"s", "a":1e400, "b":0.1000, "c":12345678901234567890123, "d":"\ud800\u0000" }'
+
+    (page,) = read(tmp_path, f'{{"sessions": [{text}, {text}]}}')
+
+    assert page.body == f'{{"sessions":[{text},{text}]}}'.encode()
+
+
+def test_pages_have_up_to_1000_records_and_each_but_the_last_a_token_of_its_own(tmp_path):
+    pages = read(tmp_path, printed({"sessions": [session(number) for number in range(2001)]}))
+
+    assert [page.number for page in pages] == [1, 2, 3]
+    assert [page.records for page in pages] == [1000, 1000, 1]
+    assert [(page.first, page.stop) for page in pages] == [(0, 1000), (0, 1000), (0, 1)]
+    tokens = [page.next_starting_token for page in pages]
+    assert tokens[-1] is None
+    assert len({*tokens}) == 3
+
+
+def test_records_that_are_large_make_smaller_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(etl.extract.dump, "_PAGE_CHARACTERS", 500)
+    pages = read(tmp_path, DOCUMENT)
+
+    assert records_of(pages) == RECORDS
+    assert max(page.records for page in pages) < len(RECORDS)
+
+
+def test_a_listing_without_records_is_one_empty_page(tmp_path):
+    (page,) = read(tmp_path, '{"sessions": []}\n', dump=dump_of(account_id=ACCOUNT, region=REGION))
+
+    assert (page.records, page.next_starting_token) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("last", "token"),
+    [
+        ({"sessions": [], "NextToken": "of the CLI"}, "of the CLI"),
+        ({"nextToken": "of the service", "sessions": []}, "of the service"),
+        ({"sessions": []}, None),
+    ],
+)
+def test_the_token_of_the_last_document_says_whether_there_was_more(tmp_path, last, token):
+    pages = read(tmp_path, printed({"sessions": RECORDS, "nextToken": "earlier"}), printed(last))
+
+    assert pages[-1].next_starting_token == token
+
+
+# Whose resources they are
+
+
+def test_account_and_region_are_those_of_the_arns(tmp_path):
+    dump = dump_of()
+    read(tmp_path, DOCUMENT, dump=dump)
+
+    assert (dump.account_id, dump.region) == (ACCOUNT, REGION)
+
+
+def test_without_arns_they_are_as_stated(tmp_path):
+    dump = dump_of(account_id=ACCOUNT, region="eu-west-1")
+    read(tmp_path, '[{"sessionId": "a"}, {"sessionId": "b", "arn": null}]', dump=dump)
+
+    assert (dump.account_id, dump.region) == (ACCOUNT, "eu-west-1")
+
+
+def test_without_arns_and_statement_they_stay_unknown(tmp_path):
+    dump = dump_of()
+    read(tmp_path, '[{"sessionId": "a", "arn": "no arn"}, {"sessionId": "b", "arn": "arn:aws:iam:::x"}]', dump=dump)
+
+    assert (dump.account_id, dump.region) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("stated", "arn", "says"),
+    [
+        ({"account_id": "999999999999"}, None, f"says account {ACCOUNT}, others or the command say 999999999999"),
+        ({"region": "eu-west-1"}, None, f"says Region {REGION}, others or the command say eu-west-1"),
+        ({}, f"arn:aws:nimble:eu-west-1:{ACCOUNT}:x/y", f"says Region eu-west-1, others or the command say {REGION}"),
+        ({}, f"arn:aws:nimble:{REGION}:1:x/y", f"says account 1, others or the command say {ACCOUNT}"),
+    ],
+)
+def test_an_arn_that_says_something_else_is_refused_and_both_are_named(tmp_path, stated, arn, says):
+    records = [session(1), session(2, arn=arn) if arn else session(2)]
+    content = printed({"sessions": records})
+    with pytest.raises(SourceError, match=says) as caught:
+        read(tmp_path, content, dump=dump_of(**stated))
+
+    place = content.index("{", content.index("session-1")) if arn else content.index("{", 1)
+    assert f"byte {len(content[: content.rindex('    {', 0, content.index('session-2'))].encode()) + 4}" in str(
+        caught.value
+    ) or f"byte {place}:" in str(caught.value)
+
+
+def test_arns_of_other_things_say_nothing(tmp_path):
+    """A key in another account, a role without a Region: only the record's own ARN counts."""
+    dump = dump_of(Dataset(name="farms", service="deadline", operation="list_farms", key=("farm_id",)))
+    farm = {"farmId": "farm-1", "kmsKeyArn": "arn:aws:kms:us-east-1:999999999999:key/k"}
+
+    read(tmp_path, printed({"farms": [farm]}), dump=dump)
+
+    assert (dump.account_id, dump.region) == (None, None)
+
+
+# Other services
+
+
+CHANNELS = Dataset(name="channels", service="medialive", operation="list_channels", key=("id",))
+ON_THE_WIRE = {
+    "id": "1",
+    "arn": f"arn:aws:medialive:{REGION}:{ACCOUNT}:channel:1",
+    "destinations": [{"id": "d", "settings": [{"streamName": "x"}]}],
+    "tags": {"Name": "y"},
+    "Unknown": 1,
+}
+IN_THE_MODEL = {
+    "Id": "1",
+    "Arn": f"arn:aws:medialive:{REGION}:{ACCOUNT}:channel:1",
+    "Destinations": [{"Id": "d", "Settings": [{"StreamName": "x"}]}],
+    "Tags": {"Name": "y"},
+    "Unknown": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"Channels": [IN_THE_MODEL]},
+        {"channels": [ON_THE_WIRE], "nextToken": None},
+        [IN_THE_MODEL],
+        IN_THE_MODEL,
+        ON_THE_WIRE,
+    ],
+)
+def test_names_of_the_model_become_those_on_the_wire(tmp_path, document):
+    """The CLI prints `Channels` and `Id` of MediaLive, which sends `channels` and `id`."""
+    dump = dump_of(CHANNELS)
+
+    assert records_of(read(tmp_path, printed(document), dump=dump), "channels") == [ON_THE_WIRE]
+    assert dump.account_id == ACCOUNT
+
+
+def test_a_number_that_cannot_be_written_again_is_named(tmp_path):
+    with pytest.raises(SourceError, match="byte 14: this record has a number that is out of range"):
+        read(tmp_path, '{"Channels": [{"Id": "1", "New": 1e400}]}', dump=dump_of(CHANNELS))
+
+
+def test_records_of_a_service_that_speaks_xml_have_the_names_of_its_model(tmp_path):
+    dump = dump_of(Dataset(name="volumes", service="ec2", operation="describe_volumes", key=("volume_id",)))
+    volume = {"VolumeId": "vol-1", "Size": 8, "Tags": [{"Key": "a", "Value": "b"}]}
+
+    assert records_of(read(tmp_path, printed({"Volumes": [volume]}), dump=dump), "records") == [volume]
+
+
+def test_plain_values_become_records_with_a_value(tmp_path):
+    dump = dump_of(Dataset(name="queues", service="sqs", operation="list_queues", key=("value",)))
+
+    assert records_of(read(tmp_path, '{"QueueUrls": ["https://a", "https://b"]}', dump=dump), "records") == [
+        {"value": "https://a"},
+        {"value": "https://b"},
+    ]
+
+
+INSTANCES = Dataset(
+    name="instances", service="ec2", operation="describe_instances", key=("instance_id",),
+    result_key="Reservations[].Instances",
+)  # fmt: skip
+
+
+def test_a_list_that_lies_deeper_is_imported_as_query_prints_it(tmp_path):
+    instance = {"InstanceId": "i-1"}
+
+    assert records_of(read(tmp_path, printed([instance]), dump=dump_of(INSTANCES)), "records") == [instance]
+    with pytest.raises(SourceError, match=r"--query 'Reservations\[\].Instances\[\]'` prints: records"):
+        read(tmp_path, printed({"Reservations": [{"Instances": [instance]}]}), dump=dump_of(INSTANCES))
+
+
+@pytest.mark.parametrize(("is_truncated", "is_complete"), [(True, False), (False, True)])
+def test_a_service_that_says_itself_whether_there_is_more_is_believed(tmp_path, is_truncated, is_complete):
+    zones = Dataset(name="zones", service="route53", operation="list_hosted_zones", key=("id",))
+    document = {"HostedZones": [{"Id": "z"}], "IsTruncated": is_truncated, "NextMarker": "m"}
+
+    (page,) = read(tmp_path, printed(document), dump=dump_of(zones))
+
+    assert (page.next_starting_token is None) == is_complete
+
+
+def test_a_file_that_is_missing_is_found_before_any_is_read(tmp_path):
+    whole = tmp_path / "whole"
+    whole.write_text(DOCUMENT)
+    with pytest.raises(ConfigError, match="missing: No such file or directory"):
+        next(dump_of().pages([whole, tmp_path / "missing"]))
