@@ -18,7 +18,9 @@ from etl.config import Publish as Limits
 from etl.errors import CommitConflictError, WarehouseError
 from etl.failpoints import reach
 from etl.ledger import Ledger, Publication
+from etl.load.changes import Comparison, write_changes
 from etl.load.falls import find_falls
+from etl.load.snapshots import next_snapshots, previous_snapshots
 from etl.load.tables import Replacement, Stage, Tables
 from etl.model import Outcome, SliceFacts, Snapshot, digest
 from etl.transform.batches import flatten
@@ -48,17 +50,17 @@ class Writer:
     prefix: str
     rebuild: bool = False
 
-    def is_committed(self, tables: Tables, table: str) -> bool:
-        """Tell whether this writer's commit to a table has landed."""
-        return tables.is_committed(table, f"{self.name}/{table}", self.number)
+    def is_committed(self, tables: Tables, table: str, label: str | None = None) -> bool:
+        """Tell whether this writer's commit to a table has landed; a label tells several to one table apart."""
+        return tables.is_committed(table, f"{self.name}/{label or table}", self.number)
 
     def stage(self, tables: Tables, table: str, schema: pa.Schema, replacement: Replacement) -> Stage:
         """Return an empty stage."""
         return tables.stage(table, schema, replacement, self.prefix, rebuild=self.rebuild)
 
-    def commit(self, stage: Stage, table: str) -> None:
+    def commit(self, stage: Stage, label: str) -> None:
         """Commit a stage; see there."""
-        stage.commit(f"{self.name}/{table}", self.number)
+        stage.commit(f"{self.name}/{label}", self.number)
 
 
 @dataclass
@@ -206,8 +208,39 @@ def write_slices(tables: Tables, layout: Layout, sources: Sequence[Source], writ
             writer.commit(stage, table)
     _check_own(tables, schemas, replacement, {source.ledger.run().run_id for source in sources})
     _read_back(tables, schemas, replacement, counts)
+    whole = [facts.part.slice_id for s in sources for facts in s.ready if facts.whole and not facts.part.filters]
+    _log_changes(tables, layout, date, whole, writer)
     reach("snapshot.read_back")
     return counts
+
+
+def _log_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Sequence[str], writer: Writer) -> None:
+    """Write what changed in complete, unfiltered snapshots since the ones before; and anew what followed them."""
+    before = previous_snapshots(tables, date - dt.timedelta(days=1), slice_ids)
+    by_date = {date: {name: before[name][0] if name in before else None for name in slice_ids}}
+    for name, (later, _) in next_snapshots(tables, date, slice_ids).items():
+        by_date.setdefault(later, {})[name] = date
+    for snapshot_date, previous_dates in by_date.items():
+        label = f"{layout.changes_table}@{snapshot_date}"
+        if not previous_dates or writer.is_committed(tables, layout.changes_table, label):
+            continue
+        replacement = Replacement(snapshot_date, "slice_id", tuple(previous_dates))
+        stage = writer.stage(tables, layout.changes_table, layout.changes, replacement)
+        committed = tables.read(layout.dataset.name)
+        assert committed is not None
+        columns = [*(column.field.name for column in layout.columns), "extra"]
+        keys = [column.field.name for column in layout.key_columns]
+        try:
+            write_changes(
+                Comparison(committed, snapshot_date, previous_dates),
+                layout.changes,
+                keys,
+                [name for name in columns if name not in keys],
+                stage,
+            )
+            writer.commit(stage, label)
+        finally:
+            stage.discard()
 
 
 def mark(ledger: Ledger, publication: Publication, ready: Sequence[SliceFacts], counts: Mapping[str, Counts]) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from etl.errors import StorageError, WarehouseError
 from etl.failpoints import reach
+from etl.load.changes import CHANGE
 from etl.load.tables import PARTITION, Committed, Tables, storage_errors, sync_file
 from etl.sqlfiles import sql_files
 
@@ -81,6 +82,10 @@ def _fill(draft: Path, tables: Tables, empty: Mapping[str, pa.Schema]) -> None:
         for file in sql_files("views").values():
             connection.execute(f"create view {_quoted(file.name)} as {file.text}")
         _add_current_views(connection)
+        for name in tables.names():
+            committed = tables.read(name)
+            if committed and CHANGE in committed.schema.names:
+                _add_versions(connection, name, committed.schema)
         for file in sql_files("marts").values():
             connection.execute(f"create table {_quoted(file.name)} as {file.text}")
         # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
@@ -130,8 +135,43 @@ def _add_current_views(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute(f"comment on column {_quoted(name)}.{_quoted(column)} is {_literal(comment or '')}")
 
 
+def _add_versions(connection: duckdb.DuckDBPyConnection, log: str, schema: pa.Schema) -> None:
+    """Add what follows from a change log: every version of every record, and macros for dates past."""
+    facts = {field.name: field.metadata or {} for field in schema}
+    dataset = facts[CHANGE][b"dataset"].decode()
+    keys = ", ".join(_quoted(name) for name, known in facts.items() if b"key" in known)
+    about_changes = (CHANGE, "changed_columns", "old_values", "previous_date")
+    versions, next_date = _quoted(f"{dataset}_versions"), "next_date"
+    # A record that vanished and appeared again has a gap between two versions.
+    connection.execute(
+        f"create view {versions} as"  # noqa: S608  quoted above
+        f" select * exclude ({PARTITION}, {', '.join(about_changes)}, {next_date}), {PARTITION} as valid_from,"
+        f" {next_date} as valid_to, {next_date} is null as is_current"
+        f" from (select *, lead({PARTITION}) over (partition by slice_id, {keys} order by {PARTITION}) as {next_date}"
+        f" from {_quoted(log)}) where {CHANGE} <> 'vanished'"
+    )
+    connection.execute(
+        f"create macro {_quoted(f'{dataset}_as_of')}(instant) as table"  # noqa: S608
+        f" select * from {versions} where valid_from <= (instant::timestamptz at time zone 'UTC')::date"
+        " and (valid_to is null or valid_to > (instant::timestamptz at time zone 'UTC')::date)"
+    )
+    connection.execute(
+        f"create macro {_quoted(f'{log}_between')}(from_date, to_date) as table"  # noqa: S608
+        f" select * from {_quoted(log)} where {PARTITION} between from_date::date and to_date::date"
+    )
+    comments = {
+        **{name: known.get(b"description", b"").decode() for name, known in facts.items() if name not in about_changes},
+        "valid_from": "snapshot date from which the record was like this",
+        "valid_to": "snapshot date from which it was different or gone; null if it still is like this",
+        "is_current": "whether the newest complete snapshot has the record like this",
+    }
+    for column, text in comments.items():
+        if column != PARTITION:
+            connection.execute(f"comment on column {versions}.{_quoted(column)} is {_literal(text)}")
+
+
 def _has_slices(name: str, schema: pa.Schema) -> bool:
-    return not name.startswith("etl_") and "slice_id" in schema.names
+    return not name.startswith("etl_") and "slice_id" in schema.names and CHANGE not in schema.names
 
 
 def _history(name: str) -> str:

@@ -121,6 +121,44 @@ class Layout:
             self.dataset.name: self.schema,
         }
 
+    @cached_property
+    def changes(self) -> pa.Schema:
+        """Return the schema of the change log: whole records, and what is different in them."""
+        own = [
+            column.field.with_metadata({**column.field.metadata, b"key": b"true"})
+            if column in self.key_columns
+            else column.field
+            for column in self.columns
+        ]
+        return pa.schema(
+            [
+                *self._head(),
+                *own,
+                EXTRA,
+                field(
+                    "change",
+                    pa.string(),
+                    "what is different from the complete snapshot before",
+                    enum=["appeared", "changed", "vanished"],
+                    dataset=self.dataset.name,
+                ),
+                field("changed_columns", pa.list_(pa.string()), "names of the columns that changed; null if all did"),
+                field(
+                    "old_values",
+                    pa.map_(pa.string(), pa.string()),
+                    "changed column -> the value before, as JSON text; the other columns hold the new values",
+                ),
+                field("previous_date", pa.date32(), "snapshot that this one was compared with; null for the first"),
+                field("run_id", pa.string(), "run whose walk saw these values: see etl_runs"),
+                _FROM[1],
+            ]
+        )
+
+    @property
+    def changes_table(self) -> str:
+        """Return the name of the change log."""
+        return f"{self.dataset.item_name}_changes"
+
     @property
     def key_columns(self) -> tuple[Column, ...]:
         """Return the columns that identify a record within its slice."""

@@ -1,0 +1,168 @@
+"""The change log holds every version: any night can be had back from it, whatever happened in between."""
+
+import datetime as dt
+import json
+from itertools import pairwise
+
+import pytest
+from support.job import DATE, NIGHT
+
+COLUMNS = (
+    "session_id, studio_id, state, owned_by, started_at::varchar, stopped_at::varchar, volume_configuration_size,"
+    " updated_at::varchar"
+)
+TAGS = "list_sort(map_entries(tags))::varchar"
+
+
+def night(number):
+    return DATE + dt.timedelta(days=number)
+
+
+def export(job, studio, *numbers, **request):
+    for number in numbers:
+        studio.set_instant(NIGHT + dt.timedelta(days=number))
+        (outcome,) = job.run(night(number), **request)
+    return outcome
+
+
+def changes(job, where="true"):
+    return job.ask(
+        "select snapshot_date, previous_date, studio_id, session_id, change, changed_columns, old_values::varchar"
+        f" from streaming_session_changes where {where} order by all"
+    )
+
+
+def as_of(job, date):
+    return job.ask(
+        f"select {COLUMNS}, {TAGS} from streaming_sessions_as_of(timestamptz '{date} 23:59:59Z') order by all"
+    )
+
+
+def snapshot(job, date):
+    return job.ask(
+        f"select {COLUMNS}, {TAGS} from streaming_sessions_history where snapshot_date = '{date}' order by all"
+    )
+
+
+def test_as_of_any_night_is_the_snapshot_of_that_night(job, studio):
+    export(job, studio, 0, 1, 2, 3)
+
+    for number in range(4):
+        assert as_of(job, night(number)) == snapshot(job, night(number)) != []
+    assert job.ask("select count(*) from streaming_sessions_versions where is_current") == job.ask(
+        "select count(*) from streaming_sessions"
+    )
+    kinds = {change for (*_, change, _, _) in changes(job)}
+    assert kinds == {"appeared", "changed", "vanished"}
+
+
+def test_changes_are_those_of_an_independent_comparison_of_records(job, studio):
+    export(job, studio, 0, 1, 2)
+    world = studio.world
+    expected = set()
+    for before, after in pairwise(range(3)):
+        then, now = (
+            {
+                record["sessionId"]: record
+                for studio_id in world.studio_ids
+                for record in world.records(
+                    "ListStreamingSessions", {"studioId": studio_id}, NIGHT + dt.timedelta(days=number)
+                )
+            }
+            for number in (before, after)
+        )
+        for key in then.keys() | now.keys():
+            if then.get(key) != now.get(key):
+                kind = "changed" if key in then and key in now else "appeared" if key in now else "vanished"
+                expected.add((night(after), key, kind))
+
+    found = {(date, key, kind) for date, previous, _, key, kind, *_ in changes(job) if previous}
+
+    assert found == expected
+
+
+def test_a_change_names_its_columns_and_what_they_were(job, studio):
+    export(job, studio, 0, 1)
+
+    rows = job.ask(
+        "select c.changed_columns, c.old_values::json::varchar, to_json(b)::varchar, to_json(a)::varchar"
+        " from streaming_session_changes c"
+        f" join streaming_sessions_history b on b.session_id = c.session_id and b.snapshot_date = '{night(0)}'"
+        f" join streaming_sessions_history a on a.session_id = c.session_id and a.snapshot_date = '{night(1)}'"
+        " where change = 'changed'"
+    )
+
+    assert rows
+    own = {"run_id", "extracted_at", "page_number", "snapshot_date"}
+    for columns, old, before, after in rows:
+        then, now = json.loads(before), json.loads(after)
+        assert set(columns) == {name for name in then if name not in own and then[name] != now[name]}
+        assert {name: text and json.loads(text) for name, text in json.loads(old).items()} == {
+            name: then[name] for name in columns
+        }
+
+
+def test_a_studio_that_failed_last_night_neither_vanishes_nor_changes(job, studio):
+    export(job, studio, 0)
+    failing = studio.world.studio_ids[0]
+    studio.set_faults([f"access-denied:operation=ListStreamingSessions,studio={failing},times=ever"])
+    assert export(job, studio, 1).exit_code == 5
+    assert changes(job, f"studio_id = '{failing}' and snapshot_date = '{night(1)}'") == []
+    assert as_of(job, night(1)) != []
+    still = job.ask(f"select count(*) from streaming_sessions_as_of('{night(1)}') where studio_id = '{failing}'")
+    assert still == job.ask(
+        f"select count(*) from streaming_sessions_as_of('{night(0)}') where studio_id = '{failing}'"
+    )
+
+    studio.set_faults([])
+    export(job, studio, 2)
+
+    assert {row[1] for row in changes(job, f"studio_id = '{failing}' and snapshot_date = '{night(2)}'")} == {night(0)}
+
+
+def test_the_same_night_again_leaves_the_same_log(job, studio):
+    export(job, studio, 0, 1)
+    before = changes(job)
+    export(job, studio, 1)
+    assert changes(job) == before
+
+
+def test_a_night_that_is_filled_in_later_changes_the_comparison_of_the_next(job, studio):
+    export(job, studio, 0, 2)
+    assert {row[1] for row in changes(job, f"snapshot_date = '{night(2)}'")} == {night(0)}
+    export(job, studio, 1)
+
+    assert {row[1] for row in changes(job, f"snapshot_date = '{night(2)}'")} == {night(1)}
+    for number in range(3):
+        assert as_of(job, night(number)) == snapshot(job, night(number))
+
+
+@pytest.mark.parametrize("request_of", [{"max_items": 5}, {"filters": {"created_by": "nobody"}}])
+def test_what_was_not_a_whole_unfiltered_walk_says_nothing_of_changes(job, studio, request_of):
+    export(job, studio, 0)
+    before = changes(job)
+    studio.set_instant(NIGHT + dt.timedelta(days=1))
+    job.run(night(1), overrides=request_of, publish_partial=True)
+    assert [row for row in changes(job) if row[2] is not None] == before
+
+
+def test_a_vanished_session_that_comes_back_has_a_gap(job, studio):
+    export(job, studio, 0, 1)
+    session_id, _ = job.ask("select session_id, studio_id from streaming_session_changes where change = 'vanished'")[0]
+    # The world goes back: what is gone on night 1 is there on night 0.
+    studio.set_instant(NIGHT)
+    job.run(night(2), allow_fall=True)
+
+    versions = job.ask(
+        f"select valid_from, valid_to from streaming_sessions_versions where session_id = '{session_id}' order by 1"
+    )
+    assert versions == [(night(0), night(1)), (night(2), None)]
+
+
+def test_macros_can_be_asked_through_the_command_line(job, studio):
+    export(job, studio, 0, 1)
+    counted = job.cli("sql", f"select count(*) from streaming_sessions_as_of('{night(0)}')", "--format", "csv")
+    assert counted.returncode == 0
+    assert int(counted.stdout.split()[-1]) == len(snapshot(job, night(0)))
+    between = job.cli("sql", f"from streaming_session_changes_between('{night(1)}', '{night(1)}')", "--format", "csv")
+    assert len(between.stdout.splitlines()) == 1 + len(changes(job, f"snapshot_date = '{night(1)}'"))
