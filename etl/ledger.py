@@ -370,6 +370,21 @@ class Ledger:
                      outcome["partial"], json.dumps(sorted(outcome["drift"])), slice_id),
                 )  # fmt: skip
 
+    def open_publications(self) -> list[Publication]:
+        """Return the intents to publish slices that were never marked as published: a crash came in between."""
+        rows = self._rows("select * from publication where published_at is null and dataset <> 'etl' order by number")
+        with _translated(self.path):
+            return [Publication(row["number"], row["dataset"], tuple(json.loads(row["slices"]))) for row in rows]
+
+    def owes_facts(self) -> bool:
+        """Tell whether slices were published since the facts about the run last were."""
+        (row,) = self._rows(
+            "select coalesce(max(iif(dataset = 'etl', 0, number)), 0)"
+            " > coalesce(max(iif(dataset = 'etl', number, 0)), 0) as owed"
+            " from publication where published_at is not null"
+        )
+        return bool(row["owed"])
+
     def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
         with self._lock, _translated(self.path):
             return self._connection.execute(statement, values).fetchall()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from etl.config import Settings
 from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
+from etl.publish import settle
 from etl.state import check_writable, lock
 from etl.transform.facts import ETL_TABLES
 
@@ -32,6 +33,7 @@ def compact(settings: Settings) -> list[Upkeep]:
     with lock(settings):
         check_writable(settings)
         tables = Tables(settings.warehouse.path)
+        settle(settings.state_dir, tables)
         for name in tables.names():
             before = tables.file_count(name)
             for date in tables.dates(name):
@@ -52,6 +54,7 @@ def vacuum(settings: Settings) -> list[Upkeep]:
     with lock(settings):
         check_writable(settings)
         tables = Tables(settings.warehouse.path)
+        settle(settings.state_dir, tables)
         build_catalog(tables, ETL_TABLES.items())  # a run that was killed may have left one that names older files
         for name in tables.names():
             before = tables.file_count(name)

@@ -35,7 +35,7 @@ from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
 from etl.model import Outcome, Page, Slice, SliceState
 from etl.plan import Plan
-from etl.publish import publish, publish_facts
+from etl.publish import publish, publish_facts, settle
 from etl.state import RUN_ID_TIME, check_writable, lock, remove_old_ledgers
 from etl.transform.facts import ETL_TABLES
 from etl.watch import find_changes
@@ -95,6 +95,7 @@ def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lamb
         raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
     with lock(settings):
         check_writable(settings)
+        settle(settings.state_dir, Tables(settings.warehouse.path))
         with _source(settings, target, stop) as source, _deadline(settings, stop):
             job = _Job(settings, request, source, stop, on_page)
             outcomes = [job.work(ledger) for ledger in job.unfinished()]

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from etl.config import Publish as Limits
-from etl.errors import CommitConflictError, WarehouseError
+from etl.errors import CommitConflictError, LedgerError, WarehouseError
 from etl.failpoints import reach
-from etl.ledger import Ledger, Publication
+from etl.ledger import Ledger, Publication, ledger_paths
 from etl.load.changes import Comparison, write_changes
 from etl.load.falls import find_falls
 from etl.load.snapshots import next_snapshots, previous_snapshots
@@ -26,7 +27,7 @@ from etl.model import Outcome, SliceFacts, Snapshot, digest
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded
 from etl.transform.facts import RUN_TABLES, batch
-from etl.transform.schema import REJECTS, Layout
+from etl.transform.schema import REJECTS, Layout, layout
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +108,44 @@ def publish(
         ready.remove(facts)
     if partial:
         ready += _ready_partials(ledger, tables, layout.dataset.name)
-    if not ready:
-        return
+    if ready:
+        _publish_ready(ledger, tables, layout, ready)
+
+
+def settle(state_dir: Path, tables: Tables) -> None:
+    """Finish what killed processes began to publish: the next catalog would show half of it. Nothing is requested.
+
+    Args:
+        state_dir: has the ledgers. One that cannot be read is left to the run that needs it.
+        tables: the warehouse.
+
+    Raises:
+        EtlError: as `publish` says.
+    """
+    for path in ledger_paths(state_dir):
+        try:
+            with Ledger.open(path) as ledger:
+                _settle(ledger, tables)
+        except LedgerError as exc:
+            log.warning("%s", exc)
+
+
+def _settle(ledger: Ledger, tables: Tables) -> None:
+    for publication in ledger.open_publications():
+        log.info("run %s ended while it published %s: that is finished", ledger.run().run_id, publication.dataset)
+        slices = ledger.slices(publication.dataset)
+        ready = [facts for facts in slices if facts.part.slice_id in publication.slice_ids]
+        _publish_ready(ledger, tables, layout(*ledger.datasets()[publication.dataset]), ready)
+    if ledger.owes_facts():
+        publish_facts(tables, [(ledger, Outcome(ledger.run(), tuple(ledger.slices()), 0))])
+
+
+def _publish_ready(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[SliceFacts]) -> None:
     for tries_left in reversed(range(_TRIES)):
         publication = ledger.plan_publication(layout.dataset.name, [facts.part.slice_id for facts in ready])
         reach("publication.planned")
         try:
-            _publish_ready(ledger, tables, layout, ready, publication)
+            _publish_once(ledger, tables, layout, ready, publication)
         except (CommitConflictError, WarehouseError) as exc:
             # Its commits may have landed, and be replaced by now: under its number they would count as done for ever.
             ledger.mark_published(publication, {})
@@ -124,7 +156,7 @@ def publish(
             return
 
 
-def _publish_ready(
+def _publish_once(
     ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[SliceFacts], publication: Publication
 ) -> None:
     run_id = ledger.run().run_id

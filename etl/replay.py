@@ -18,7 +18,7 @@ from etl.ledger import Ledger, ledger_paths
 from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
 from etl.model import Dataset, Operation, Outcome, SliceFacts
-from etl.publish import Source, Writer, mark, publish_facts, write_slices
+from etl.publish import Source, Writer, mark, publish_facts, settle, write_slices
 from etl.state import check_writable, lock
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import layout
@@ -84,8 +84,9 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
     """
     with lock(settings), ExitStack() as opened:
         check_writable(settings)
-        dates = _select(settings, selection, opened)
         tables = Tables(settings.warehouse.path)
+        settle(settings.state_dir, tables)
+        dates = _select(settings, selection, opened)
         outcomes = [
             outcome for date, found in sorted(dates.items()) for outcome in _replay_date(settings, tables, date, found)
         ]
