@@ -1,0 +1,189 @@
+"""Compares what a warehouse holds with what the model says, and names what is lost, doubled or mixed."""
+
+import datetime as dt
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from etl.load.catalog import FILE_NAME
+from torture.model import KEYS, STUDIOS, Content, Model, Place, Row
+
+PROVENANCE = frozenset(
+    {"snapshot_date", "account_id", "region", "run_id", "slice_id", "page_number", "extracted_at"}
+)  # fmt: skip
+OF_SESSIONS = ("streaming_sessions", "streaming_session_tags")
+OF_STUDIOS = ("studios", "studio_tags")
+FACTS = ("etl_runs", "etl_slices", "etl_pages", "etl_rejects")
+
+Tables = Mapping[str, Sequence[Row]]
+"""Table -> its rows, all dates."""
+
+
+def read_delta(warehouse: Path) -> dict[str, list[Row]]:
+    """Return the rows of the Delta tables of the datasets, as a reader without nimble-etl sees them."""
+    return {table: list(delta_rows(warehouse / table)) for table in KEYS}
+
+
+def delta_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of one table; none if it does not exist yet."""
+    try:
+        uris = DeltaTable(path).file_uris()
+    except TableNotFoundError:
+        return
+    for uri in uris:
+        partition, name = uri.rsplit("/", 2)[1:]
+        date = dt.date.fromisoformat(partition.removeprefix("snapshot_date="))
+        with pq.ParquetFile(path / partition / name) as file:
+            for row in file.read(columns=columns and list(columns)).to_pylist():
+                yield {"snapshot_date": date, **row}
+
+
+def read_catalog(warehouse: Path) -> dict[str, list[Row]]:
+    """Return the rows of the catalog, facts about runs included; nothing before it exists."""
+    path = warehouse / FILE_NAME
+    if not path.exists():
+        return {}
+    with duckdb.connect(path, read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        histories = [table for table in KEYS if f"{table}_history" in relations(connection)]
+        return {
+            table: connection.sql(f"from {table if table in FACTS else f'{table}_history'}")
+            .to_arrow_table()
+            .to_pylist()
+            for table in (*histories, *FACTS)
+        }
+
+
+def relations(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Return the names of tables and views. The catalog has none for a dataset that was never published."""
+    return {name for (name,) in connection.execute("select table_name from information_schema.tables").fetchall()}
+
+
+def place_of(table: str, row: Row) -> Place:
+    """Return date and slice of a row."""
+    return row["snapshot_date"], STUDIOS if table in OF_STUDIOS else row["studio_id"]
+
+
+def by_place(tables: Tables) -> dict[Place, dict[str, list[Row]]]:
+    """Group rows by the slice and date that they belong to."""
+    found: dict[Place, dict[str, list[Row]]] = {}
+    for table in KEYS:
+        for row in tables.get(table, ()):
+            found.setdefault(place_of(table, row), {}).setdefault(table, []).append(row)
+    return found
+
+
+def check(
+    tables: Tables, model: Model, due: Mapping[Place, Content], known: Collection[Place], *, apart: bool
+) -> list[str]:
+    """Return what is wrong: each line begins with lost, doubled or mixed.
+
+    Args:
+        tables: rows.
+        model: what complete walks saw.
+        due: what must be there, exactly.
+        known: slices and dates that were published before: they must still be there.
+        apart: each table may be of another complete walk: a Delta commit is of one table.
+    """
+    found = by_place(tables)
+    problems = []
+    for place in sorted({*found, *due, *known}, key=repr):
+        wanted = [due[place]] if place in due else model.allowed(place)
+        groups = [(name,) for name in _tables_of(place)] if apart else [_tables_of(place)]
+        for group in groups:
+            rows = {table: found.get(place, {}).get(table, []) for table in group}
+            if not any(rows.values()) and place not in known and place not in due:
+                continue  # not published yet
+            answers = [list(_differences(place, rows, content)) for content in wanted]
+            problems += min(answers, key=len, default=[f"mixed: {_name(place)}: no walk was ever complete"])
+    return problems
+
+
+def check_facts(tables: Tables) -> list[str]:
+    """Return where the catalog's facts about runs and its rows do not say the same."""
+    if not tables:
+        return []
+    facts = {(row["snapshot_date"], row["run_id"], _slice_of(row)): row for row in tables["etl_slices"]}
+    slices = Counter((row["run_id"], row["slice_id"]) for row in tables["etl_slices"])
+    problems = [f"doubled: etl_slices has slice {key} {count} times" for key, count in slices.items() if count > 1]
+    runs = Counter(row["run_id"] for row in tables["etl_runs"])
+    problems += [f"doubled: etl_runs has run {run} {count} times" for run, count in runs.items() if count > 1]
+    pages = Counter((row["run_id"], row["slice_id"]) for row in tables["etl_pages"])
+    rejects = Counter((row["run_id"], row["slice_id"]) for row in tables["etl_rejects"])
+    for place, found in by_place(tables).items():
+        main, _ = _tables_of(place)
+        counts = Counter(row["run_id"] for row in found.get(main, ()))
+        for run_id, count in counts.items():
+            where = f"{_name(place)}, run {run_id}"
+            fact = facts.get((place[0], run_id, place[1]))
+            if fact is None or not fact["is_published"]:
+                problems.append(f"mixed: {where}: {count} rows of {main}, and etl_slices does not say published")
+                continue
+            told = {
+                "rows": (fact["rows"], count),
+                "pages": (fact["pages"], pages[run_id, fact["slice_id"]]),
+                "rejects": (fact["rejects"], rejects[run_id, fact["slice_id"]]),
+                "records": (fact["records"], count + fact["rejects"] + fact["duplicates"]),
+            }
+            problems += [
+                f"mixed: {where}: etl_slices says {said} {name}, there are {there}"
+                for name, (said, there) in told.items()
+                if said != there
+            ]
+    return problems
+
+
+def _slice_of(row: Row) -> str:
+    return dict(row["parents"]).get("studioId", STUDIOS)
+
+
+def _tables_of(place: Place) -> tuple[str, str]:
+    return OF_STUDIOS if place[1] == STUDIOS else OF_SESSIONS
+
+
+def _differences(place: Place, found: Mapping[str, Sequence[Row]], content: Content) -> Iterator[str]:
+    """Yield how the rows of one snapshot differ from one complete walk."""
+    runs = {row["run_id"] for rows in found.values() for row in rows}
+    if len(runs) > 1:
+        yield f"mixed: {_name(place)}: rows of {len(runs)} runs: {', '.join(sorted(runs))}"
+    for table, rows in found.items():
+        expected = content.tables[table]
+        counts = Counter(tuple(row[name] for name in KEYS[table]) for row in rows)
+        for key in expected.keys() - counts.keys():
+            yield f"lost: {_name(place)}: {table} {key}"
+        for key, count in counts.items():
+            if count > 1:
+                yield f"doubled: {_name(place)}: {table} {key} is there {count} times"
+            if key not in expected:
+                yield f"mixed: {_name(place)}: {table} {key} is of no such walk"
+        for row in rows:
+            key = tuple(row[name] for name in KEYS[table])
+            values = _values(table, row)
+            if key in expected and values != expected[key]:
+                changed = sorted(
+                    name for name in {*values, *expected[key]} if values.get(name) != expected[key].get(name)
+                )
+                yield f"mixed: {_name(place)}: {table} {key} has another {', '.join(changed)}"
+
+
+def _values(table: str, row: Row) -> dict[str, Any]:
+    """Return what a row says about the record, nulls apart."""
+    hidden = PROVENANCE | ({"studio_id"} if table in OF_SESSIONS else frozenset())
+    values = {name: value for name, value in row.items() if name not in hidden and value is not None}
+    if "tags" in values:
+        values["tags"] = dict(values["tags"])
+    if "extra" in values:
+        values["extra"] = json.loads(values["extra"])
+    return values
+
+
+def _name(place: Place) -> str:
+    date, slice_ = place
+    return f"{date} {slice_ or 'studios'}"
