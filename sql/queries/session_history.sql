@@ -1,0 +1,20 @@
+-- session_history.sql
+-- Question:    What happened to the session $session_id?
+-- Grain:       one row per version.
+-- Reads:       streaming_sessions_versions.
+-- Parameters:  $session_id VARCHAR, default -.
+-- Columns:     valid_from and valid_to are snapshot dates; valid_to is null for the version that still is.
+select
+    valid_from,
+    valid_to,
+    studio_id,
+    state,
+    status_code,
+    owned_by,
+    ec2_instance_type,
+    started_at,
+    stopped_at,
+    volume_configuration_size as volume_gib
+from streaming_sessions_versions
+where session_id = $session_id
+order by valid_from, studio_id
