@@ -3,7 +3,8 @@
 -- Grain:       one row per studio and instance type.
 -- Reads:       streaming_sessions_versions.
 -- Parameters:  none.
--- Columns:     median_minutes and longest_minutes over the sessions whose first start a snapshot has shown.
+-- Columns:     median_minutes and longest_minutes over the sessions that a snapshot has shown within a day of their
+--              creation; of older ones nobody saw the first start.
 with first_starts as (
     select
         slice_id,
@@ -13,7 +14,7 @@ with first_starts as (
         date_sub('second', min(created_at), min(started_at)) / 60.0 as minutes
     from streaming_sessions_versions
     group by slice_id, session_id
-    having min(started_at) is not null and min(valid_from) <= (min(started_at) at time zone 'UTC')::date + 1
+    having min(started_at) is not null and min(valid_from) <= (min(created_at) at time zone 'UTC')::date + 1
 )
 
 select
