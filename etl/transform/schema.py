@@ -181,7 +181,7 @@ def layout(dataset: Dataset, operation: Operation, key: bytes | None = None) -> 
     for parameter, column in parameters.items():
         parents.append((field(column, pa.string(), f"{parameter} that the slice was listed for"), parameter))
         taken.add(column)
-    columns = tuple(_with_rules(dataset, _columns(operation.record, operation.result_key, taken, dataset.units)))
+    columns = tuple(_with_rules(dataset, _columns(operation.record, f"{operation.result_key}[]", taken, dataset.units)))
     children = []
     for source in columns:
         if source.rule != "allow":
@@ -224,7 +224,8 @@ def _with_rules(dataset: Dataset, columns: Iterable[Column]) -> Iterable[Column]
             by_name[name] = replace(column, entry_rules={**column.entry_rules, entry: rule})
         else:
             by_name[name] = replace(column, rule=rule)
-    for column in by_name.values():
+    for former in columns:  # two of one name stay two: the layout refuses them
+        column = by_name[former.field.name]
         kind = pa.string() if column.rule == "hash" else column.field.type
         facts = {**column.field.metadata, **({b"privacy": column.rule.encode()} if column.rule != "allow" else {})}
         yield replace(column, field=pa.field(column.field.name, kind, metadata=facts))
@@ -247,7 +248,7 @@ def _columns(record: Member, api_path: str, taken: Iterable[str], units: Mapping
     """Yield a column for each leaf; one whose name means something else in every table is called api_<name>."""
     for name, path, member in leaves(record):
         column = f"api_{name}" if name in taken else name
-        yield Column(_leaf_field(column, f"{api_path}[].{path}", member, units), tuple(path.split(".")), member)
+        yield Column(_leaf_field(column, f"{api_path}.{path}", member, units), tuple(path.split(".")), member)
 
 
 def _entry_columns(source: Column, keys: Iterable[str]) -> Iterable[Column]:
@@ -259,7 +260,7 @@ def _entry_columns(source: Column, keys: Iterable[str]) -> Iterable[Column]:
         yield Column(_leaf_field("value", api_path, element, {}), (), element)
         return
     taken = {"key", "position", *keys, *(column.name for column in (SNAPSHOT_DATE, *_WHERE, *_FROM))}
-    yield from _columns(element, api_path.removesuffix("[]"), taken, {})
+    yield from _columns(element, api_path, taken, {})
 
 
 def _leaf_field(name: str, api_path: str, member: Member, units: Mapping[str, str]) -> pa.Field:
