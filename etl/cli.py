@@ -168,6 +168,49 @@ def replay_command(
     raise typer.Exit(_print_outcomes(outcomes, as_json=as_json))
 
 
+@app.command("import")
+def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="JSON that `aws … list-…` printed, plain, gzip or zstd; - reads stdin."),
+    ],
+    snapshot_date: Annotated[str, typer.Option(help="UTC date on which it was saved, YYYY-MM-DD.")],
+    config: Config = Path("config.yaml"),
+    dataset: Annotated[str, typer.Option(help="What it lists.")] = "streaming_sessions",
+    studio_id: Annotated[str | None, typer.Option(help="The studio that was listed: --parent studioId=ID.")] = None,
+    parent: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the listing; may be repeated.")
+    ] = None,
+    account_id: Annotated[str | None, typer.Option(help="The account, where no ARN says it.")] = None,
+    region: Annotated[str | None, typer.Option(help="The Region, where no ARN says it.")] = None,
+    publish_partial: Annotated[
+        bool, typer.Option("--publish-partial", help="Publish what ends with a token too, marked as partial.")
+    ] = False,
+    allow_fall: Annotated[
+        bool, typer.Option("--allow-fall", help="Publish it though it has far fewer records than before.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Publish what the AWS CLI printed and someone saved, as the snapshot of one slice. Asks nothing of AWS."""
+    from etl.importer import ImportRequest, import_dump  # noqa: PLC0415
+
+    date = _date(snapshot_date)
+    assert date is not None
+    request = ImportRequest(
+        files=files,
+        dataset=dataset,
+        snapshot_date=date,
+        parents=_parents(parent or [], studio_id),
+        account_id=account_id,
+        region=region,
+        publish_partial=publish_partial,
+        allow_fall=allow_fall,
+    )
+    with _progress() as on_page:
+        outcome = import_dump(_settings(config), request, on_page)
+    raise typer.Exit(_print_outcomes([outcome], as_json=as_json))
+
+
 @app.command("compact")
 def compact_command(config: Config = Path("config.yaml"), as_json: Json = False) -> None:
     """Write the data files of each date into one."""
@@ -428,6 +471,19 @@ def _date(text: str | None) -> dt.date | None:
         return dt.date.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"--snapshot-date: found {text!r}; expected a date such as 2026-11-23") from None
+
+
+def _parents(pairs: list[str], studio_id: str | None) -> dict[str, str]:
+    """Return the parameters of a slice by name."""
+    found: dict[str, str] = {}
+    for pair in [*pairs, *([f"studioId={studio_id}"] if studio_id is not None else [])]:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"--parent: found {pair!r}; expected NAME=VALUE, such as studioId=us-west-2-abc")
+        if name in found:
+            raise ConfigError(f"--parent: {name} is given twice; keep one")
+        found[name] = value
+    return found
 
 
 def _named_arguments(arguments: list[str]) -> dict[str, str]:

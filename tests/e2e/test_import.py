@@ -1,0 +1,403 @@
+"""What people saved with the AWS CLI, imported: the same rows as a direct export, with the same guarantees."""
+
+import datetime as dt
+import gzip
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pytest
+from botocore.session import Session
+from support.job import DATE, NIGHT, job_at
+
+from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.errors import LockedError
+from etl.extract.datasets import MODELS
+from etl.failpoints import STEPS
+from etl.importer import ImportRequest, import_dump
+from etl.ledger import ledger_paths
+from etl.replay import Selection, replay
+from etl.state import lock
+from etl.verify import verify
+
+TABLES = ("streaming_sessions_history", "streaming_session_tags_history")
+DATE_FLAG = ("--snapshot-date", DATE.isoformat())
+WORLD = World(studios=1, sessions_per_studio=120)
+(STUDIO,) = WORLD.studio_ids
+
+
+@pytest.fixture(scope="module")
+def source():
+    """That studio, 20 sessions on a page."""
+    with EmbeddedStudio(WORLD, StudioSettings(page_size=20, instant=NIGHT)) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def parsed(source):
+    """Return what boto3 answers, all pages as one response, or one by one: the CLI prints the same."""
+    session = Session()
+    session.get_component("data_loader").search_paths.append(str(MODELS))
+    key_id, secret = source.credentials
+    client = boto3.session.Session(key_id, secret, botocore_session=session, region_name="us-west-2").client(
+        "nimble", endpoint_url=source.endpoint_url
+    )
+
+    def ask(*, paginate=True, **limits):
+        pages = client.get_paginator("list_streaming_sessions").paginate(studioId=STUDIO, PaginationConfig=limits)
+        return pages.build_full_result() if paginate else list(pages)
+
+    return ask
+
+
+def printed(response, instant=dt.datetime.isoformat):
+    """Text as the CLI prints a response; `instant` says how it prints timestamps."""
+    shown = {name: value for name, value in response.items() if name != "ResponseMetadata"}
+    return json.dumps(shown, indent=4, default=instant, ensure_ascii=False) + "\n"
+
+
+@pytest.fixture(scope="module")
+def exported(source, tmp_path_factory):
+    """The rows of a direct export of that studio."""
+    job = job_at(tmp_path_factory.mktemp("exported"), source)
+    ended = job.cli("run", "--dataset", "streaming_sessions", "--studio-id", STUDIO, *DATE_FLAG)
+    assert ended.returncode == 0, ended.stderr
+    return rows(job)
+
+
+@pytest.fixture
+def job(tmp_path, source):
+    return job_at(tmp_path / "job", source)
+
+
+def rows(job):
+    return [job.rows(f"(select * exclude (page_number) from {table})") for table in TABLES]
+
+
+def save(tmp_path, *texts):
+    """Write files; return their paths."""
+    paths = []
+    for number, text in enumerate(texts):
+        paths.append(tmp_path / f"dump-{number}.json")
+        paths[-1].write_bytes(text if isinstance(text, bytes) else text.encode())
+    return paths
+
+
+def imported(job, *files, date=DATE, **request):
+    request = {"dataset": "streaming_sessions", "parents": {"studioId": STUDIO}, **request}
+    return import_dump(job.settings(), ImportRequest([*map(Path, files)], snapshot_date=date, **request))
+
+
+def problems(job):
+    return [finding.problem for finding in verify(job.settings()) if finding.problem]
+
+
+def plus_two_hours(instant):
+    return instant.astimezone(dt.timezone(dt.timedelta(hours=2))).isoformat(timespec="microseconds")
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        pytest.param(dt.datetime.isoformat, id="2024-10-01T12:00:00+00:00"),
+        pytest.param(plus_two_hours, id="2024-10-01T14:00:00.000000+02:00"),
+        pytest.param(lambda instant: instant.strftime("%Y-%m-%dT%H:%M:%SZ"), id="2024-10-01T12:00:00Z"),
+        pytest.param(dt.datetime.timestamp, id="1727784000.0"),
+        pytest.param(lambda instant: int(instant.timestamp()), id="1727784000"),
+    ],
+)
+def test_what_the_cli_prints_becomes_the_rows_of_a_direct_export(tmp_path, job, parsed, exported, instant):
+    outcome = imported(job, *save(tmp_path, printed(parsed(), instant)))
+
+    assert outcome.exit_code == 0
+    assert rows(job) == exported
+    assert problems(job) == []
+
+
+def test_pages_of_a_loop_in_one_file_or_in_several_are_one_slice(tmp_path, job, parsed, exported):
+    pages = [printed(page) for page in parsed(paginate=False)]
+    assert len(pages) > 3
+
+    imported(job, *save(tmp_path, "".join(pages)))
+    assert rows(job) == exported
+    imported(job, *save(tmp_path, *pages))
+    assert rows(job) == exported
+
+
+def test_max_items_and_its_continuation_are_one_listing(tmp_path, job, parsed, exported):
+    first = parsed(MaxItems=50)
+    assert first["NextToken"]
+    rest = parsed(StartingToken=first["NextToken"])
+
+    outcome = imported(job, *save(tmp_path, printed(first), printed(rest)))
+
+    assert outcome.exit_code == 0
+    assert rows(job) == exported
+
+
+@pytest.mark.parametrize(
+    "packed", [str.encode, lambda text: gzip.compress(text.encode()), lambda text: pa.compress(text.encode(), "zstd")]
+)
+def test_standard_input_is_read_compressed_or_not(job, parsed, exported, packed):
+    ended = subprocess.run(
+        [
+            sys.executable, "-m", "etl", "import", "-", "--studio-id", STUDIO, *DATE_FLAG,
+            "--config", str(job.config),
+        ],
+        input=bytes(packed(printed(parsed()))), capture_output=True, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.decode().startswith(f"{DATE}: published; 1 slices, 1 pages")
+    assert rows(job) == exported
+
+
+def test_a_second_import_of_a_date_replaces_and_another_date_is_another_snapshot(tmp_path, job, parsed, exported):
+    (file,) = save(tmp_path, printed(parsed()))
+    for _ in range(2):
+        last = imported(job, file)
+
+    assert rows(job) == exported
+    assert job.ask("select distinct run_id from streaming_sessions_history") == [(last.run.run_id,)]
+
+    imported(job, file, date=DATE - dt.timedelta(days=1))
+    assert job.ask("select count(distinct snapshot_date) from streaming_sessions_history") == [(2,)]
+    assert rows_of_current(job) == len(exported[0])
+
+
+def rows_of_current(job):
+    return job.ask("select count(*) from streaming_sessions")[0][0]
+
+
+def test_an_import_and_a_run_of_the_same_date_replace_each_other(tmp_path, job, parsed, monkeypatch):
+    for name, value in job.environment.items():
+        monkeypatch.setenv(name, value)
+    (file,) = save(tmp_path, printed(parsed()))
+    job.run()
+    before = rows(job)
+
+    outcome = imported(job, file)
+    assert rows(job) == before
+    assert job.ask("select distinct run_id from streaming_sessions_history") == [(outcome.run.run_id,)]
+    assert job.ask("select count(*) from studios") == [(1,)], "other datasets of the date stay"
+
+    job.run()
+    assert rows(job) == before
+    assert problems(job) == []
+
+
+def test_replay_writes_an_import_anew_from_its_ledger(tmp_path, job, parsed, exported):
+    (file,) = save(tmp_path, printed(parsed()))
+    outcome = imported(job, file)
+    file.unlink()
+
+    replay(job.settings(), Selection(run_id=outcome.run.run_id))
+
+    assert rows(job) == exported
+    assert problems(job) == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step_and_begun_again_the_rows_are_the_same(tmp_path, job, parsed, exported, step):
+    (file,) = save(tmp_path, printed(parsed()))
+    command = ("import", str(file), "--studio-id", STUDIO, *DATE_FLAG)
+    killed = job.start(*command, NIMBLE_ETL_FAILPOINT=step)
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL, (job.directory / "log").read_text()
+    assert json.loads(job.cli("status", "--json").stdout)["unfinished"] == [], "no run is promised to go on with it"
+
+    again = job.start(*command)
+    again.join()
+
+    assert again.exitcode == 0, (job.directory / "log").read_text()
+    assert rows(job) == exported
+    assert problems(job) == []
+
+
+def test_a_run_does_not_stumble_over_a_killed_import(tmp_path, job, parsed, monkeypatch):
+    for name, value in job.environment.items():
+        monkeypatch.setenv(name, value)
+    (file,) = save(tmp_path, printed(parsed()))
+    killed = job.start("import", str(file), "--studio-id", STUDIO, *DATE_FLAG, NIMBLE_ETL_FAILPOINT="page.stored")
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    (left,) = ledger_paths(job.directory / "state")
+
+    (outcome,) = job.run()
+
+    assert outcome.exit_code == 0
+    assert outcome.run.run_id != left.stem
+    assert problems(job) == []
+
+
+def test_an_import_waits_for_no_run(tmp_path, job, parsed):
+    (file,) = save(tmp_path, printed(parsed()))
+    with lock(job.settings()), pytest.raises(LockedError, match="another run holds the lock"):
+        imported(job, file)
+
+
+# What is not published without a word
+
+
+def test_what_ends_with_a_token_is_refused(tmp_path, job, parsed):
+    (file,) = save(tmp_path, printed(parsed(MaxItems=50)))
+
+    ended = job.cli("import", str(file), "--studio-id", STUDIO, *DATE_FLAG)
+
+    assert ended.returncode == 1
+    assert "the last document has a token" in ended.stderr
+    assert "--publish-partial" in ended.stderr
+    assert ledger_paths(job.directory / "state") == []
+    assert not (job.directory / "warehouse" / "streaming_sessions").exists()
+
+
+@pytest.mark.parametrize("paginated", [True, False], ids=["--max-items", "--no-paginate"])
+def test_what_ends_with_a_token_is_published_if_asked_for_and_marked(tmp_path, job, parsed, paginated):
+    response = parsed(MaxItems=20) if paginated else parsed(paginate=False)[0]
+    (file,) = save(tmp_path, printed(response))
+
+    ended = job.cli("import", str(file), "--studio-id", STUDIO, *DATE_FLAG, "--publish-partial")
+
+    assert ended.returncode == 5, ended.stderr
+    assert job.ask("select is_partial, is_published, state, rows from etl_slices") == [(True, True, "failed", 20)]
+    assert job.ask("select count(*) from streaming_sessions_history") == [(20,)]
+    assert rows_of_current(job) == 0, "it is no complete snapshot"
+    assert "Traceback" not in ended.stderr
+    assert problems(job) == []
+
+
+def test_a_partial_dump_never_replaces_a_complete_snapshot_of_its_date(tmp_path, job, parsed, exported):
+    whole, part = save(tmp_path, printed(parsed()), printed(parsed(MaxItems=20)))
+    imported(job, whole)
+
+    outcome = imported(job, part, publish_partial=True)
+
+    assert outcome.exit_code == 1
+    assert rows(job) == exported
+
+
+def test_a_dump_with_far_fewer_records_is_held_back_until_it_is_allowed(tmp_path, job, parsed, exported):
+    sessions = parsed()["sessions"]
+    whole, few = save(tmp_path, printed({"sessions": sessions}), printed({"sessions": sessions[:10]}))
+    imported(job, whole)
+
+    held = imported(job, few)
+    assert held.exit_code == 1
+    assert "a fall of" in held.slices[0].error
+    assert rows(job) == exported
+
+    assert imported(job, few, allow_fall=True).exit_code == 0
+    assert rows_of_current(job) == 10
+
+
+# What records may be like
+
+
+def test_unknown_members_nulls_and_misfits_arrive_as_in_a_walk(tmp_path, job, parsed):
+    sessions = parsed()["sessions"]
+    sessions[0] |= {"gpuCount": 2, "stoppedAt": None}
+    sessions[1] |= {"createdAt": "soon"}
+    sessions[2] |= {"sessionId": sessions[3]["sessionId"], "updatedAt": "2001-01-01T00:00:00Z"}
+
+    outcome = imported(job, *save(tmp_path, printed({"sessions": sessions})))
+
+    assert outcome.exit_code == 5
+    assert (outcome.total("rejects"), outcome.total("duplicates")) == (1, 1)
+    assert job.ask(
+        "select extra, stopped_at is null from streaming_sessions where session_id = $id", id=sessions[0]["sessionId"]
+    ) == [('{"gpuCount":2}', True)]
+    ((reason, record),) = job.ask("select reason, record from etl_rejects")
+    assert "createdAt is 'soon'" in reason
+    assert json.loads(record)["sessionId"] == sessions[1]["sessionId"]
+
+
+def test_account_and_region_come_from_flags_where_records_have_no_arn(tmp_path, job, parsed):
+    sessions = [{name: value for name, value in s.items() if name != "arn"} for s in parsed()["sessions"]]
+    (file,) = save(tmp_path, printed({"sessions": sessions}))
+    command = ("import", str(file), "--studio-id", STUDIO, *DATE_FLAG)
+
+    refused = job.cli(*command)
+    assert refused.returncode == 2
+    assert "name them with --account-id and --region" in refused.stderr
+
+    ended = job.cli(*command, "--account-id", "111122223333", "--region", "eu-west-1")
+    assert ended.returncode == 0, ended.stderr
+    assert job.ask("select distinct account_id, region, studio_id from streaming_sessions") == [
+        ("111122223333", "eu-west-1", STUDIO)
+    ]
+
+
+def test_a_dataset_without_a_parent_needs_no_parameter(tmp_path, job):
+    studios = [dict(record) for record in WORLD.records("ListStudios", {}, NIGHT)]
+    (file,) = save(tmp_path, printed({"studios": studios}))
+
+    ended = job.cli("import", str(file), "--dataset", "studios", *DATE_FLAG)
+
+    assert ended.returncode == 0, ended.stderr
+    assert job.ask("select studio_id from studios") == [(studios[0]["studioId"],)]
+
+
+def test_datasets_of_the_configuration_can_be_imported_too(tmp_path, source):
+    """Two parameters, another service, names that differ from those of its model."""
+    job = job_at(
+        tmp_path / "job",
+        source,
+        rest="""
+datasets:
+  - {name: farms, service: deadline, operation: list_farms, key: [farm_id]}
+  - name: queues
+    service: deadline
+    operation: list_queues
+    for_each: {dataset: farms, bind: {farmId: farm_id}}
+    key: [queue_id]
+  - {name: channels, service: medialive, operation: list_channels, key: [id]}
+""",
+    )
+    queues, channels = save(
+        tmp_path,
+        printed({"queues": [{"farmId": "farm-1", "queueId": "queue-1", "createdAt": "2026-11-01T00:00:00+00:00"}]}),
+        printed({"Channels": [{"Id": "1", "Arn": "arn:aws:medialive:eu-west-1:111122223333:channel:1", "Name": "x"}]}),
+    )
+    where = ("--account-id", "111122223333", "--region", "eu-west-1")
+
+    ended = job.cli("import", str(queues), "--dataset", "queues", "--parent", "farmId=farm-1", *where, *DATE_FLAG)
+    assert ended.returncode == 0, ended.stderr
+    assert job.ask("select farm_id, queue_id, epoch(created_at)::bigint from queues") == [
+        ("farm-1", "queue-1", 1793491200)
+    ]
+    ended = job.cli("import", str(channels), "--dataset", "channels", *DATE_FLAG)
+    assert ended.returncode == 0, ended.stderr
+    assert job.ask("select id, name, region from channels") == [("1", "x", "eu-west-1")]
+    assert problems(job) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "expected --studio-id ID"),
+        (("--parent", "farmId=f"), "found farmId=f; expected --studio-id ID"),
+        (("--parent", "studioId"), "--parent: found 'studioId'; expected NAME=VALUE"),
+        (("--studio-id", "a", "--parent", "studioId=b"), "studioId is given twice"),
+        (("--studio-id", ""), "expected NAME=VALUE"),
+        (("--dataset", "studios", "--studio-id", "a"), "dataset studios: found studioId=a; expected none"),
+        (("--dataset", "nothing"), "'nothing' is not defined"),
+        (("--studio-id", "a", "--account-id", "12"), "--account-id: found '12'; expected 12 digits"),
+        (("--studio-id", "a", "--region", "Oregon"), "--region: found 'Oregon'; expected a name such as"),
+        (("--studio-id", "a", "--account-id", "999999999999"), "the command say 999999999999"),
+        (("--studio-id", "a", "--snapshot-date", "2999-01-01"), "2999-01-01 is in the future"),
+        (("--studio-id", "a", "--snapshot-date", "soon"), "--snapshot-date: found 'soon'"),
+    ],
+)
+def test_an_operators_mistake_is_a_sentence_and_leaves_nothing(tmp_path, job, parsed, arguments, says):
+    (file,) = save(tmp_path, printed(parsed()))
+
+    ended = job.cli("import", str(file), *DATE_FLAG, *arguments)
+
+    assert ended.returncode in (1, 2)
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ledger_paths(job.directory / "state") == []
