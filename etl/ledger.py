@@ -94,7 +94,7 @@ class Ledger:
             draft.unlink(missing_ok=True)
             connection = sqlite3.connect(draft)
             connection.executescript(
-                f"pragma application_id={_APPLICATION_ID}; pragma user_version={FORMAT}; {_SCHEMA}"
+                f"begin; pragma application_id={_APPLICATION_ID}; pragma user_version={FORMAT}; {_SCHEMA}"
             )
             connection.execute(
                 "insert into run (run_id, snapshot_date, started_at, request, state, worked_until)"

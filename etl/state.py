@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from etl.config import Settings
@@ -32,7 +32,7 @@ def lock(settings: Settings) -> Iterator[None]:
         file = path.open("a+")
     except OSError as exc:
         raise StorageError.at(path, exc.strerror, "state_dir must be a directory that can be written") from exc
-    with file:
+    try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -46,6 +46,9 @@ def lock(settings: Settings) -> Iterator[None]:
         except OSError as exc:
             raise StorageError.at(path, exc.strerror) from exc
         yield
+    finally:
+        with suppress(OSError):  # its text is for people only; the lock goes with the descriptor
+            file.close()
 
 
 def check_writable(settings: Settings) -> None:
@@ -55,11 +58,11 @@ def check_writable(settings: Settings) -> None:
         StorageError: says which.
     """
     for name, path in (("state_dir", settings.state_dir / "runs"), ("warehouse.path", settings.warehouse.path)):
-        probe = path / f".probe-{os.getpid()}"
+        probe = path / ".probe"
         try:
             path.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as exc:
             raise StorageError.at(path, exc.strerror, f"{name} must be a directory that can be written") from exc
 

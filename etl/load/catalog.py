@@ -56,7 +56,7 @@ def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Pat
             if not isinstance(exc, duckdb.Error):
                 raise
             reason = f"{str(exc).splitlines()[0]}; the old one stays"  # below it, DuckDB repeats the statement
-            if draft.name in reason:
+            if draft.name in reason or isinstance(exc, duckdb.FatalException):  # the latter: a sync failed
                 raise StorageError.at(path, reason) from exc
             raise WarehouseError(f"{path}: the catalog cannot be built: {reason}. Run `verify`") from exc
     reach("catalog.swapped")
@@ -75,6 +75,7 @@ def _fill(draft: Path, tables: Tables, empty: Mapping[str, pa.Schema]) -> None:
     """Make a new DuckDB file, closed and without a log of its own."""
     with duckdb.connect(draft) as connection:
         connection.execute("set TimeZone = 'UTC'")
+        connection.begin()  # DuckDB syncs its log with every transaction
         for name in sorted({*tables.names(), *empty}):
             committed = tables.read(name)
             if committed or name in empty:  # neither: its first commit was killed half-way
@@ -88,6 +89,7 @@ def _fill(draft: Path, tables: Tables, empty: Mapping[str, pa.Schema]) -> None:
                 _add_versions(connection, name, committed.schema)
         for file in sql_files("marts").values():
             connection.execute(f"create table {_quoted(file.name)} as {file.text}")
+        connection.commit()
         # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
         connection.execute("checkpoint")
 

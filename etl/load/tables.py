@@ -542,5 +542,7 @@ def _size(file: Path) -> int:
 
 
 def _remove_files(files: Any) -> None:
+    """Remove what can be removed; a disk that refuses leaves it to the next run, and the error that led here stands."""
     for file in files:
-        Path(file).unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(file).unlink()
