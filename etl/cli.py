@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from etl.errors import ConfigError, EtlError
-from etl.render import Format
+from etl.render import Format, open_streams
 
 if TYPE_CHECKING:
     from etl.config import Settings
@@ -51,6 +51,7 @@ class LogFormat(StrEnum):
 
 def main() -> None:
     """Run the command line; the process ends with one of the exit codes of the README."""
+    open_streams()
     try:
         app()
     except EtlError as exc:
@@ -412,7 +413,7 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     except (ValueError, FaultSpecError) as exc:
         raise ConfigError(str(exc)) from exc
     except PortInUseError as exc:
-        raise ConfigError(f"--port: {exc}") from exc
+        raise ConfigError(f"--port: {exc.strerror}") from exc
     except KeyboardInterrupt:
         pass
 

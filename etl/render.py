@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -23,6 +24,39 @@ class Format(StrEnum):
     JSON = "json"
     MARKDOWN = "markdown"
     PARQUET = "parquet"
+
+
+class _Descriptor(io.FileIO):
+    """A file whose reader may go away (`| head`): what it no longer wants is dropped."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def open_streams() -> None:
+    """Make standard output and standard error safe to write to, whatever the job was started with.
+
+    A result is not lost with its reader: the exit code stays, and what follows the printing happens. A character that
+    the encoding does not have becomes an escape.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # or the next file to be opened would get the number, and the output
+    sys.stdin = sys.stdin or io.StringIO()
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        former = getattr(sys, name)
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(_Descriptor(descriptor, "w", closefd=False)),
+            encoding=former.encoding if former else "utf-8",
+            errors="backslashreplace",
+            line_buffering=former.line_buffering if former else False,
+        )
+        setattr(sys, name, stream)
 
 
 def write_table(table: pa.Table, form: Format) -> None:
@@ -65,7 +99,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title:
 
 def write_json(value: Any) -> None:
     """Write one JSON value on one line; dates and times are ISO-8601, NaN never appears."""
-    print(json.dumps(value, default=_json_value, ensure_ascii=False))
+    print(json.dumps(value, default=_json_value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
 
 
 def console(*, stderr: bool = False) -> Console:
