@@ -1,9 +1,12 @@
 """Results for people and for programs: one table in, text out. Results go to stdout, everything else to stderr."""
 
 import csv
+import datetime as dt
 import io
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -14,6 +17,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Format(StrEnum):
@@ -69,11 +74,9 @@ def write_table(table: pa.Table, form: Format) -> None:
         for row in rows:
             write_json(row)
     elif form is Format.CSV:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(table.column_names)
-        writer.writerows([_text(value) for value in row.values()] for row in rows)
-        print(text.getvalue(), end="")
+        print(_csv_line(table.column_names))
+        for row in rows:
+            print(_csv_line([_text(value) for value in row.values()]))
     elif form is Format.MARKDOWN:
         print("| " + " | ".join(table.column_names) + " |")
         print("|" + " --- |" * len(table.column_names))
@@ -93,13 +96,13 @@ def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title:
         numeric = any(isinstance(row.get(column), int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_text(row.get(column))) for column in columns))
+        table.add_row(*(Text(_visible(_text(row.get(column)))) for column in columns))
     console().print(table)
 
 
 def write_json(value: Any) -> None:
     """Write one JSON value on one line; dates and times are ISO-8601, NaN never appears."""
-    print(json.dumps(value, default=_json_value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+    print(json.dumps(_finite(value), default=_json_value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -114,10 +117,30 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | dict):
-        return json.dumps(value, default=_json_value, ensure_ascii=False)
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat(sep=" ")) if hasattr(value, "hour") else str(value.isoformat())
-    return str(value)
+        return json.dumps(_finite(value), default=_json_value, ensure_ascii=False)
+    if isinstance(value, dt.datetime):
+        return value.isoformat(sep=" ")
+    return value if isinstance(value, str) else str(_json_value(value))
+
+
+def _visible(text: str) -> str:
+    """Return a text without characters that a terminal would obey, such as escape sequences in a tag."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _csv_line(values: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(values)  # with another line end, it leaves \r without quotes
+    return line.getvalue().removesuffix("\r\n")
+
+
+def _finite(value: Any) -> Any:
+    """Return a value without numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _json_value(value: Any) -> Any:
