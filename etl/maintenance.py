@@ -33,7 +33,7 @@ def compact(settings: Settings) -> list[Upkeep]:
     with lock(settings):
         check_writable(settings)
         tables = Tables(settings.warehouse.path)
-        settle(settings.state_dir, tables)
+        settle(settings, tables)
         for name in tables.names():
             before = tables.file_count(name)
             for date in tables.dates(name):
@@ -54,7 +54,7 @@ def vacuum(settings: Settings) -> list[Upkeep]:
     with lock(settings):
         check_writable(settings)
         tables = Tables(settings.warehouse.path)
-        settle(settings.state_dir, tables)
+        settle(settings, tables)
         build_catalog(tables, ETL_TABLES.items())  # a run that was killed may have left one that names older files
         for name in tables.names():
             before = tables.file_count(name)

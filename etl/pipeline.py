@@ -95,7 +95,7 @@ def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lamb
         raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
     with lock(settings):
         check_writable(settings)
-        settle(settings.state_dir, Tables(settings.warehouse.path))
+        settle(settings, Tables(settings.warehouse.path))
         with _source(settings, target, stop) as source, _deadline(settings, stop):
             job = _Job(settings, request, source, stop, on_page)
             outcomes = [job.work(ledger) for ledger in job.unfinished()]

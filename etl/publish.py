@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from etl.config import Publish as Limits
+from etl.config import Settings
 from etl.errors import CommitConflictError, LedgerError, WarehouseError
 from etl.failpoints import reach
 from etl.ledger import Ledger, Publication, ledger_paths
@@ -112,30 +112,31 @@ def publish(
         _publish_ready(ledger, tables, layout, ready)
 
 
-def settle(state_dir: Path, tables: Tables) -> None:
+def settle(settings: Settings, tables: Tables) -> None:
     """Finish what killed processes began to publish: the next catalog would show half of it. Nothing is requested.
 
     Args:
-        state_dir: has the ledgers. One that cannot be read is left to the run that needs it.
+        settings: say where the ledgers are, and what the key of hashes is. A ledger that cannot be read is left to
+            the run that needs it.
         tables: the warehouse.
 
     Raises:
         EtlError: as `publish` says.
     """
-    for path in ledger_paths(state_dir):
+    for path in ledger_paths(settings.state_dir):
         try:
             with Ledger.open(path) as ledger:
-                _settle(ledger, tables)
+                _settle(ledger, tables, settings.privacy.secret)
         except LedgerError as exc:
             log.warning("%s", exc)
 
 
-def _settle(ledger: Ledger, tables: Tables) -> None:
+def _settle(ledger: Ledger, tables: Tables, secret: bytes | None) -> None:
     for publication in ledger.open_publications():
         log.info("run %s ended while it published %s: that is finished", ledger.run().run_id, publication.dataset)
         slices = ledger.slices(publication.dataset)
         ready = [facts for facts in slices if facts.part.slice_id in publication.slice_ids]
-        _publish_ready(ledger, tables, layout(*ledger.datasets()[publication.dataset]), ready)
+        _publish_ready(ledger, tables, layout(*ledger.datasets()[publication.dataset], secret), ready)
     if ledger.owes_facts():
         publish_facts(tables, [(ledger, Outcome(ledger.run(), tuple(ledger.slices()), 0))])
 

@@ -85,7 +85,7 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
     with lock(settings), ExitStack() as opened:
         check_writable(settings)
         tables = Tables(settings.warehouse.path)
-        settle(settings.state_dir, tables)
+        settle(settings, tables)
         dates = _select(settings, selection, opened)
         outcomes = [
             outcome for date, found in sorted(dates.items()) for outcome in _replay_date(settings, tables, date, found)

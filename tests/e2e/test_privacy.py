@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import signal
 
 import pytest
 from support.job import DATE
@@ -182,4 +183,16 @@ def test_verify_and_replay_use_the_same_key(private, monkeypatch):
     replay(private.settings(), Selection(since=DATE))
 
     assert private.rows("streaming_sessions") != before
+    assert not any(finding.problem for finding in verify(private.settings()))
+
+
+def test_what_a_killed_run_began_to_publish_is_finished_with_the_key(private):
+    process = private.start("run", "--snapshot-date", DATE.isoformat(), NIMBLE_ETL_FAILPOINT="table.committed:2")
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+    (outcome,) = private.run()
+
+    assert outcome.exit_code == 0
+    assert private.ask("select distinct length(session_id) from streaming_sessions") == [(64,)]
     assert not any(finding.problem for finding in verify(private.settings()))
