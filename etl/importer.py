@@ -25,7 +25,7 @@ from etl.ledger import Ledger, remove_ledger
 from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
 from etl.model import Dataset, Operation, Outcome, Page, Slice, SliceState, digest
-from etl.publish import publish, publish_facts
+from etl.publish import publish, publish_facts, settle
 from etl.state import RUN_ID_TIME, check_writable, lock, remove_old_ledgers
 from etl.transform.facts import ETL_TABLES
 from etl.transform.privacy import check_key
@@ -73,6 +73,8 @@ def import_dump(settings: Settings, request: ImportRequest, on_page: OnPage = la
     parents = {**dataset.fixed_parents, **_bound(dataset, request.parents)}
     with lock(settings):
         check_writable(settings)
+        tables = Tables(settings.warehouse.path)
+        settle(settings, tables)
         dump = Dump(dataset, operation, request.account_id, request.region)
         pages = dump.pages(request.files)
         first = next(pages)
@@ -81,7 +83,6 @@ def import_dump(settings: Settings, request: ImportRequest, on_page: OnPage = la
                 "the first records have no ARN that says account and Region; name them with --account-id and --region"
             )
         part = Slice(dataset.name, dump.account_id, dump.region, parents)
-        tables = Tables(settings.warehouse.path)
         ledger = _begin(settings, request, part, dataset, operation)
         with ledger:
             try:
