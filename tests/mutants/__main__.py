@@ -9,6 +9,7 @@ or file has one of them are tried.
 Exit code 0: all were noticed. 1: one was not. 2: nothing was learned, for a mutant is stale or a test fails anyway.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -46,6 +47,7 @@ class Copy:
     def __init__(self, directory: Path, source: Path) -> None:
         self.root = directory / "tree"
         self._scratch = directory / "scratch"
+        self._seconds = itertools.count()
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=source, capture_output=True, text=True, check=True,
@@ -55,7 +57,9 @@ class Copy:
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / name, self.root / name)
 
-    def run_tests(self, tests: Iterable[str], *options: str) -> subprocess.CompletedProcess[str]:
+    def run_tests(
+        self, tests: Iterable[str], *options: str, timeout_s: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run some tests on the code of this copy.
 
         Raises:
@@ -64,14 +68,13 @@ class Copy:
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(self.root), str(self.root / "tests")]),
-            "PYTHONDONTWRITEBYTECODE": "1",  # Python takes two changes of equal length in one second for one
         }
         return subprocess.run(
             [
                 sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--no-header", "-p", "mutants.inside",
                 "-p", "no:cacheprovider", f"--basetemp={self._scratch}", *options, *tests,
             ],
-            cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
+            cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s,
         )  # fmt: skip
 
     def try_mutant(self, mutant: Mutant) -> Verdict:
@@ -79,18 +82,24 @@ class Copy:
         path = self.root / mutant.file
         text = path.read_text(encoding="utf-8")
         began = time.monotonic()
-        path.write_text(mutant.apply(text), encoding="utf-8")
+        self._write(path, mutant.apply(text))
         try:
-            ended = self.run_tests(mutant.tests)
+            ended = self.run_tests(mutant.tests, timeout_s=TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return Verdict(None, time.monotonic() - began, f"its tests have not ended after {TIMEOUT_S} s")
         finally:
-            path.write_text(text, encoding="utf-8")
+            self._write(path, text)
         seconds = time.monotonic() - began
         if ended.returncode not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
             return Verdict(None, seconds, f"pytest ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
         red = _RED.search(ended.stdout) if ended.returncode else None
         return Verdict(red["test"].rpartition("::")[2] if red else None, seconds)
+
+    def _write(self, path: Path, text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+        # Python takes two texts of one length and one second for the same, and would run the bytecode of the former.
+        second = next(self._seconds)
+        os.utime(path, (second, second))
 
 
 def judge(mutants: Iterable[Mutant], source: Path) -> int:

@@ -8,7 +8,7 @@ from textwrap import dedent
 import pytest
 
 from mutants import ROOT, Mutant
-from mutants.__main__ import judge
+from mutants.__main__ import Copy, judge
 
 MUTANTS = Mutant.read_list()
 
@@ -76,9 +76,10 @@ def test_nothing_is_said_of_a_mutant_where_its_tests_fail_anyway(repository, cap
     assert "These must pass before a mutant can be tried" in capsys.readouterr().out
 
 
-def test_code_that_cannot_even_be_read_proves_nothing(repository, capsys):
-    assert judge([mutant("2 * a", "2 *", "tests/test_etl.py")], repository) == 2
-    assert "BROKEN" in capsys.readouterr().out
+def test_code_that_cannot_even_be_read_proves_nothing(repository, tmp_path_factory):
+    verdict = Copy(tmp_path_factory.mktemp("copy"), repository).try_mutant(mutant("2 * a", "2 *", "tests/test_etl.py"))
+    assert verdict.killed_by is None
+    assert "SyntaxError" in verdict.broken
 
 
 @pytest.mark.parametrize(
