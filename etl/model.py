@@ -33,6 +33,8 @@ Kind = Literal[
 """The types of a botocore shape. A document is any JSON: untyped in the model, a structure that holds itself, or one
 without members, which no columnar format can store."""
 
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where a word begins within a name: DBInstanceId has three."""
 
 Rule = Literal["allow", "hash", "drop"]
 """What privacy asks of a column, or of one entry of a map: keep it, keep a keyed hash of it, keep nothing."""
@@ -105,9 +107,9 @@ class Dataset(Frozen):
 
     @property
     def slice_columns(self) -> dict[str, str]:
-        """Return the parameters that every slice has, each with the column that shows its value."""
-        fixed = {name: re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in self.parameters}
-        return {**fixed, **(self.for_each.bind if self.for_each else {})}
+        """Return the parameters that every slice has, each with the column of its value: studioId, studio_id."""
+        names = (*self.parameters, *(self.for_each.bind if self.for_each else ()))
+        return {name: _WORDS.sub("_", name).lower() for name in names}
 
     @property
     def fixed_parents(self) -> dict[str, str]:
@@ -119,7 +121,8 @@ class Pager(Frozen):
     """How pages are found in what botocore's parser returns: JMESPath expressions, from its paginator settings.
 
     `result` leads to the list; of plain values where `is_plain`, each then a record with the one member `value`.
-    botocore counts the list if it `is_primary`; a page without it is malformed if it `is_always_there`.
+    botocore counts the list if it `is_primary`; a page without it is malformed if it `is_always_there`. A body that
+    has none of the `wire_members` is not a page of this operation.
     """
 
     protocol: str
@@ -130,6 +133,7 @@ class Pager(Frozen):
     is_plain: bool = False
     is_primary: bool = True
     is_always_there: bool = False
+    wire_members: tuple[str, ...] = ()
 
 
 class Operation(Frozen):

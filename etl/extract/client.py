@@ -105,6 +105,7 @@ class Source:
         self._stop = stop
         self._lock = threading.Lock()
         self._session = self._new_session()
+        self._models = model_session()
         self._operations: dict[str, Operation] = {}
         self._clients: dict[tuple[str, str], Any] = {}
         self._paginators: dict[tuple[str, str], Any] = {}
@@ -123,14 +124,16 @@ class Source:
             return str(credentials.account_id)
         try:
             return str(self._client("sts", self._settings.region).get_caller_identity()["Account"])
-        except (boto.BotoCoreError, boto.ClientError) as exc:
+        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as exc:
             raise translate(exc, "account", "sts:GetCallerIdentity") from exc
+        except KeyError:
+            raise TransientSourceError("account: sts:GetCallerIdentity did not say which; run again") from None
 
     def operation(self, dataset: Dataset) -> Operation:
         """Return what the service model says about a dataset's operation."""
         with self._lock:
             if dataset.name not in self._operations:
-                self._operations[dataset.name] = describe_operation(model_session(), dataset)
+                self._operations[dataset.name] = describe_operation(self._models, dataset)
             return self._operations[dataset.name]
 
     def fetch_page(
@@ -195,7 +198,7 @@ class Source:
         if max_items and operation.pager and not operation.pager.is_primary:
             raise ConfigError(f"{part}: max_items counts another list than {operation.pager.result!r}; leave it out")
         tokens = plain_tokens(starting_token) if starting_token else None
-        if tokens and (operation.pager or "None" in tokens.values()):
+        if tokens and ((operation.pager and not max_items) or "None" in tokens.values()):
             # Pages are then taken whole: `max_items` counts from a starting token.
             parameters, limits = {**parameters, **tokens}, {}
         pages: PageIterator = self._paginator(dataset, part.region).paginate(

@@ -5,13 +5,15 @@ read from the botocore service model: nothing here knows a service.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from botocore import xform_name
 from botocore.exceptions import DataNotFoundError, UnknownServiceError
 from botocore.model import OperationModel, Shape
+from botocore.parsers import ResponseParserError
 from botocore.session import Session
 from ruamel.yaml import YAML
 
@@ -35,13 +37,37 @@ class UnsupportedError(Exception):
     """An operation cannot be exported; the message says why, and stays within this module."""
 
 
+@dataclass(frozen=True, slots=True)
+class _StrictParsers:
+    """Parsers with one kind of error: where a body has wrong types, botocore's raise whatever Python does."""
+
+    factory: Any
+
+    def create_parser(self, protocol: str) -> Any:
+        """Return a parser of a protocol."""
+        parser = self.factory.create_parser(protocol)
+        parse = parser.parse
+
+        def parse_strictly(response: Any, shape: Any) -> Any:
+            try:
+                return parse(response, shape)
+            except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as exc:
+                kind = f"{type(exc).__name__}: {exc}"
+                raise ResponseParserError(f"the body is not what the service model says: {kind}") from exc
+
+        parser.parse = parse_strictly
+        return parser
+
+
 def model_session() -> Session:
     """Return a botocore session that also finds the service models of this package, after those of botocore.
 
     Its parsers leave timestamps as they were sent: one that is none would otherwise cost a whole page.
     """
     session = Session()
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=lambda value: value)
+    parsers = session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=lambda value: value)
+    session.register_component("response_parser_factory", _StrictParsers(parsers))
     session.get_component("data_loader").search_paths.append(str(MODELS))
     return session
 
@@ -182,8 +208,22 @@ def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) ->
         is_plain=is_plain,
         is_primary=result == _as_list(pagination["result_key"])[0],
         is_always_there=protocol not in _XML and len(steps) == 1,
+        wire_members=tuple(_wire_members(model.output_shape)),
     )
     return pager, record
+
+
+def _wire_members(output: Shape) -> Iterator[str]:
+    """Yield the names of the members that the body of a response can have at its top.
+
+    Source: botocore, parsers.py, BaseXMLResponseParser._member_key_name.
+    """
+    body = output.members[output.serialization["payload"]] if "payload" in output.serialization else output
+    for name, shape in getattr(body, "members", {}).items():
+        if "location" not in shape.serialization:
+            flat = shape.type_name == "list" and shape.serialization.get("flattened")
+            of_element = shape.member.serialization.get("name") if flat else None
+            yield of_element or shape.serialization.get("name", name)
 
 
 def _is_raw(model: OperationModel, pager: Pager) -> bool:

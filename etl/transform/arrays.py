@@ -47,6 +47,8 @@ def array(member: Member, values: list[Any]) -> pa.Array:
             offsets(values), pa.array(keys, pa.string()), array(member.element, flat), type=arrow_type(member),
             mask=_missing(values),
         )  # fmt: skip
+    if member.kind in ("float", "double") and any(isinstance(value, str) for value in values):
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if member.kind == "document":
         return pa.array([None if v is None else msgspec.json.encode(v).decode() for v in values], pa.string())
     return pa.array(values, arrow_type(member))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.errors import RecordError
-from etl.model import Page, Slice, Snapshot
+from etl.model import Member, Page, Slice, Snapshot
 from etl.transform.arrays import array, getter, lengths, map_entries
 from etl.transform.privacy import PrivacyGuard
 from etl.transform.records import Misfit, Reader, Record
@@ -197,23 +197,30 @@ class _Flattener:
 
     def _drift(self, arrived: list[_Arrived], arrays: list[pa.Array]) -> frozenset[str]:
         """Name the unknown members, and the enum values that the model does not list."""
-        found = {f"member {path}" for one in arrived if one.what.extra for path in _paths(one.what.extra)}
+        record = self._layout.operation.record
+        found = {
+            f"member {path}" for one in arrived if one.what.extra for path in _paths(json.loads(one.what.extra), record)
+        }
         for column, values in zip(self._layout.columns, arrays, strict=True):
             found.update(f"{'.'.join(column.path)} = {value}" for value in _unknown_values(column, values))
         return frozenset(found)
 
 
-def _paths(extra: str) -> Iterator[str]:
-    """Yield the names of the members in an `extra` text: {"volumeConfiguration": {"kind": 1}} is one name."""
+def _paths(extra: Any, member: Member | None, path: str = "") -> Iterator[str]:
+    """Yield the paths of the unknown members in an `extra`: {"volumeConfiguration": {"kind": 1}} has one.
 
-    def walk(value: Any, path: str) -> Iterator[str]:
-        if isinstance(value, dict) and value:
-            for name, inner in value.items():
-                yield from walk(inner, f"{path}.{name}" if path else name)
-        else:
-            yield path
-
-    return walk(json.loads(extra), "")
+    What is below an unknown member has no names of its own, and entries of lists and maps no numbers: there is no
+    end to them.
+    """
+    if member is None:
+        yield path
+    elif member.element is not None:
+        for inner in extra.values():
+            yield from _paths(inner, member.element, f"{path}[]" if member.kind == "list" else f"{path}{{}}")
+    else:
+        shapes = {child.api_name: child for child in member.members}
+        for name, inner in extra.items():
+            yield from _paths(inner, shapes.get(name), f"{path}.{name}" if path else name)
 
 
 def _unknown_values(column: Column, values: pa.Array) -> set[str]:

@@ -9,14 +9,16 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from etl.model import Dataset, Member, Operation, Page
 
+_NUMBER = float | Literal["NaN", "Infinity", "-Infinity"]
+"""AWS's JSON protocols send as texts what JSON has no numbers for. Source: Smithy, AWS restJson1 protocol."""
 _SCALARS: Mapping[str, Any] = {
-    "string": str, "integer": int, "long": int, "float": float, "double": float, "boolean": bool,
+    "string": str, "integer": int, "long": int, "float": _NUMBER, "double": _NUMBER, "boolean": bool,
     "timestamp": str | float, "blob": bytes, "document": Any,
 }  # fmt: skip
 

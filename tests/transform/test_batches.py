@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import shapes
 
 from etl.extract.datasets import builtin_datasets, describe_operation, model_session
 from etl.model import Page, Slice, Snapshot
@@ -180,3 +181,40 @@ def test_a_record_without_its_key_is_rejected():
 
     assert tables["streaming_sessions"] == []
     assert "sessionId" in reject["reason"]
+
+
+def test_drift_has_one_name_for_an_unknown_map_however_many_entries_it_has():
+    """Each entry would be another line of the log and of etl_slices, and there is no end to them."""
+    ids = [{"sessionId": str(i), "unknown": {f"id{i}": 1}} for i in range(3)]
+    assert flat([ids])[3][0].drift == {"member unknown"}
+
+
+def test_drift_of_entries_has_no_places():
+    records = [
+        {
+            "thingId": str(i),
+            "volume": {"colour": i},
+            "disks": [{"io": {"queue": 1}}, {"io": {"queue": 2}, "maker": "x"}],
+            "limits": {f"limit{i}": {"least": 1}},
+        }
+        for i in range(3)
+    ]
+    (one,) = flatten(
+        layout(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)], {}
+    )
+    paths = {"volume.colour", "disks[].io.queue", "disks[].maker", "limits{}.least"}
+    assert one.drift == {f"member {path}" for path in paths}
+
+
+def test_numbers_that_json_has_not_arrive_as_texts_and_are_numbers():
+    """AWS's JSON protocols send NaN and the infinities as texts; any other text is none."""
+    names = ["NaN", "Infinity", "-Infinity", 1, 2.5, None, "nan", "3"]
+    records = [{"thingId": str(i), "ratio": name, "weight": name} for i, name in enumerate(names)]
+    (one,) = flatten(
+        layout(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)], {}
+    )
+    for column in ("ratio", "weight"):
+        assert list(map(str, one.tables["things"].column(column).to_pylist())) == [
+            "nan", "inf", "-inf", "1.0", "2.5", "None",
+        ]  # fmt: skip
+    assert one.rejects.column("record_number").to_pylist() == [6, 7]

@@ -1,0 +1,286 @@
+"""Any list operation of boto3, by configuration alone: moto's server speaks every protocol that AWS speaks to boto3.
+
+What is exported is compared with what a plain boto3 paginator returns, member by member, by a conversion of its own.
+"""
+
+import datetime as dt
+import io
+import json
+import re
+import threading
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+
+import boto3
+import duckdb
+import jmespath
+import pytest
+from botocore import xform_name
+from moto.server import DomainDispatcherApplication, create_backend_app
+from support.job import Job
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from etl.load.catalog import FILE_NAME
+
+KEY = ("AKIDEXAMPLE", "not-a-secret")
+REGION = "us-west-2"
+ACCOUNT = "123456789012"
+
+DATASETS = """
+datasets:
+- {name: instances, service: ec2, operation: describe_instances, key: [instance_id],
+   result_key: "Reservations[].Instances[]", page_size: 5}
+- {name: reservations, service: ec2, operation: describe_instances, key: [reservation_id], page_size: 6}
+- {name: volumes, service: ec2, operation: describe_volumes, key: [volume_id]}
+- {name: buckets, service: s3, operation: list_buckets, key: [name], order_by: creation_date}
+- {name: objects, service: s3, operation: list_objects_v2, key: [key], page_size: 3,
+   for_each: {dataset: buckets, bind: {Bucket: name}}}
+- {name: versions, service: s3, operation: list_object_versions, key: [key, version_id], page_size: 3,
+   parameters: {Bucket: alpha}}
+- {name: delete_markers, service: s3, operation: list_object_versions, key: [key, version_id], page_size: 4,
+   parameters: {Bucket: alpha}, result_key: DeleteMarkers}
+- {name: users, service: iam, operation: list_users, key: [arn]}
+- {name: roles, service: iam, operation: list_roles, key: [arn], page_size: 3}
+- {name: dynamodb_tables, service: dynamodb, operation: list_tables, key: [value], page_size: 3}
+- {name: metrics, service: cloudwatch, operation: list_metrics, key: [metric_name], parameters: {Namespace: ns}}
+- {name: log_groups, service: logs, operation: describe_log_groups, key: [arn], page_size: 3}
+- {name: queues, service: sqs, operation: list_queues, key: [value], page_size: 3, allow_missing_list: true}
+- {name: zones, service: route53, operation: list_hosted_zones, key: [id], page_size: 3}
+- {name: ecs_clusters, service: ecs, operation: list_clusters, key: [value]}
+- {name: topics, service: sns, operation: list_topics, key: [topic_arn]}
+- {name: streams, service: kinesis, operation: list_streams, key: [value]}
+- {name: functions, service: lambda, operation: list_functions, key: [function_arn]}
+- {name: secrets, service: secretsmanager, operation: list_secrets, key: [arn], page_size: 3}
+- {name: channels, service: medialive, operation: list_channels, key: [arn], page_size: 3}
+- {name: eks_clusters, service: eks, operation: list_clusters, key: [value], page_size: 2}
+- {name: iot_things, service: iot, operation: list_things, key: [thing_arn], page_size: 2}
+- {name: launch_configurations, service: autoscaling, operation: describe_launch_configurations,
+   key: [launch_configuration_arn], page_size: 3}
+"""
+OWN_COLUMNS = {"snapshot_date", "account_id", "region", "run_id", "slice_id", "page_number", "extracted_at", "extra"}
+SERIAL = "run: {concurrency: 1}\n"
+"""One walk at a time: a kill right after a page was stored then leaves no other request in flight."""
+
+
+class Cloud:
+    """A whole AWS on loopback.
+
+    `requests` has each request as a line of text, STS left out. `client` gives clients as boto3 makes them, without
+    anything of nimble-etl.
+    """
+
+    def __init__(self):
+        self.requests = []
+        session = boto3.session.Session(*KEY, region_name=REGION)
+        self.client = cache(lambda service: session.client(service, endpoint_url=self.url))
+        application = DomainDispatcherApplication(create_backend_app)
+
+        def record(environ, start_response):
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = io.BytesIO(body)
+            service = re.search(r"/([a-z0-9-]+)/aws4_request", environ.get("HTTP_AUTHORIZATION", ""))
+            if service and service[1] != "sts":
+                method, path, query = (environ[name] for name in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING"))
+                target = environ.get("HTTP_X_AMZ_TARGET", "")
+                self.requests.append(f"{service[1]} {method} {path}?{query} {target} {body!r}")
+            return application(environ, start_response)
+
+        self._server = make_server("127.0.0.1", 0, record, threaded=True, request_handler=_Quiet)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def cloud():
+    with Cloud() as cloud:
+        populate(cloud.client)
+        yield cloud
+
+
+def populate(client):
+    """Create a few of everything, with text that is hard to carry."""
+    ec2 = client("ec2")
+    for n in (1, 2, 1, 3, 1, 1, 2):
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": f"ä&<{n}>"}]}]
+        ec2.run_instances(ImageId="ami-12c6146b", MinCount=n, MaxCount=n, TagSpecifications=tags)
+    s3 = client("s3")
+    for bucket in ("alpha", "beta"):
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        for i in range(7):
+            s3.put_object(Bucket=bucket, Key=f"k {i}/ä&<>+%.txt", Body=b"x" * i)
+        s3.put_object(Bucket=bucket, Key="k 1/ä&<>+%.txt", Body=b"new")
+        s3.delete_object(Bucket=bucket, Key="k 2/ä&<>+%.txt")
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("a.py", "")
+    iam, table = client("iam"), {"KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}]}
+    iam.create_role(RoleName="lambda", AssumeRolePolicyDocument=trust)
+    role = f"arn:aws:iam::{ACCOUNT}:role/lambda"
+    table |= {"AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}], "BillingMode": "PAY_PER_REQUEST"}
+    for i in range(7):
+        iam.create_user(UserName=f"user{i}", Path="/p/")
+        iam.create_role(RoleName=f"role{i}", AssumeRolePolicyDocument=trust)
+        client("dynamodb").create_table(TableName=f"table{i}", **table)
+        client("logs").create_log_group(logGroupName=f"/group/{i}")
+        client("sqs").create_queue(QueueName=f"queue{i}")
+        client("route53").create_hosted_zone(Name=f"zone{i}.example.", CallerReference=str(i))
+        client("ecs").create_cluster(clusterName=f"cluster{i}")
+        client("kinesis").create_stream(StreamName=f"stream{i}", ShardCount=1)
+        client("lambda").create_function(
+            FunctionName=f"function{i}", Runtime="python3.11", Role=role, Handler="a.f",
+            Code={"ZipFile": code.getvalue()}, Environment={"Variables": {"A": "b"}},
+        )  # fmt: skip
+        client("secretsmanager").create_secret(Name=f"s{i}", SecretString="x", Tags=[{"Key": "a", "Value": "b"}])
+        client("medialive").create_channel(Name=f"channel{i}", Tags={"a": "b"})
+        client("iot").create_thing(thingName=f"thing{i}", attributePayload={"attributes": {"a": "b", "c": ""}})
+        client("eks").create_cluster(name=f"cluster{i}", roleArn=role, resourcesVpcConfig={})
+        client("autoscaling").create_launch_configuration(
+            LaunchConfigurationName=f"l{i}", ImageId="ami-12c6146b", InstanceType="t2.micro"
+        )
+    for i in range(104):
+        client("sns").create_topic(Name=f"topic{i}")
+    for start in range(0, 520, 20):
+        some = [
+            {"MetricName": f"metric{i}", "Value": 1.5, "Dimensions": [{"Name": "d", "Value": f"v{i}"}]}
+            for i in range(start, start + 20)
+        ]
+        client("cloudwatch").put_metric_data(Namespace="ns", MetricData=some)
+
+
+def job_against(cloud, directory, datasets=DATASETS):
+    return Job(directory, cloud.url, KEY, source=f"  region: {REGION}", rest=datasets + SERIAL)
+
+
+def run(job, *arguments, **environment):
+    process = job.start("run", *arguments, **environment)
+    process.join()
+    return process.exitcode
+
+
+# What plain boto3 says
+
+
+@dataclass
+class Expected:
+    """A listing: its rows, by column, without what is absent; and how many pages it had."""
+
+    rows: list
+    pages: int
+
+
+def listed(client, dataset):
+    """Return what a plain boto3 paginator lists for a dataset."""
+    paginator = client.get_paginator(dataset.operation)
+    result_key = dataset.result_key or next(iter(as_list(paginator._pagination_cfg["result_key"])))
+    shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[dataset.operation]).output_shape
+    for name in re.findall(r"\w+", result_key):
+        shape = shape.members[name]
+        shape = shape.member if shape.type_name == "list" else shape
+    slices = [{"Bucket": name} for name in ("alpha", "beta")] if dataset.for_each else [dataset.parameters]
+    rows, count = [], 0
+    for parameters in slices:
+        pages = list(paginator.paginate(**parameters, PaginationConfig={"PageSize": dataset.page_size}))
+        count += len(pages)
+        for page in pages:
+            for record in jmespath.search(result_key, page) or []:
+                flat = columns(shape, record) if shape.type_name == "structure" else [("value", record)]
+                rows.append({name: value for name, value in flat if value is not None})
+    return Expected(rows, count)
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def columns(shape, record, prefix=""):
+    for name, value in record.items():
+        member = shape.members[name]
+        if member.type_name == "structure" and member.members:
+            yield from columns(member, value, f"{prefix}{xform_name(name)}_")
+        else:
+            yield f"{prefix}{xform_name(name)}", plain(member, value)
+
+
+def plain(shape, value):
+    if shape.type_name == "timestamp":
+        return value.astimezone(dt.UTC)
+    if shape.type_name == "string" and isinstance(value, dict):
+        return json.dumps(value)  # boto3 decodes IAM's policies
+    if shape.type_name == "list":
+        return [plain(shape.member, inner) for inner in value]
+    if shape.type_name == "map":
+        return [(key, plain(shape.value, inner)) for key, inner in value.items()]
+    if shape.type_name == "structure":
+        absent = dict.fromkeys(map(xform_name, shape.members))
+        return absent | {xform_name(name): plain(shape.members[name], inner) for name, inner in value.items()}
+    return value
+
+
+def exported(job, dataset):
+    """Return the rows of a dataset's view, by the columns of its API, without what is null."""
+    with duckdb.connect(job.directory / "warehouse" / FILE_NAME, read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        found = connection.sql(f"from {dataset.name}").to_arrow_table()
+    rows = found.to_pylist()
+    assert {(row["account_id"], row["region"]) for row in rows} == {(ACCOUNT, REGION)}
+    own = {*OWN_COLUMNS, *dataset.slice_columns.values()}
+    renamed = {f"api_{name}": name for name in own}
+    return [
+        {renamed.get(name, name): value for name, value in row.items() if name not in own and value is not None}
+        for row in rows
+    ]
+
+
+def in_order(rows, dataset):
+    return sorted(rows, key=lambda row: [row[name] for name in dataset.key])
+
+
+def check(job, cloud):
+    """Compare every table of a job with what boto3 lists."""
+    protocols, pages = Counter(), {}
+    for dataset in job.settings().datasets:
+        client = cloud.client(dataset.service)
+        expected = listed(client, dataset)
+        assert expected.rows, dataset.name
+        assert in_order(exported(job, dataset), dataset) == in_order(expected.rows, dataset), dataset.name
+        protocols[client.meta.service_model.resolved_protocol] += 1
+        pages[dataset.name] = expected.pages
+    return protocols, pages
+
+
+def test_every_protocol_is_exported_as_boto3_lists_it_although_killed_after_every_few_pages(cloud, tmp_path):
+    """No page that was stored is asked for again, whatever its protocol and tokens are."""
+    job = job_against(cloud, tmp_path / "job")
+    before = len(cloud.requests)
+    kills = 0
+    while exit_code := run(job, NIMBLE_ETL_FAILPOINT="page.stored:13"):
+        assert exit_code == -9, (job.directory / "log").read_text()
+        kills += 1
+    requests = cloud.requests[before:]
+
+    assert kills >= 4
+    protocols, pages = check(job, cloud)
+    assert protocols.keys() == {"ec2", "query", "rest-xml", "json", "rest-json"}
+    assert Counter(dict(job.ask("select dataset, count(*) from etl_pages group by all"))) == Counter(pages)
+    assert len(requests) == len(set(requests)) == sum(pages.values())
