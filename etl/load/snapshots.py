@@ -9,7 +9,7 @@ _LOOK_BACK_DATES = 60
 
 
 def previous_snapshots(tables: Tables, until: dt.date, slice_ids: Iterable[str]) -> dict[str, tuple[dt.date, int]]:
-    """Return date and records of the newest complete snapshot of each slice up to a date, that date included.
+    """Return date and distinct records of the newest complete snapshot of each slice up to a date, that date included.
 
     Slices without one among the last 60 dates that have any are left out.
     """
@@ -18,13 +18,13 @@ def previous_snapshots(tables: Tables, until: dt.date, slice_ids: Iterable[str])
 
 
 def next_snapshots(tables: Tables, after: dt.date, slice_ids: Iterable[str]) -> dict[str, tuple[dt.date, int]]:
-    """Return date and records of the oldest complete snapshot of each slice after a date."""
+    """Return date and distinct records of the oldest complete snapshot of each slice after a date."""
     return _first_found(tables, sorted(date for date in tables.dates("etl_slices") if date > after), set(slice_ids))
 
 
 def _first_found(tables: Tables, dates: Iterable[dt.date], slice_ids: set[str]) -> dict[str, tuple[dt.date, int]]:
     found: dict[str, tuple[dt.date, int]] = {}
-    names = ["slice_id", "published_at", "records", "state", "is_published", "is_partial"]
+    names = ["slice_id", "published_at", "records", "duplicates", "state", "is_published", "is_partial"]
     for date in dates:
         if found.keys() >= slice_ids:
             break
@@ -37,5 +37,5 @@ def _first_found(tables: Tables, dates: Iterable[dt.date], slice_ids: set[str]) 
             and row["state"] == "complete"
         ]
         for row in sorted(rows, key=lambda row: row["published_at"], reverse=True):
-            found.setdefault(row["slice_id"], (date, row["records"]))
+            found.setdefault(row["slice_id"], (date, row["records"] - row["duplicates"]))
     return found
