@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from etl.load.catalog import FILE_NAME
-from torture.model import KEYS, STUDIOS, Content, Model, Place, Row
+from torture.model import KEYS, STUDIOS, Content, Key, Model, Place, Row
 
 PROVENANCE = frozenset(
     {"snapshot_date", "account_id", "region", "run_id", "slice_id", "page_number", "extracted_at"}
 )  # fmt: skip
 OF_SESSIONS = ("streaming_sessions", "streaming_session_tags")
 OF_STUDIOS = ("studios", "studio_tags")
+CHANGES = {"streaming_sessions": "streaming_session_changes", "studios": "studio_changes"}
+ABOUT_CHANGES = frozenset({"change", "changed_columns", "old_values", "previous_date"})
 FACTS = ("etl_runs", "etl_slices", "etl_pages", "etl_rejects")
 
 Tables = Mapping[str, Sequence[Row]]
@@ -52,12 +55,12 @@ def read_catalog(warehouse: Path) -> dict[str, list[Row]]:
         return {}
     with duckdb.connect(path, read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
-        histories = [table for table in KEYS if f"{table}_history" in relations(connection)]
+        there = relations(connection)
+        names = {table: table for table in (*FACTS, *CHANGES.values())} | {table: f"{table}_history" for table in KEYS}
         return {
-            table: connection.sql(f"from {table if table in FACTS else f'{table}_history'}")
-            .to_arrow_table()
-            .to_pylist()
-            for table in (*histories, *FACTS)
+            table: connection.sql(f"from {name}").to_arrow_table().to_pylist()
+            for table, name in names.items()
+            if name in there
         }
 
 
@@ -140,6 +143,59 @@ def check_facts(tables: Tables) -> list[str]:
     return problems
 
 
+def check_changes(tables: Tables) -> list[str]:
+    """Return where the change log is not what follows from one snapshot of a slice to its next."""
+    found = by_place(tables)
+    problems = []
+    for table, log in CHANGES.items():
+        logged: dict[tuple[Place, Key], list[Row]] = {}
+        for row in tables.get(log, ()):
+            logged.setdefault((place_of(table, row), _key(table, row)), []).append(row)
+        expected: dict[tuple[Place, Key], tuple[Any, ...]] = {}
+        for slice_ in sorted({slice_ for _, slice_ in found if (slice_ == STUDIOS) == (table in OF_STUDIOS)}):
+            dates = [None, *sorted(date for date, other in found if other == slice_)]
+            for before, date in pairwise(dates):
+                old, new = (
+                    {_key(table, row): _values(table, row) for row in found.get((day, slice_), {}).get(table, ())}
+                    for day in (before, date)
+                )
+                for key, change in _changes(old, new):
+                    expected[(date, slice_), key] = (*change, before)
+        for (place, key), change in expected.items():
+            rows = logged.pop((place, key), [])
+            if not rows:
+                problems.append(f"lost: {_name(place)}: {log} {key}: {change[0]}")
+            elif len(rows) > 1:
+                problems.append(f"doubled: {_name(place)}: {log} {key} is there {len(rows)} times")
+            elif (said := _logged(table, rows[0])) != change:
+                problems.append(f"mixed: {_name(place)}: {log} {key} says {said}, expected {change}")
+        problems += [f"mixed: {_name(place)}: {log} {key}: nothing changed" for place, key in logged]
+    return problems
+
+
+def _changes(old: Mapping[Key, Row], new: Mapping[Key, Row]) -> Iterator[tuple[Key, tuple[Any, ...]]]:
+    """Yield what is different: key, and (what happened, names of changed columns, the record)."""
+    for key in old.keys() | new.keys():
+        before, after = old.get(key), new.get(key)
+        if before is None:
+            yield key, ("appeared", None, after)
+        elif after is None:
+            yield key, ("vanished", None, before)
+        elif before != after:
+            names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+            yield key, ("changed", names, after)
+
+
+def _logged(table: str, row: Row) -> tuple[Any, ...]:
+    record = _values(table, {name: value for name, value in row.items() if name not in ABOUT_CHANGES})
+    names = row["changed_columns"]
+    return row["change"], None if names is None else set(names), record, row["previous_date"]
+
+
+def _key(table: str, row: Row) -> Key:
+    return tuple(row[name] for name in KEYS[table])
+
+
 def _slice_of(row: Row) -> str:
     return dict(row["parents"]).get("studioId", STUDIOS)
 
@@ -155,7 +211,7 @@ def _differences(place: Place, found: Mapping[str, Sequence[Row]], content: Cont
         yield f"mixed: {_name(place)}: rows of {len(runs)} runs: {', '.join(sorted(runs))}"
     for table, rows in found.items():
         expected = content.tables[table]
-        counts = Counter(tuple(row[name] for name in KEYS[table]) for row in rows)
+        counts = Counter(_key(table, row) for row in rows)
         for key in expected.keys() - counts.keys():
             yield f"lost: {_name(place)}: {table} {key}"
         for key, count in counts.items():
@@ -164,7 +220,7 @@ def _differences(place: Place, found: Mapping[str, Sequence[Row]], content: Cont
             if key not in expected:
                 yield f"mixed: {_name(place)}: {table} {key} is of no such walk"
         for row in rows:
-            key = tuple(row[name] for name in KEYS[table])
+            key = _key(table, row)
             values = _values(table, row)
             if key in expected and values != expected[key]:
                 changed = sorted(

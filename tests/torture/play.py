@@ -17,7 +17,7 @@ from support.job import Job, job_at
 
 from etl.emulator import EmbeddedStudio, LoggedRequest, StudioSettings
 from etl.verify import verify
-from torture.check import check, check_facts, read_catalog, read_delta
+from torture.check import check, check_changes, check_facts, read_catalog, read_delta
 from torture.model import KEYS, Content, Model, Place
 from torture.readers import CatalogReader, DeltaReader, Report, judge, reading
 from torture.schedule import Schedule, Step
@@ -180,7 +180,8 @@ class _Play:
             problems += check(read_delta(warehouse), self.model, due, self.published, apart=True)
         if are_new[1]:
             catalog = read_catalog(warehouse)
-            found = [*check(catalog, self.model, due, self.published, apart=False), *check_facts(catalog)]
+            found = check(catalog, self.model, due, self.published, apart=False)
+            found += [*check_facts(catalog), *check_changes(catalog)]
             problems += [f"catalog: {line}" for line in found]
         _raise(problems)
 
