@@ -115,8 +115,9 @@ class Dump:
     def _records(self, path: Path) -> Iterator[str]:
         """Yield the text of each record of a file."""
         name = "standard input" if path == STANDARD_INPUT else str(path)
-        with _opened(path) as stream:
-            window = _Window(name, stream, self._expected)
+        with _opened(path) as file:
+            stream = _decompressed(file)
+            window = _Window(name if stream is file else f"{name}, uncompressed", stream, self._expected)
             if not window.peek():
                 raise window.error("there is nothing in it")
             while first := window.peek():
@@ -130,8 +131,8 @@ class Dump:
 
     def _list(self, window: "_Window") -> Iterator[str]:
         for _ in window.entries("[", "]"):
-            if not self._is_plain and (first := window.peek()) != "{":
-                raise window.error(f"a record begins with {first!r}, and is no object")
+            if not self._is_plain:
+                window.demand("{", "a record")
             yield self._record(window, *window.value())
 
     def _object(self, window: "_Window") -> Iterator[str]:
@@ -139,13 +140,13 @@ class Dump:
         is_document, members = False, {}
         window.hold()
         for _ in window.entries("{", "}"):
+            window.demand('"', "the name of a member")
             name, _ = window.value()
             window.take(":")
             if name in self._lists:
                 window.release()
                 is_document = True
-                if (first := window.peek()) != "[":
-                    raise window.error(f"{name!r} begins with {first!r}, and is no list")
+                window.demand("[", f"the list {name!r}")
                 yield from self._list(window)
             else:
                 members[name], _ = window.value()
@@ -235,13 +236,18 @@ class _Window:
             if not self._read_on():
                 return ""
 
-    def take(self, expected: str) -> str:
-        """Step over the next character, which must be one of these."""
+    def demand(self, expected: str, what: str) -> str:
+        """Return the next character, which must be one of these."""
         found = self.peek()
         if not found:
-            raise self.error("the file ends here, in the midst of a document; it was cut off")
+            raise self.error(f"the file ends here, where {what} belongs; it was cut off")
         if found not in expected:
-            raise self.error(f"found {found!r} where {' or '.join(expected)} belongs")
+            raise self.error(f"found {found!r} where {what} belongs")
+        return found
+
+    def take(self, expected: str) -> str:
+        """Step over the next character, which must be one of these."""
+        found = self.demand(expected, " or ".join(expected))
         self._place += 1
         return found
 
@@ -346,17 +352,17 @@ class _Window:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Stream]:
-    """Yield the content of a file; its first bytes say whether it is compressed."""
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
     try:
         file = os.fdopen(0, "rb", closefd=False) if path == STANDARD_INPUT else path.open("rb")
     except OSError as exc:
         raise _no_dump(path, exc.strerror) from exc
     with file:
-        yield _decompressed(file)
+        yield file
 
 
 def _decompressed(file: io.BufferedReader) -> _Stream:
+    """Return the content of a file, or the file itself; its first bytes say whether it is compressed."""
     head = file.peek(4)[:4]  # of a pipe, perhaps less; no JSON begins with the first byte of either
     for magic, codec in _CODECS.items():
         if head and head[: len(magic)] == magic[: len(head)]:
