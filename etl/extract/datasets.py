@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore import xform_name
 from botocore.exceptions import DataNotFoundError, UnknownServiceError
-from botocore.model import OperationModel, Shape
+from botocore.model import OperationModel, ServiceModel, Shape
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 from ruamel.yaml import YAML
@@ -34,7 +34,7 @@ _KINDS: Mapping[str, Kind] = {
 
 
 class UnsupportedError(Exception):
-    """An operation cannot be exported; the message says why, and stays within this module."""
+    """An operation cannot be exported; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,33 +122,57 @@ def describe_operation(session: Session, dataset: Dataset) -> Operation:
     Raises:
         ConfigError: no such service or operation, or it cannot be exported; says why.
     """
-    where = f"dataset {dataset.name}"
     try:
-        service_model = session.get_service_model(dataset.service)
-        paginators = session.get_paginator_model(dataset.service)
-    except (UnknownServiceError, DataNotFoundError):
-        raise ConfigError(f"{where}: botocore has no service {dataset.service!r}; `aws help` lists the names") from None
+        operation = inspect_operation(
+            session,
+            dataset.service,
+            dataset.operation,
+            dataset.result_key,
+            may_miss_list=dataset.allow_missing_list,
+        )
+    except UnsupportedError as exc:
+        raise ConfigError(f"dataset {dataset.name}: {exc}") from None
+    _check_columns(dataset, operation.record)
+    return operation
+
+
+def inspect_operation(
+    session: Session, service: str, name: str, result_key: str | None = None, *, may_miss_list: bool = False
+) -> Operation:
+    """Return what the service model says about an operation.
+
+    Args:
+        session: finds the service models.
+        service: as boto3 names it.
+        name: the operation, as boto3 names its method.
+        result_key: a path to the list; None for the first that botocore's paginator counts.
+        may_miss_list: a response without the list is an empty page.
+
+    Raises:
+        UnsupportedError: no such service or operation, or it cannot be exported; says why.
+    """
+    service_model = _service_model(session, service)
     names = {xform_name(name): name for name in service_model.operation_names}
-    if dataset.operation not in names:
-        raise ConfigError(f"{where}: {dataset.service} has no operation {dataset.operation!r}")
-    model = service_model.operation_model(names[dataset.operation])
+    if name not in names:
+        raise UnsupportedError(f"{service} has no operation {name!r}")
+    model = service_model.operation_model(names[name])
     try:
-        pagination = paginators.get_paginator(model.name)
-    except ValueError:
-        raise ConfigError(
-            f"{where}: {model.name} has no paginator in botocore; it returns one page, with no token"
+        pagination = session.get_paginator_model(service).get_paginator(model.name)
+    except (ValueError, UnknownServiceError, DataNotFoundError):
+        raise UnsupportedError(
+            f"{model.name} has no paginator in botocore; it returns one page, with no token"
         ) from None
+    result_keys = tuple(_as_list(pagination["result_key"]))
+    result = result_key or result_keys[0]
     try:
-        result = dataset.result_key or _as_list(pagination["result_key"])[0]
         pager, record = _pager(model, pagination, result)
     except UnsupportedError as exc:
-        raise ConfigError(f"{where}: {model.name}: {exc}") from None
-    _check_columns(dataset, record)
-    is_raw = not dataset.allow_missing_list and _is_raw(model, pager)
+        raise UnsupportedError(f"{model.name}: {exc}") from None
+    is_raw = not may_miss_list and _is_raw(model, pager)
     not_parameters = {*pager.input_tokens, pagination.get("limit_key")}
     inputs = model.input_shape
     return Operation(
-        service=dataset.service,
+        service=service,
         name=model.name,
         api_version=service_model.api_version,
         result_key=_wire_name(model, result) if is_raw else BODY_KEY,
@@ -164,10 +188,34 @@ def describe_operation(session: Session, dataset: Dataset) -> Operation:
     )
 
 
+def paginated_operations(session: Session, service: str) -> dict[str, tuple[str, ...]]:
+    """Return the operations of a service that have a paginator, as boto3 names their methods, with their result keys.
+
+    Raises:
+        UnsupportedError: no such service.
+    """
+    _service_model(session, service)
+    try:
+        paginators = session.get_paginator_model(service)
+    except (UnknownServiceError, DataNotFoundError):
+        return {}
+    return {
+        xform_name(name): tuple(_as_list(pagination["result_key"]))
+        for name, pagination in sorted(paginators._paginator_config.items())  # noqa: SLF001  nothing public lists them
+    }
+
+
 def parameter_names(operation: Operation, filters: Mapping[str, str]) -> dict[str, str]:
     """Return the filters that an operation knows, under the names of its parameters: created_by -> createdBy."""
     names = {xform_name(name): name for name in operation.parameters}
     return {names[name]: value for name, value in filters.items() if name in names}
+
+
+def _service_model(session: Session, service: str) -> ServiceModel:
+    try:
+        return session.get_service_model(service)
+    except (UnknownServiceError, DataNotFoundError):
+        raise UnsupportedError(f"botocore has no service {service!r}; `aws help` lists the names") from None
 
 
 def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) -> tuple[Pager, Member]:
