@@ -667,7 +667,7 @@ def test_fault_37_disk_that_refuses_leaves_readers_what_they_had(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), tmp_path / "warehouse"],
         capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3]))},
     )  # fmt: skip
     assert done.stdout.splitlines() == [
         "pages refused True True",
