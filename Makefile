@@ -44,18 +44,26 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 	$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
 
-.venv/test: .venv/run requirements-dev.lock
+.venv/test: .venv/run requirements-dev.lock .venv-aws/bin/aws
 	$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# The last AWS CLI that knows Nimble Studio: tests save dumps with it.
+.venv-aws/bin/aws: requirements-aws.lock
+	$(PYTHON) -m venv .venv-aws
+	.venv-aws/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-aws.lock
+	@touch $@
+
 COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-	--no-header --no-emit-index-url --no-emit-find-links --all-extras pyproject.toml
+	--no-header --no-emit-index-url --no-emit-find-links
 
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
-	$(COMPILE) --group build --output-file requirements.lock
-	$(COMPILE) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --all-extras pyproject.toml --group build --output-file requirements.lock
+	$(COMPILE) --all-extras pyproject.toml --group build --group dev --constraint requirements.lock \
+		--output-file requirements-dev.lock
+	echo "awscli==1.35.13" | $(COMPILE) --output-file requirements-aws.lock -
 
 clean:
-	rm -rf .venv .venv-lock state warehouse
+	rm -rf .venv .venv-aws .venv-lock state warehouse
