@@ -4,6 +4,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -17,11 +18,14 @@ from torture.play import Tally, ViolationError, play
 from torture.schedule import Schedule
 
 TOLD_EVERY_S = 60
+ON_TERM = (signal.SIGTERM, signal.SIG_DFL)
+"""Of workers: they are ended like any process."""
 
 
 def main() -> int:
     """Run the command line; returns its exit code."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end: the schedules at work are finished"))
     if arguments.replay is not None:
         return _replay(arguments)
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(10**9)
@@ -66,7 +70,7 @@ def _play_all(seeds: Iterator[int], arguments: argparse.Namespace) -> tuple[Tall
     """Play until the seeds end or a promise is broken; return what was done, and seed, directory and violation."""
     total, told_at = Tally(), time.monotonic()
     options = {"no_readers": arguments.no_readers, "random_kills": arguments.random_kills}
-    with ProcessPoolExecutor(arguments.workers) as pool:
+    with ProcessPoolExecutor(arguments.workers, initializer=signal.signal, initargs=ON_TERM) as pool:
         running: dict[Future[tuple[Tally | None, str, str]], int] = {}
         while True:
             while len(running) < arguments.workers and (seed := next(seeds, None)) is not None:

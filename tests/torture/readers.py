@@ -111,7 +111,7 @@ class CatalogReader:
             return None
         return found.st_ino, found.st_mtime_ns
 
-    def look(self) -> None:
+    def look(self, *, at_all: bool = False) -> None:  # noqa: ARG002  a catalog is one file
         """Read everything once."""
         if self.state() is None:
             return
@@ -160,15 +160,20 @@ class DeltaReader:
         self._warehouse = warehouse
         self._histories = {table: _History((table,), self.report) for table in KEYS}
         self._versions: dict[str, int] = {}
+        self._states: dict[str, int] = {}
 
-    def state(self) -> object:
+    def state(self) -> dict[str, int]:
         """Return something that differs when there is something new to see."""
-        logs = [self._warehouse / table / "_delta_log" for table in KEYS]
-        return [log.stat().st_mtime_ns if log.exists() else None for log in logs]
+        logs = {table: self._warehouse / table / "_delta_log" for table in KEYS}
+        return {table: log.stat().st_mtime_ns for table, log in logs.items() if log.exists()}
 
-    def look(self) -> None:
-        """Read everything once."""
-        for table, history in self._histories.items():
+    def look(self, *, at_all: bool = False) -> None:
+        """Read the tables that have changed since the last look, or all."""
+        states = self.state()
+        changed = [table for table in states if at_all or states[table] != self._states.get(table)]
+        self._states = states
+        for table in changed:
+            history = self._histories[table]
             path = self._warehouse / table
             try:
                 version = DeltaTable(path).version()
@@ -251,7 +256,7 @@ def _read(warehouse: Path, kinds: tuple[str, ...], told: Connection) -> None:
             if state != states[number] or is_over:
                 states[number] = state
                 try:
-                    reader.look()
+                    reader.look(at_all=is_over)
                 except Exception as exc:  # noqa: BLE001  whatever a reader meets is a broken promise
                     reader.report.problems.append(f"error: {kinds[number]}: {type(exc).__name__}: {exc}")
     for reader in readers:

@@ -92,21 +92,21 @@ class Schedule:
             epoch=dt.date(2026, 1, 1),
         )
         page_size = chance.randint(5, 25)
-        nights = 2 if is_short else chance.choice((2, 2, 2, 3, 3, 4))
+        nights = 2 if is_short else chance.choice((2, 2, 2, 2, 3, 4))
         dates = [FIRST_DATE + dt.timedelta(number) for number in range(nights)]
         still = frozenset(date for date in dates if chance.random() < 0.35)
         steps: list[Step] = []
         late: list[Step] = []
         for date in dates:
             night = _Night(chance, world, page_size, date, is_still=date in still)
-            begun, finish = night.export((0, 1) if is_short and steps else (1,) if is_short else (0, 1, 1, 2, 2, 3))
+            begun, finish = night.export((0, 1) if is_short and steps else (1,) if is_short else (0, 1, 1, 1, 2, 3))
             steps += begun
             if date != dates[-1] and chance.random() < 0.15:
                 late.append(finish)
                 continue
             steps.append(finish)
             if not is_short and chance.random() < 0.3:  # a rerun of what is published already
-                begun, finish = night.export((0, 1, 1, 2))
+                begun, finish = night.export((0, 1, 1))
                 steps += begun
                 (late if date != dates[-1] and chance.random() < 0.3 else steps).append(finish)
             steps += late
