@@ -47,9 +47,10 @@ def log_of(job):
     return (job.directory / "log").read_text()
 
 
-def child_of(job, program, *arguments, **environment):
+def child_of(job, program, *arguments, peak_kib=None, **environment):
     """Run a program that ends as a command of a job, in a process of its own; return how it ended."""
     facts = {
+        "peak_kib": peak_kib,
         "arguments": [*(arguments or RUN), "--config", str(job.config)],
         "environment": {**job.environment, **environment},
         "log": job.directory / "log",
@@ -115,6 +116,53 @@ def test_fault_45_a_directory_of_somebody_else_is_found_before_the_first_request
 
 # Fault 46
 
+
+@dataclass(frozen=True)
+class Heavy(World):
+    """Sessions with a long message, those of the first page apart."""
+
+    message: str = ""
+
+    def page(self, operation, parameters, at, position, size):
+        page = super().page(operation, parameters, at, position, size)
+        if operation != "ListStreamingSessions" or not position:
+            return page
+        return page._replace(records=[{**record, "statusMessage": self.message} for record in page.records])
+
+
+MEASURED = """
+import etl.load.changes
+import etl.transform.batches
+import support.job
+
+etl.transform.batches._BATCH_RECORDS = etl.load.changes._BATCH_ROWS = 100
+try:
+    support.job._child(arguments, environment, log)
+finally:
+    (peak,) = [line.split() for line in open("/proc/self/status") if line.startswith("VmHWM:")]
+    peak_kib.value = int(peak[1])
+"""
+"""A job whose batches are as large as a page; it tells how much memory it had at most."""
+
+
+def test_fault_46_an_export_needs_memory_for_some_pages_and_not_for_the_listing(tmp_path):
+    """Twenty times the sessions: 128 MiB of pages."""
+    page_size, message = 100, "x" * 2**15
+    peaks_kib = []
+    for pages in (2, 40):
+        world = Heavy(studios=1, sessions_per_studio=pages * page_size, message=message)
+        with EmbeddedStudio(world, StudioSettings(page_size=page_size, instant=NIGHT)) as studio:
+            job = job_at(tmp_path / f"{pages} pages", studio)
+            peak_kib = _FORKS.Value("l", 0)
+            assert child_of(job, MEASURED, peak_kib=peak_kib) == 0, log_of(job)
+        ((found,),) = job.ask("select max(page_number) from streaming_sessions")
+        assert found == pages
+        peaks_kib.append(peak_kib.value)
+
+    page_kib = page_size * len(message) / 1024
+    assert 0 < peaks_kib[1] - peaks_kib[0] < 24 * page_kib, peaks_kib
+
+
 STARVED = """
 import os
 import resource
@@ -130,19 +178,6 @@ os.kill = kill
 support.job._child(arguments, environment, log)
 """
 """A job that is not killed at its failpoint, but gets next to no memory from there on."""
-
-
-@dataclass(frozen=True)
-class Heavy(World):
-    """Sessions that are larger than they ever were, from the second page on."""
-
-    message: str = ""
-
-    def page(self, operation, parameters, at, position, size):
-        page = super().page(operation, parameters, at, position, size)
-        if operation != "ListStreamingSessions" or not position:
-            return page
-        return page._replace(records=[{**record, "statusMessage": self.message} for record in page.records])
 
 
 def test_fault_46_a_run_that_gets_no_memory_fails_and_the_next_one_is_whole(tmp_path):
