@@ -29,7 +29,7 @@ def source():
 @pytest.fixture(scope="module")
 def aws(source, tmp_path_factory):
     """Run the CLI against the embedded studio; return what it prints."""
-    assert AWS.exists(), f"there is no {AWS}; `make .venv-aws/run` installs requirements-aws.lock there"
+    assert AWS.exists(), f"there is no {AWS}; `make .venv-aws/bin/aws` installs requirements-aws.lock there"
     directory = tmp_path_factory.mktemp("aws")
     key_id, secret = source.credentials
 
