@@ -116,6 +116,9 @@ def test_what_the_cli_prints_becomes_the_rows_of_a_direct_export(tmp_path, job, 
     assert outcome.exit_code == 0
     assert rows(job) == exported
     assert problems(job) == []
+    assert job.ask("select exit_code, invocations, slices_published, pages, records from etl_runs") == [
+        (0, 1, 1, 1, len(exported[0]))
+    ]
 
 
 def test_pages_of_a_loop_in_one_file_or_in_several_are_one_slice(tmp_path, job, parsed, exported):
@@ -153,6 +156,7 @@ def test_standard_input_is_read_compressed_or_not(job, parsed, exported, packed)
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.decode().startswith(f"{DATE}: published; 1 slices, 1 pages")
+    assert b"page 1 is the last" in ended.stderr
     assert rows(job) == exported
 
 
@@ -238,6 +242,18 @@ def test_an_import_waits_for_no_run(tmp_path, job, parsed):
     (file,) = save(tmp_path, printed(parsed()))
     with lock(job.settings()), pytest.raises(LockedError, match="another run holds the lock"):
         imported(job, file)
+
+
+def test_ledgers_that_are_old_enough_are_deleted(tmp_path, job, parsed):
+    (file,) = save(tmp_path, printed(parsed()))
+    imported(job, file)
+    (path,) = ledger_paths(job.directory / "state")
+    path.rename(path.with_name(f"20200101T000000Z-{path.name[-13:]}"))
+
+    imported(job, file)
+
+    (left,) = ledger_paths(job.directory / "state")
+    assert not left.name.startswith("2020")
 
 
 # What is not published without a word
@@ -373,6 +389,27 @@ datasets:
     assert ended.returncode == 0, ended.stderr
     assert job.ask("select id, name, region from channels") == [("1", "x", "eu-west-1")]
     assert problems(job) == []
+
+
+def test_parameters_and_privacy_rules_of_the_configuration_hold(tmp_path, source, parsed):
+    job = job_at(
+        tmp_path / "job",
+        source,
+        rest=f"""
+datasets:
+  - name: sessions
+    service: nimble
+    operation: list_streaming_sessions
+    parameters: {{studioId: {STUDIO}}}
+    key: [session_id]
+privacy: {{rules: {{sessions: {{owned_by: drop}}}}}}
+""",
+    )
+
+    outcome = imported(job, *save(tmp_path, printed(parsed())), dataset="sessions", parents={})
+
+    assert outcome.exit_code == 0
+    assert job.ask("select distinct studio_id, owned_by from sessions") == [(STUDIO, None)]
 
 
 @pytest.mark.parametrize(

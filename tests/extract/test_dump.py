@@ -5,12 +5,13 @@ import copy
 import gzip
 import json
 import os
+import re
 from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import etl.extract.dump
@@ -135,6 +136,7 @@ LAWS = settings(max_examples=50, deadline=None, suppress_health_check=[HealthChe
 
 
 @LAWS
+@example(records=[{"sessionId": "s", "a": -2.5e-300}], size=1, indent=None, ascii_only=True, form="lines")
 @given(
     records=LISTS,
     size=st.integers(1, 40),
@@ -174,6 +176,16 @@ def test_a_byte_that_is_no_text_is_named_wherever_pieces_are_cut(tmp_path, monke
     # The character before may have been cut in two: then it is its first byte that is wrong.
     named = int(str(caught.value).partition("byte ")[2].partition(":")[0])
     assert bad - 3 <= named <= bad + 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "byte", "found"),
+    [("utf-8", 13, "n"), ("utf-8-sig", 16, "n"), ("utf-16", 28, "n"), ("utf-16-le", 1, "\x00")],
+)
+def test_bytes_are_those_of_the_file_whatever_its_encoding(tmp_path, encoding, byte, found):
+    """Without its mark, UTF-16 is no text that anyone could tell."""
+    with pytest.raises(SourceError, match=re.escape(f"byte {byte}: found {found!r}")):
+        read(tmp_path, '{"sessions": null}'.encode(encoding))
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 100_000])
@@ -225,6 +237,8 @@ def test_a_listing_without_records_is_one_empty_page(tmp_path):
         ({"sessions": [], "NextToken": "of the CLI"}, "of the CLI"),
         ({"nextToken": "of the service", "sessions": []}, "of the service"),
         ({"sessions": []}, None),
+        ([session(7)], None),
+        (session(7), None),
     ],
 )
 def test_the_token_of_the_last_document_says_whether_there_was_more(tmp_path, last, token):
