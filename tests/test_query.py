@@ -207,7 +207,7 @@ def test_refusal_says_what_was_found(catalog, statement, says):
         "enable_logging()", "truncate_duckdb_logs()", "enable_profiling()", "which_secret('s3://x', 's3')",
         "arrow_scan(1, 2, 3)", "pandas_scan(1)", "python_map_function(1)", "seq_scan('things')",
         "register_external_resource('x')", "sqlite_scan('x', 'y')", "postgres_scan('', '', '')",
-        "load_aws_credentials()", "sniff_csv('x')", "test_all_types()",
+        "load_aws_credentials()", "repeat_row(1, num_rows = 1)", "sniff_csv('x')", "test_all_types()",
     ],
 )  # fmt: skip
 def test_fault_57_table_function_that_does_more_than_read_is_refused(catalog, call):
