@@ -293,6 +293,9 @@ def translate(exc: Exception, place: str, action: str) -> EtlError:
     """Return our error for one of botocore's. `ClientError` is not a `BotoCoreError`: both come here."""
     if isinstance(exc, boto.ClientError):
         return _translate_response(exc, place, action)
+    if isinstance(exc, boto.ParamValidationError) and "report" in getattr(exc, "kwargs", {}):
+        report = " ".join(exc.kwargs["report"].splitlines())
+        return ConfigError(f"{place}: {report}; check the `parameters` of the dataset and what `for_each` binds")
     if isinstance(exc, _OPERATOR_MISTAKES):
         return ConfigError(
             f"{place}: {_first_line(exc)}; see the AWS credential chain and `source` in the configuration"
