@@ -8,6 +8,7 @@ import datetime as dt
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -365,11 +366,25 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def leaves(member: Member, prefix: str = "", path: str = "") -> Iterator[tuple[str, str, Member]]:
-    """Yield (column name, API path, member) for each leaf below a structure, structures dissolved."""
+def leaves(member: Member) -> Iterator[tuple[str, str, Member]]:
+    """Yield (column name, API path, member) for each leaf below a structure, structures dissolved.
+
+    A column is called by the names on its path: volumeConfiguration.size, volume_configuration_size. Where two would
+    be called the same, those that lie deeper than the top have two underscores at each step: mapping__template.
+    """
+    found = list(_leaves(member, (), ()))
+    names = Counter("_".join(words).lower() for words, _, _ in found)
+    for words, path, leaf in found:
+        name = "_".join(words)
+        yield "__".join(words) if names[name.lower()] > 1 else name, ".".join(path), leaf
+
+
+def _leaves(
+    member: Member, words: tuple[str, ...], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], Member]]:
     for child in member.members:
-        name, where = prefix + child.name, f"{path}.{child.api_name}" if path else child.api_name
+        below = (*words, child.name), (*path, child.api_name)
         if child.kind == "structure" and child.members:
-            yield from leaves(child, f"{name}_", where)
+            yield from _leaves(child, *below)
         else:
-            yield name, where, child
+            yield *below, child

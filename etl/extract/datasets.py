@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from etl.errors import ConfigError
 from etl.extract.parsed import BODY_KEY
-from etl.model import Dataset, Kind, Member, Operation, Pager, Rule
+from etl.model import Dataset, Kind, Member, Operation, Pager, Rule, leaves
 
 _JSON = ("json", "rest-json")
 _XML = ("query", "ec2", "rest-xml")
@@ -337,8 +337,9 @@ def _member(shape: Shape, api_name: str, above: tuple[str, ...], name_of: Callab
 
 
 def _check_columns(dataset: Dataset, record: Member) -> None:
-    """Refuse a key or order column that the records do not have at their top level, or of a type that does not do."""
-    kinds = {member.name: member.kind for member in record.members}
+    """Refuse a key or order column that the records do not have, or of a type that does not do."""
+    kinds: dict[str, Kind] = {member.name: member.kind for member in record.members}
+    kinds |= {name: member.kind for name, _, member in leaves(record)}
     for column in (*dataset.key, *([dataset.order_by] if dataset.order_by else [])):
         if column not in kinds:
             raise ConfigError(

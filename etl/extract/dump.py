@@ -23,7 +23,7 @@ from botocore.paginate import TokenEncoder
 
 from etl.errors import ConfigError, SourceError
 from etl.extract.datasets import model_session
-from etl.model import Dataset, Member, Operation, Page
+from etl.model import Dataset, Member, Operation, Page, leaves
 
 STANDARD_INPUT = Path("-")
 
@@ -72,7 +72,7 @@ class Dump:
         self._token: str | None = None
         own_arn = {"arn", f"{dataset.item_name.replace('_', '')}arn"}
         self._arns = [member.api_name for member in operation.record.members if member.api_name.lower() in own_arn]
-        self._keys = [member.api_name for member in operation.record.members if member.name in dataset.key]
+        self._keys = [path.split(".")[0] for name, path, _ in leaves(operation.record) if name in dataset.key]
         self._renamed = _renaming(_record_shape(operation), operation.record) if pager is None else None
         self._expected = _expectation(dataset, pager.result if pager else operation.result_member)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from etl.errors import RecordError
-from etl.model import Dataset, Operation, Page
+from etl.model import Dataset, Operation, Page, leaves
 from etl.transform.arrays import getter, instant_us
 from etl.transform.records import Misfit, Reader
 
@@ -28,10 +28,10 @@ def find_superseded(
             keys may be equal.
     """
     reader = Reader(dataset, operation, (*dataset.key, *([dataset.order_by] if dataset.order_by else [])))
-    by_name = {member.name: member.api_name for member in operation.record.members}
+    paths = {name: path.split(".") for name, path, _ in leaves(operation.record)}
     pruned = reader.record
-    keys = [getter(pruned, (by_name[name],)) for name in dataset.key]
-    order = getter(pruned, (by_name[dataset.order_by],)) if dataset.order_by else None
+    keys = [getter(pruned, paths[name]) for name in dataset.key]
+    order = getter(pruned, paths[dataset.order_by]) if dataset.order_by else None
 
     def entries(page: Page) -> Iterator[tuple[int, tuple[object, ...], object]]:
         records = [record for record in reader.read(page) if not isinstance(record, Misfit)]

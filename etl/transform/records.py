@@ -6,14 +6,14 @@ that the model does not know are set aside as `extra`, and a record that still d
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
 
-from etl.model import Dataset, Member, Operation, Page
+from etl.model import Dataset, Member, Operation, Page, leaves
 
 _NUMBER = float | Literal["NaN", "Infinity", "-Infinity"]
 """AWS's JSON protocols send as texts what JSON has no numbers for. Source: Smithy, AWS restJson1 protocol."""
@@ -47,7 +47,7 @@ class Reader:
     Args:
         dataset: says what the key is.
         operation: the shapes.
-        columns: read only these top-level members, by name, and ignore all others; None for everything.
+        columns: read only the top-level members that have these columns, and ignore all others; None for everything.
 
     Attributes:
         record: the structure that the values of its records are typed by.
@@ -57,12 +57,13 @@ class Reader:
         record = operation.record
         self._operation = operation
         self._strict = columns is None
+        paths = {name: tuple(path.split(".")) for name, path, _ in leaves(record)}
         if columns is not None:
-            record = record.model_copy(
-                update={"members": tuple(member for member in record.members if member.name in columns)}
-            )
+            wanted = {paths[name][0] for name in columns if name in paths}
+            members = tuple(member for member in record.members if member.api_name in wanted)
+            record = record.model_copy(update={"members": members})
         self.record = record
-        self._type = struct_type(record, dataset.key, strict=self._strict)
+        self._type = struct_type(record, [paths[name] for name in dataset.key], strict=self._strict)
         self._page: Any = msgspec.json.Decoder(
             msgspec.defstruct("Page", [("records", list[self._type])], rename={"records": operation.result_key})  # type: ignore[name-defined]
         )
@@ -109,12 +110,20 @@ class Reader:
                 yield Record(position, value, note)
 
 
-def struct_type(member: Member, required: tuple[str, ...] = (), *, strict: bool = True) -> Any:
-    """Return the msgspec type of a structure: field m0 for its first member, and so on; absent is None."""
+def struct_type(member: Member, required: Sequence[tuple[str, ...]] = (), *, strict: bool = True) -> Any:
+    """Return the msgspec type of a structure: field m0 for its first member, and so on; absent is None.
+
+    Args:
+        member: the structure.
+        required: API paths of what must not be absent.
+        strict: unknown members do not fit.
+    """
     fields: list[Any] = []
     for i, child in enumerate(member.members):
-        kind = _type(child, strict=strict)
-        fields.append((f"m{i}", kind) if child.name in required else (f"m{i}", kind | None, None))
+        below = [path[1:] for path in required if path[0] == child.api_name]
+        kind = struct_type(child, list(filter(None, below)), strict=strict) if child.kind == "structure" else None
+        kind = kind or _type(child, strict=strict)
+        fields.append((f"m{i}", kind) if below else (f"m{i}", kind | None, None))
     return msgspec.defstruct(
         member.name.title().replace("_", "") or "Record",
         fields,

@@ -78,13 +78,8 @@ class Child:
     table: str
     source: Column
     columns: tuple[Column, ...]
-
-    @property
-    def entry(self) -> pa.Field:
-        """Return the column that tells the entries of one record apart: the key of a map, the place in a list."""
-        if self.source.member.kind == "map":
-            return field("key", pa.string(), f"key of the entry of {self.source.field.name}; case-sensitive")
-        return field("position", pa.int32(), f"place of the entry in {self.source.field.name}, from 0")
+    entry: pa.Field
+    """Tells the entries of one record apart: the key of a map, the place in a list."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +157,9 @@ class Layout:
     @property
     def key_columns(self) -> tuple[Column, ...]:
         """Return the columns that identify a record within its slice."""
-        by_path = {column.member.name: column for column in self.columns if len(column.path) == 1}
-        return tuple(by_path[name] for name in self.dataset.key)
+        names = [name for name, _, _ in leaves(self.operation.record)]
+        by_name = dict(zip(names, self.columns, strict=True))
+        return tuple(by_name[name] for name in self.dataset.key)
 
     def _head(self) -> list[pa.Field]:
         return [SNAPSHOT_DATE, *_WHERE, *(column for column, _ in self.parents)]
@@ -189,8 +185,9 @@ def layout(dataset: Dataset, operation: Operation, key: bytes | None = None) -> 
         element = source.member.element
         if source.member.kind == "map" or (element is not None and element.kind == "structure"):
             table = f"{dataset.item_name}_{source.field.name}"
-            taken_above = (*dataset.key, *parameters.values())
-            children.append(Child(table, source, tuple(_entry_columns(source, taken_above))))
+            taken_above = frozenset((*dataset.key, *parameters.values()))
+            entry_columns = tuple(_entry_columns(source, taken_above))
+            children.append(Child(table, source, entry_columns, _entry_field(source, taken_above)))
     result = Layout(dataset, operation, tuple(parents), columns, tuple(children), key)
     for table, schema in result.schemas.items():
         names = [name.lower() for name in schema.names]
@@ -251,16 +248,28 @@ def _columns(record: Member, api_path: str, taken: Iterable[str], units: Mapping
         yield Column(_leaf_field(column, f"{api_path}.{path}", member, units), tuple(path.split(".")), member)
 
 
-def _entry_columns(source: Column, keys: Iterable[str]) -> Iterable[Column]:
+def _entry_columns(source: Column, taken: frozenset[str]) -> Iterable[Column]:
     """Yield the columns of a child table that hold an entry's value."""
     element = source.member.element
     assert element is not None
     api_path = source.field.metadata[b"api_path"].decode() + ("{}" if source.member.kind == "map" else "[]")
     if element.kind != "structure":
-        yield Column(_leaf_field("value", api_path, element, {}), (), element)
+        yield Column(_leaf_field(_entry_name("value", taken), api_path, element, {}), (), element)
         return
-    taken = {"key", "position", *keys, *(column.name for column in (SNAPSHOT_DATE, *_WHERE, *_FROM))}
-    yield from _columns(element, api_path, taken, {})
+    own = (column.name for column in (SNAPSHOT_DATE, *_WHERE, *_FROM))
+    yield from _columns(element, api_path, {"key", "position", *taken, *own}, {})
+
+
+def _entry_field(source: Column, taken: frozenset[str]) -> pa.Field:
+    name = source.field.name
+    if source.member.kind == "map":
+        return field(_entry_name("key", taken), pa.string(), f"key of the entry of {name}; case-sensitive")
+    return field(_entry_name("position", taken), pa.int32(), f"place of the entry in {name}, from 0")
+
+
+def _entry_name(name: str, taken: frozenset[str]) -> str:
+    """Return the name of a column of entries; records may have it in their key, as objects in S3 do."""
+    return f"entry_{name}" if name in taken else name
 
 
 def _leaf_field(name: str, api_path: str, member: Member, units: Mapping[str, str]) -> pa.Field:

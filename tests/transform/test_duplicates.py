@@ -9,6 +9,7 @@ from support.shapes import dataset, member, operation, page, structure
 
 from etl.transform import duplicates
 from etl.transform.duplicates import find_superseded
+from etl.transform.records import Misfit, Reader
 
 SHAPE = structure(
     "thing",
@@ -156,3 +157,29 @@ def test_pages_are_read_again_only_if_keys_may_be_equal(lists, calls):
 def test_other_members_are_not_even_looked_at():
     body = json.dumps({"things": [thing("a", count="no number", colour=1), thing("a", NIGHT)]}).encode()
     assert find_superseded(dataset(), operation(SHAPE), lambda: iter([page(body)])) == {1: frozenset({0})}
+
+
+def test_key_and_order_may_lie_below_the_top():
+    shape = structure(
+        "thing",
+        structure("where", member("id", "string"), member("note", "string")),
+        structure("when", structure("last", member("seen_at", "timestamp"))),
+    )
+    changes = {"key": ("where_id",), "order_by": "when_last_seen_at", "for_each": None}
+    pages = Pages(
+        [
+            [
+                {"where": {"id": "a"}, "when": {"last": {"seenAt": "2026-11-20T02:00:02Z"}}},
+                {"where": {"id": "a"}, "when": {"last": {"seenAt": "2026-11-20T02:00:01Z"}}},
+                {"where": {"id": "a"}},
+                {"where": {"note": "no key"}},
+                {"when": None},
+                {"where": {"id": "b"}},
+            ]
+        ]
+    )
+    assert find_superseded(dataset(**changes), operation(shape), pages) == {1: frozenset({1, 2})}
+    (first,) = pages.pages
+    misfits = [record.position for record in Reader(dataset(**changes), operation(shape)).read(first)
+               if isinstance(record, Misfit)]  # fmt: skip
+    assert misfits == [3, 4]
