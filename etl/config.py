@@ -257,7 +257,7 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
     try:
         settings = Settings(**document)
     except ValidationError as exc:
-        raise ConfigError(_explain(exc, path, document)) from exc
+        raise ConfigError(_explain(exc, path, document)) from None  # the cause repeats values, which may be secret
     except SettingsError as exc:
         # Only the environment is parsed before it is validated. The cause of this error holds the value: it stays here.
         name = ENV_PREFIX + str(exc).split('"')[1].upper()
@@ -321,7 +321,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{path}, line {line}: not YAML: {exc.problem or exc.context}") from exc
+        raise ConfigError(f"{path}, line {line}: not YAML: {exc.problem or exc.context}") from None  # it quotes the line
     except YAMLError as exc:
         raise ConfigError(f"{path}: not YAML: {str(exc).splitlines()[0]}") from exc
     except ValueError as exc:  # what looks like a date, and is none

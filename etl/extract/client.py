@@ -311,7 +311,10 @@ def _translate_response(exc: boto.ClientError, place: str, action: str) -> EtlEr
     """Return our error for an answer of the service that is an error."""
     error, metadata = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
     code, status = error.get("Code", "?"), int(metadata.get("HTTPStatusCode", 0))
-    said = f"{place}: {action} answered {status} {code}: {error.get('Message', '')}".rstrip(": ")
+    # AWS answers a bad signature with all that should have been signed, session token included, below the first line.
+    message = str(error.get("Message") or "").partition("\n")[0]
+    exc.args = (_first_line(exc),)
+    said = f"{place}: {action} answered {status} {code}: {message}".rstrip(": ")
     request = f" (request {metadata['RequestId']})" if metadata.get("RequestId") else ""
     if code in _THROTTLED or status == 429 or status >= 500:  # noqa: PLR2004
         return TransientSourceError(f"{said}{request}")

@@ -127,7 +127,7 @@ class _Flattener:
                 array(column.member, values)
             except _UNFIT as exc:
                 api_path = ".".join(column.path)
-                if column.rule != "allow" or column.entry_rules or column.member.sensitive:
+                if column.rule != "allow" or column.entry_rules or _is_private(column.member):
                     return f"{api_path} does not fit its type; its value is private"
                 found = str(exc) if isinstance(exc, RecordError) else f"is {values[0]!r}; {exc}"
                 return f"{api_path} {found}"
@@ -204,6 +204,12 @@ class _Flattener:
         for column, values in zip(self._layout.columns, arrays, strict=True):
             found.update(f"{'.'.join(column.path)} = {value}" for value in _unknown_values(column, values))
         return frozenset(found)
+
+
+def _is_private(member: Member) -> bool:
+    """Tell whether messages must not repeat a value: it is sensitive, or may be what users wrote into tags."""
+    below = (*member.members, *([member.element] if member.element else []))
+    return member.sensitive or member.kind == "map" or any(map(_is_private, below))
 
 
 def _paths(extra: Any, member: Member | None, path: str = "") -> Iterator[str]:
