@@ -40,12 +40,11 @@ def hashed(value):
 
 
 def everything_written(job):
-    """Return all text of all tables, one value after the other."""
-    tables = Tables(job.directory / "warehouse")
+    """Return all text of all that readers see, one value after the other."""
+    names = job.ask("select table_name from information_schema.tables")
+    assert len(names) > len(Tables(job.directory / "warehouse").names())
     return "\n".join(
-        job.ask(f'select string_agg(t::varchar, chr(10)) from "{name}{suffix}" t')[0][0] or ""
-        for name in tables.names()
-        for suffix in ["" if name.startswith("etl_") else "_history"]
+        job.ask(f'select string_agg(t::varchar, chr(10)) from "{name}" t')[0][0] or "" for (name,) in names
     )
 
 
