@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+datasets_app = typer.Typer(help="List the datasets, or propose new ones.")
+app.add_typer(datasets_app, name="datasets")
 
 Config = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
@@ -336,17 +338,59 @@ def describe_command(
         print()
 
 
-@app.command("datasets")
-def datasets_command(config: Config = Path("config.yaml"), as_json: Json = False) -> None:
+@datasets_app.callback(invoke_without_command=True)
+def datasets_command(
+    context: typer.Context,
+    config: Config = Path("config.yaml"),
+    service: Annotated[
+        str | None, typer.Option(help="Instead: what can be exported of this service of boto3, and what cannot.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List the datasets: what they list, where their slices come from, and which are configured."""
     from etl.describe import list_datasets  # noqa: PLC0415
+    from etl.propose import exportable  # noqa: PLC0415
     from etl.render import write_json, write_rows  # noqa: PLC0415
 
-    rows = list_datasets(_settings(config))
+    context.obj = config
+    if context.invoked_subcommand:
+        return
+    rows = exportable(service) if service else list_datasets(_settings(config))
     if as_json:
         write_json(rows)
-    else:
+    elif rows:
         write_rows(rows, rows[0])
+    else:
+        print(f"{service} has no operation with a paginator.")
+
+
+@datasets_app.command("add")
+def datasets_add(  # noqa: PLR0913, PLR0917  one parameter per flag
+    context: typer.Context,
+    service: Annotated[str, typer.Argument(help="As boto3 names it: ec2.")],
+    operation: Annotated[str, typer.Argument(help="As boto3 names its method: describe_volumes.")],
+    config: Annotated[Path | None, typer.Option("--config", help="The configuration file.")] = None,
+    result_key: Annotated[str | None, typer.Option(help="Which list, where the response has several.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Append to the configuration file, comments kept.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Propose the entries of `datasets` that export an operation, and the listings that its parameters come from."""
+    from etl.propose import append, as_yaml, propose  # noqa: PLC0415
+    from etl.render import write_json  # noqa: PLC0415
+
+    path = config or context.obj
+    drafts = propose(_settings(path), service, operation, result_key)
+    if write:
+        append(path, drafts)
+    if as_json:
+        write_json([{**draft.settings, "comments": draft.comments} for draft in drafts])
+    elif not write:
+        print(as_yaml(drafts), end="")
+    else:
+        print(f"{path}: added {', '.join(draft.name for draft in drafts)}")
+        for draft in drafts:
+            if draft.blanks:
+                print(f"{draft.name}: fill in {', '.join(draft.blanks)}")
 
 
 @app.command("verify")
@@ -430,10 +474,9 @@ def demo_command(config: Config = Path("config.yaml")) -> None:
 @config_app.command("check")
 def config_check(config: Config = Path("config.yaml")) -> None:
     """Validate the configuration and the dataset definitions. Asks nothing of AWS."""
-    from etl.describe import describe  # noqa: PLC0415
+    from etl.describe import check  # noqa: PLC0415
 
-    tables = describe(_settings(config))
-    print(f"{config}: valid; fills {', '.join(tables)}")
+    print(f"{config}: valid; fills {', '.join(check(_settings(config)))}")
 
 
 @config_app.command("schema")

@@ -1,12 +1,15 @@
 """What the configured datasets fill: tables, columns, and what they mean. Derived from the model; nothing is asked."""
 
 import json
+import threading
 from typing import Any
 
 import pyarrow as pa
 
 from etl.config import Settings
+from etl.extract.client import Endpoint, Source
 from etl.extract.datasets import builtin_datasets, describe_operation, model_session, select_datasets
+from etl.plan import Plan
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import layout
 
@@ -19,6 +22,16 @@ def describe(settings: Settings) -> dict[str, list[dict[str, Any]]]:
         schemas = layout(dataset, describe_operation(session, dataset)).schemas
         tables |= dict(sorted(schemas.items(), key=lambda entry: entry[0] != dataset.name))
     return {name: [_column(field) for field in schema] for name, schema in {**tables, **ETL_TABLES}.items()}
+
+
+def check(settings: Settings) -> list[str]:
+    """Return the names of the tables, after all that can be known to be wrong before the first request.
+
+    Raises:
+        ConfigError: a dataset cannot be exported as it is defined.
+    """
+    Plan.make(settings, Source(settings.source, Endpoint(settings.source.endpoint_url), threading.Event()))
+    return list(describe(settings))
 
 
 def list_datasets(settings: Settings) -> list[dict[str, Any]]:

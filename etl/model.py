@@ -34,6 +34,12 @@ Kind = Literal[
 """The types of a botocore shape. A document is any JSON: untyped in the model, a structure that holds itself, or one
 without members, which no columnar format can store."""
 
+KEY_KINDS: frozenset[Kind] = frozenset({"string", "integer", "long", "boolean", "timestamp", "blob"})
+"""Those whose values can identify a record."""
+
+BLANK = "…"
+"""Stands for the value of a parameter that only the operator knows."""
+
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Where a word begins within a name: DBInstanceId has three."""
 
@@ -63,6 +69,7 @@ class Member(Frozen):
     minimum: float | None = None
     maximum: float | None = None
     sensitive: bool = False
+    required: bool = False
     documentation: str = ""
 
 
@@ -110,7 +117,7 @@ class Dataset(Frozen):
     def slice_columns(self) -> dict[str, str]:
         """Return the parameters that every slice has, each with the column of its value: studioId, studio_id."""
         names = (*self.parameters, *(self.for_each.bind if self.for_each else ()))
-        return {name: _WORDS.sub("_", name).lower() for name in names}
+        return {name: snake_case(name) for name in names}
 
     @property
     def fixed_parents(self) -> dict[str, str]:
@@ -364,6 +371,11 @@ class Outcome:
 def digest(value: object) -> str:
     """Return the SHA-256, in hexadecimal, of a JSON-able value; equal values have equal digests."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def snake_case(name: str) -> str:
+    """Return the name of a column for one of a parameter or member: DBInstanceId, db_instance_id."""
+    return _WORDS.sub("_", name).lower()
 
 
 def leaves(member: Member) -> Iterator[tuple[str, str, Member]]:

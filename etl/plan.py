@@ -9,7 +9,7 @@ from etl.errors import ConfigError
 from etl.extract.client import Source
 from etl.extract.datasets import parameter_names, select_datasets
 from etl.ledger import Ledger
-from etl.model import Dataset, Operation, Slice, digest
+from etl.model import BLANK, Dataset, Operation, Slice, digest
 from etl.transform.privacy import check_key
 from etl.transform.records import Misfit, Reader
 from etl.transform.schema import Layout, layout
@@ -142,20 +142,20 @@ def _check_parents(datasets: Mapping[str, Dataset], operations: Mapping[str, Ope
         if dataset.for_each is None or dataset.for_each.dataset not in datasets:
             continue
         parent = datasets[dataset.for_each.dataset]
-        columns = {member.name for member in operations[parent.name].record.members}
+        columns = {member.name for member in operations[parent.name].record.members if member.kind == "string"}
         columns |= set(parent.slice_columns.values())
         for column in dataset.for_each.bind.values():
             if column not in columns:
-                raise ConfigError(
-                    f"dataset {name}: for_each binds {column!r}; {parent.name} has {', '.join(sorted(columns))}"
-                )
+                there = ", ".join(sorted(columns))
+                raise ConfigError(f"dataset {name}: for_each binds {column!r}; {parent.name} has the texts {there}")
 
 
 def _check_required(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]) -> None:
     """Refuse an operation whose required parameters nobody gives: the first request would fail."""
     for name, dataset in datasets.items():
-        missing = [wanted for wanted in operations[name].required if wanted not in dataset.slice_columns]
-        unknown = [given for given in dataset.slice_columns if given not in operations[name].parameters]
+        given = {name for name in dataset.slice_columns if dataset.parameters.get(name) != BLANK}
+        missing = [wanted for wanted in operations[name].required if wanted not in given]
+        unknown = [parameter for parameter in dataset.slice_columns if parameter not in operations[name].parameters]
         if missing:
             raise ConfigError(
                 f"dataset {name}: {operations[name].name} needs {', '.join(missing)}; bind it to a column of another "

@@ -19,11 +19,10 @@ from ruamel.yaml import YAML
 
 from etl.errors import ConfigError
 from etl.extract.parsed import BODY_KEY
-from etl.model import Dataset, Kind, Member, Operation, Pager, Rule, leaves
+from etl.model import KEY_KINDS, Dataset, Kind, Member, Operation, Pager, Rule, leaves
 
 _JSON = ("json", "rest-json")
 _XML = ("query", "ec2", "rest-xml")
-_KEY_KINDS = {"string", "integer", "long", "boolean", "timestamp", "blob"}
 
 MODELS = resources.files("etl.extract") / "service_models"
 _KINDS: Mapping[str, Kind] = {
@@ -307,7 +306,14 @@ def _wire_name(model: OperationModel, member: str) -> str:
     return str(shape.serialization.get("name", member)) if shape is not None else member
 
 
-def _member(shape: Shape, api_name: str, above: tuple[str, ...], name_of: Callable[[Shape, str], str]) -> Member:
+def _member(
+    shape: Shape,
+    api_name: str,
+    above: tuple[str, ...],
+    name_of: Callable[[Shape, str], str],
+    *,
+    required: bool = False,
+) -> Member:
     """Return the neutral form of a shape, with all that lies below it; `name_of` says what members are called."""
     kind = _KINDS.get(shape.type_name)
     empty = shape.type_name == "structure" and not shape.members
@@ -317,7 +323,10 @@ def _member(shape: Shape, api_name: str, above: tuple[str, ...], name_of: Callab
     members: tuple[Member, ...] = ()
     element = None
     if kind == "structure":
-        members = tuple(_member(child, name_of(child, name), above, name_of) for name, child in shape.members.items())
+        members = tuple(
+            _member(child, name_of(child, name), above, name_of, required=name in shape.required_members)
+            for name, child in shape.members.items()
+        )
     elif kind == "list":
         element = _member(shape.member, "element", above, name_of)
     elif kind == "map":
@@ -332,6 +341,7 @@ def _member(shape: Shape, api_name: str, above: tuple[str, ...], name_of: Callab
         minimum=shape.metadata.get("min"),
         maximum=shape.metadata.get("max"),
         sensitive=bool(shape.metadata.get("sensitive")),
+        required=required,
         documentation=_plain(shape.documentation),
     )
 
@@ -346,7 +356,7 @@ def _check_columns(dataset: Dataset, record: Member) -> None:
                 f"dataset {dataset.name}: key or order_by names {column!r}; the records have {', '.join(sorted(kinds))}"
             )
     for column in dataset.key:
-        if kinds[column] not in _KEY_KINDS:
+        if kinds[column] not in KEY_KINDS:
             found = f"{column!r}, a {kinds[column]}"
             raise ConfigError(f"dataset {dataset.name}: key names {found}; expected a plain value")
     if dataset.order_by and kinds[dataset.order_by] != "timestamp":
