@@ -321,7 +321,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{path}, line {line}: not YAML: {exc.problem or exc.context}") from None  # it quotes the line
+        raise ConfigError(
+            f"{path}, line {line}: not YAML: {exc.problem or exc.context}"
+        ) from None  # it quotes the line
     except YAMLError as exc:
         raise ConfigError(f"{path}: not YAML: {str(exc).splitlines()[0]}") from exc
     except ValueError as exc:  # what looks like a date, and is none
