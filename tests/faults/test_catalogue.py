@@ -5,7 +5,7 @@ import sys
 from textwrap import dedent
 
 import pytest
-from support.catalogue import CATALOGUE, TESTS, numbers_in, read_rows, untested
+from support.catalogue import CATALOGUE, TESTS, names_of_tests, numbers_in, read_rows, untested
 
 ROWS = read_rows(CATALOGUE.read_text(encoding="utf-8"))
 
@@ -16,6 +16,10 @@ def test_catalogue_has_the_rows_1_to_60_each_once():
 
 def test_only_what_needs_s3_is_for_later():
     assert {row.number for row in ROWS if row.is_later} == {48, 49}
+
+
+def test_every_fault_has_a_test_that_carries_its_number_unless_it_is_for_later():
+    assert untested(ROWS, names_of_tests(TESTS)) == []
 
 
 def test_rows_are_read_with_what_they_say():

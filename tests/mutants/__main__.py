@@ -110,6 +110,7 @@ def judge(mutants: Iterable[Mutant], source: Path) -> int:
         print(*problems, sep="\n")
         return 2
     with TemporaryDirectory(prefix="mutants-") as directory, ThreadPoolExecutor(AT_ONCE) as pool:
+        Path(directory).chmod(0o755)  # some tests run a process as somebody else
         copies = [Copy(Path(directory, str(number)), source) for number in range(AT_ONCE)]
         tests = sorted({test for mutant in mutants for test in mutant.tests})
         unchanged = copies[0].run_tests(tests, "-n", str(AT_ONCE))
