@@ -139,6 +139,14 @@ def test_only_records_of_the_walk_are_read_and_keep_their_place(found, data):
     ]
 
 
+@pytest.mark.parametrize("unusual", [{}, {"colour": "red"}, {"count": "3"}])
+def test_place_of_a_record_is_that_on_its_page_also_where_the_walk_begins_in_the_middle(unusual):
+    found = [{"thingId": "a"}, {"thingId": "b"}, {"thingId": "c", **unusual}, {"thingId": "d"}]
+    window = read(found, first=1, stop=3)
+    assert [one.position for one in window] == [1, 2]
+    assert value_of(window[0])["thingId"] == "b"
+
+
 # What the model does not know
 
 
