@@ -12,18 +12,20 @@ import logging
 import math
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -36,6 +38,11 @@ PARTITION = "snapshot_date"
 _ROW_GROUP_ROWS = 122_880
 _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
+_CHECKPOINT_COMMITS = 100
+_ASIDE = "_checkpoint-"
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+"""deltalake would write a checkpoint, sync nothing, and remove the log entries that it sums up: a power loss then could
+leave neither."""
 _READER_VERSION, _WRITER_VERSION = 1, 2
 """Of the Delta protocol. Above them a data file alone no longer says which rows it has, and by which names."""
 _PROVEN = pads.ParquetFileFormat(
@@ -127,7 +134,7 @@ class Stage:
             existing = _data_files(table).get(self._replacement.snapshot_date, [])
             with storage_errors(self._path):
                 carried = self._carry_over(existing, pa.schema(table.schema().to_arrow()))
-                _sync_directory(self._partition)
+                _sync_names(self._partition)
             reach("table.synced")
             try:
                 table.create_write_transaction(
@@ -140,6 +147,7 @@ class Stage:
                         custom_metadata={"run_id": self._run_id},
                         max_commit_retries=0,
                     ),
+                    post_commithook_properties=_NO_HOOKS,
                 )
             except CommitFailedError:
                 # Proven not landed: another commit took the version or the files that this one replaces.
@@ -156,6 +164,7 @@ class Stage:
             self._staged.clear()  # they are part of the table now
             _sync_log(self._path, since=before)
             reach("table.durable")
+            _write_checkpoint(self._path, since=before)
             return
         self.discard()
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
@@ -299,6 +308,22 @@ class Tables:
             return []
         return sorted(entry.name for entry in self.path.iterdir() if (entry / "_delta_log").is_dir())
 
+    def mend(self) -> None:
+        """Set aside what a power loss left of the newest commit of a table: it was not durable yet.
+
+        Its name can be on the disk before what is in it. No reader can open the table then.
+        """
+        for name in self.names():
+            logs = self.path / name / "_delta_log"
+            with storage_errors(logs):
+                entries = _log_entries(logs)[-2:]  # a vacuum writes two before it syncs them
+                torn = next((number for number, entry in enumerate(entries) if _is_torn(entry)), len(entries))
+                for entry in reversed(entries[torn:]):
+                    log.warning("%s: a power loss left only part of it; it is set aside", entry)
+                    entry.replace(entry.with_suffix(".torn"))
+                for leftover in logs.parent.glob(f"{_ASIDE}*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+
     def dates(self, table: str) -> list[dt.date]:
         """Return the dates that a table has rows for, in order."""
         committed = self.read(table)
@@ -326,6 +351,8 @@ class Tables:
     def vacuum(self, table: str, grace: dt.timedelta) -> int:
         """Remove the data files that left the table, or never became part of it, longer ago than `grace`.
 
+        Log entries go too: those that a checkpoint sums up, when they are older than the table keeps them (30 days).
+
         Args:
             table: its name.
             grace: rounded up to hours.
@@ -342,11 +369,20 @@ class Tables:
         before = found.version()
         try:
             removed = found.vacuum(
-                math.ceil(grace / dt.timedelta(hours=1)), dry_run=False, enforce_retention_duration=False, full=True
+                math.ceil(grace / dt.timedelta(hours=1)),
+                dry_run=False,
+                enforce_retention_duration=False,
+                full=True,
+                post_commithook_properties=_NO_HOOKS,
             )
         except (DeltaError, OSError) as exc:
             raise StorageError.at(self.path / table, _first_line(exc)) from exc
         _sync_log(self.path / table, since=before)
+        _write_checkpoint(self.path / table)
+        try:
+            DeltaTable(self.path / table).cleanup_metadata()
+        except (DeltaError, OSError) as exc:
+            raise StorageError.at(self.path / table, _first_line(exc)) from exc
         return len(removed)
 
     def rows(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -365,10 +401,10 @@ class Tables:
         files = committed.files.get(replacement.snapshot_date, []) if committed else []
         counts = dict.fromkeys(replacement.values, 0)
         for file in files:
-            column = _read(file, [replacement.column]).column(0)
-            for entry in column.value_counts().to_pylist():
-                if entry["values"] in counts:
-                    counts[entry["values"]] += entry["counts"]
+            for rows in _read_batches(file, [replacement.column]):
+                for entry in rows.column(0).value_counts().to_pylist():
+                    if entry["values"] in counts:
+                        counts[entry["values"]] += entry["counts"]
         return counts
 
     def values(self, table: str, replacement: Replacement, column: str) -> set[Any]:
@@ -381,9 +417,9 @@ class Tables:
         files = committed.files.get(replacement.snapshot_date, []) if committed else []
         found: set[Any] = set()
         for file in files:
-            rows = _read(file, [replacement.column, column])
-            replaced = pc.is_in(rows.column(replacement.column), pa.array(replacement.values, pa.string()))
-            found.update(pc.unique(rows.column(column).filter(replaced)).to_pylist())
+            for rows in _read_batches(file, [replacement.column, column]):
+                replaced = pc.is_in(rows.column(replacement.column), pa.array(replacement.values, pa.string()))
+                found.update(pc.unique(rows.column(column).filter(replaced)).to_pylist())
         return found
 
 
@@ -411,24 +447,79 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Return when the names in a directory are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_names(path: Path) -> None:
     """Return when the names in a directory, and in those above it up to the table's, are on the disk."""
     for directory in (path, path.parent, path.parent.parent):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(directory)
 
 
 def _sync_log(path: Path, since: int = 0) -> None:
     """Return when the commits of a table, from one version on, are on the disk."""
     logs = path / "_delta_log"
     with storage_errors(logs):
-        for entry in sorted(logs.glob("*.json")):
+        for entry in _log_entries(logs):
             if int(entry.stem) >= since:
                 sync_file(entry)
-        _sync_directory(logs)
+        _sync_names(logs)
+
+
+def _log_entries(logs: Path) -> list[Path]:
+    """Return the commits of a log, oldest first."""
+    return sorted(logs.glob(f"{'[0-9]' * 20}.json"))
+
+
+def _write_checkpoint(path: Path, since: int = -1) -> None:
+    """Sum the log of a table up, if enough commits have come together; it is durable when this returns.
+
+    Args:
+        path: directory of the table.
+        since: the version before; a checkpoint is due where a multiple of the table's interval lies between.
+
+    Raises:
+        StorageError: the disk refused. The table is what it was.
+    """
+    logs, table = path / "_delta_log", DeltaTable(path)
+    every = int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
+    if since // every == table.version() // every:
+        return
+    try:
+        # Made aside and renamed: no reader can open a table whose newest checkpoint is there by name only.
+        with TemporaryDirectory(prefix=_ASIDE, dir=path, ignore_cleanup_errors=True) as aside:
+            made = shutil.copytree(logs, Path(aside) / "_delta_log")
+            table = DeltaTable(aside)
+            table.create_checkpoint()
+            for name in (f"{table.version():020}.checkpoint.parquet", "_last_checkpoint"):
+                sync_file(made / name)
+                (made / name).replace(logs / name)
+                sync_directory(logs)
+    except (DeltaError, OSError) as exc:
+        raise StorageError.at(logs, _first_line(exc)) from exc
+
+
+def _is_torn(entry: Path) -> bool:
+    """Tell whether a log entry is only part of what was written.
+
+    One that is damaged otherwise is not: whoever damaged it may have damaged what was published.
+    """
+    text = entry.read_bytes().rstrip()
+    if b"\0" in text or not text.endswith(b"}"):
+        return True
+    try:
+        actions = {name: action for line in text.splitlines() for name, action in json.loads(line).items()}
+    except ValueError:
+        return False
+    # It may be cut between two lines: ours end with the transaction, the first one of a table with its columns.
+    ours = "run_id" in actions.get("commitInfo", {})
+    return (ours and "txn" not in actions) or (int(entry.stem) == 0 and "metaData" not in actions)
 
 
 def _open(path: Path) -> DeltaTable | None:
@@ -446,7 +537,10 @@ def _open(path: Path) -> DeltaTable | None:
     except TableNotFoundError:
         return None
     except DeltaError as exc:
-        raise WarehouseError(f"{path}: the table cannot be opened: {_first_line(exc)}; {expected}") from exc
+        raise WarehouseError(
+            f"{path}: the table cannot be opened: {_first_line(exc)}; {expected}. After a power loss, run again: "
+            "what it left of a commit is set aside"
+        ) from exc
     found = table.protocol()
     if found.min_reader_version > _READER_VERSION or found.min_writer_version > _WRITER_VERSION:
         raise WarehouseError(
@@ -493,7 +587,7 @@ def _make_or_widen(path: Path, schema: pa.Schema) -> None:
     missing = [field for name, field in wanted.items() if name not in found]
     if missing:
         before = table.version()
-        table.alter.add_columns(missing)
+        table.alter.add_columns(missing, post_commithook_properties=_NO_HOOKS)
         _sync_log(path, since=before)
 
 
@@ -521,6 +615,19 @@ def _read(file: str, columns: Sequence[str] | None) -> pa.Table:
         return pq.ParquetFile(file, page_checksum_verification=True).read(
             columns=columns and list(columns), use_threads=False
         )
+    except (OSError, pa.ArrowException) as exc:
+        raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
+
+
+def _read_batches(file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of a data file, its checksums proven, some thousand rows at a time.
+
+    Raises:
+        WarehouseError: it is missing or damaged.
+    """
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            yield from parquet.iter_batches(columns=list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as exc:
         raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
 

@@ -9,10 +9,12 @@ import sys
 import pyarrow as pa
 import pytest
 from support.job import DATE, Job
+from support.warehouse import THINGS, rows_of
 
 from etl.errors import ConfigError, EtlError, SourceError
 from etl.importer import ImportRequest, import_dump
 from etl.ledger import ledger_paths
+from etl.load.tables import Replacement, Tables
 from etl.verify import verify
 
 ARN = "arn:aws:nimble:us-west-2:123456789012:streaming-session/"
@@ -257,6 +259,25 @@ def test_fault_58_what_never_ends_is_refused_without_filling_the_memory(tmp_path
 
     says = f"byte {byte}: " if byte is not None else "the file ends here"
     assert peak_mib(job, path, says) < idle + 256
+
+
+def test_fault_46_58_what_was_committed_is_read_back_without_being_loaded(tmp_path):
+    """Of half a million rows, some thousand at a time."""
+    tables, count, name, run_id = Tables(tmp_path), 500_000, "0123456789abcdef", "20261120T020000Z-012345"
+    replacement = Replacement(DATE, "slice_id", (name,))
+    staged = tables.stage("things", THINGS, replacement, run_id)
+    staged.write(rows_of(name, range(count), text=[run_id] * count, tags=pa.nulls(count, THINGS.field("tags").type)))
+    staged.commit(run_id, 1)
+    usual = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(pool)
+    try:
+        assert tables.count("things", replacement) == {name: count}
+        assert tables.values("things", replacement, "text") == {run_id}
+    finally:
+        pa.set_memory_pool(usual)
+
+    assert 0 < pool.max_memory() < 16 * 2**20
 
 
 def test_fault_58_errors_are_of_the_taxonomy(tmp_path, job):
