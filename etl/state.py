@@ -11,6 +11,7 @@ from pathlib import Path
 from etl.config import Settings
 from etl.errors import LockedError, StorageError
 from etl.ledger import ledger_paths, remove_ledger
+from etl.load.tables import Tables, sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def lock(settings: Settings) -> Iterator[None]:
     """
     path = settings.state_dir / "lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         file = path.open("a+")
     except OSError as exc:
         raise StorageError.at(path, exc.strerror, "state_dir must be a directory that can be written") from exc
@@ -52,7 +53,7 @@ def lock(settings: Settings) -> Iterator[None]:
 
 
 def check_writable(settings: Settings) -> None:
-    """Find a read-only or missing directory before the first request, not after the last.
+    """Find a read-only or missing directory before the first request, not after the last; mend the tables.
 
     Raises:
         StorageError: says which.
@@ -60,11 +61,21 @@ def check_writable(settings: Settings) -> None:
     for name, path in (("state_dir", settings.state_dir / "runs"), ("warehouse.path", settings.warehouse.path)):
         probe = path / ".probe"
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_directory(path)
             probe.write_bytes(b"")
             probe.unlink(missing_ok=True)
         except OSError as exc:
             raise StorageError.at(path, exc.strerror, f"{name} must be a directory that can be written") from exc
+    Tables(settings.warehouse.path).mend()
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it that are missing; their names are on the disk when this returns."""
+    if not path.parent.is_dir():
+        make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    with suppress(PermissionError):  # the directory above is closed to us: then its names are others' care
+        sync_directory(path.parent)
 
 
 def remove_old_ledgers(settings: Settings) -> None:

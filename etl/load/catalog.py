@@ -6,7 +6,6 @@ also read files that are staged or superseded.
 """
 
 import fcntl
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow as pa
 from etl.errors import StorageError, WarehouseError
 from etl.failpoints import reach
 from etl.load.changes import CHANGE
-from etl.load.tables import PARTITION, Committed, Tables, storage_errors, sync_file
+from etl.load.tables import PARTITION, Committed, Tables, storage_errors, sync_directory, sync_file
 from etl.sqlfiles import sql_files
 
 FILE_NAME = "warehouse.duckdb"
@@ -49,7 +48,7 @@ def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Pat
                 # A log left behind by another program would be replayed into the new file.
                 Path(f"{path}.wal").unlink(missing_ok=True)
                 draft.replace(path)
-                _sync_directory(tables.path)
+                sync_directory(tables.path)
         except BaseException as exc:
             with suppress(OSError):  # the disk that has just refused
                 _remove(draft)
@@ -191,11 +190,3 @@ def _literal(text: str) -> str:
 def _remove(draft: Path) -> None:
     for leftover in (draft, Path(f"{draft}.wal")):
         leftover.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
