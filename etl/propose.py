@@ -137,13 +137,17 @@ def order_candidate(record: Member) -> str | None:
 class Service:
     """What the model of one service says about its listings.
 
+    Args:
+        name: as boto3 names it.
+        session: as `model_session` returns it; for those who look at many services.
+
     Raises:
         ConfigError: botocore has no such service.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, session: Any = None) -> None:
         self.name = name
-        self._session = model_session()
+        self._session = session or model_session()
         try:
             self._result_keys = paginated_operations(self._session, name)
         except UnsupportedError as exc:

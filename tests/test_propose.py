@@ -1,4 +1,4 @@
-"""What is proposed for configuration: keys, parents and names as a person would choose them, and lines that are right."""
+"""What is proposed for configuration: keys, parents and names as a person would choose them, lines that are valid."""
 
 import json
 from io import StringIO
