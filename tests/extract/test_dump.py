@@ -361,6 +361,8 @@ def test_plain_values_become_records_with_a_value(tmp_path):
         {"value": "https://a"},
         {"value": "https://b"},
     ]
+    with pytest.raises(SourceError, match="byte 0: this object has 'value'"):
+        read(tmp_path, '{"value": "https://a"}', dump=dump)
 
 
 INSTANCES = Dataset(
