@@ -1,0 +1,254 @@
+"""Every paginator of the installed botocore: it has tables or a stated reason why not, and its records go through.
+
+For each that has tables, two records are made from the shape, one with every member and one with nothing but its key.
+They go through transform into Parquet, and are read back equal; for a sample, and for all with
+NIMBLE_ETL_EVERY_PAGINATOR=commit in the environment, through a commit into Delta tables.
+
+The values and what must become of them come from botocore's shapes directly, not by way of `etl`.
+"""
+
+import datetime as dt
+import hashlib
+import io
+import json
+import os
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from botocore import xform_name
+from deltalake import Schema
+from support.paginators import REASONS, SESSION, paginated, services
+
+from etl.load.tables import Replacement, Tables, _writer
+from etl.model import Page, Slice, Snapshot
+from etl.transform.batches import flatten
+
+DATE = dt.date(2026, 11, 20)
+ARRIVED = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
+COMMIT_ALL = os.environ.get("NIMBLE_ETL_EVERY_PAGINATOR") == "commit"
+SAMPLE = 34
+"""One in so many operations is committed too: about 100."""
+
+ANYTHING = {"any": [1, "ä"]}
+SCALARS = {
+    "integer": (-(2**31), -(2**31)),
+    "long": (2**53 + 1, 2**53 + 1),
+    "float": (1.5, 1.5),
+    "double": (1e300, 1e300),
+    "boolean": (True, True),
+    "timestamp": ("2026-11-20T02:00:00.5Z", dt.datetime(2026, 11, 20, 2, 0, 0, 500000, dt.UTC)),
+    "blob": ("AP8=", b"\x00\xff"),
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value as it arrives, and as it is read back; a structure as the values of its members by wire name."""
+
+    wire: object
+    read: object
+
+
+def value_of(shape, name_of, above=()):
+    """Return a value of a shape with every member filled."""
+    kind = shape.type_name
+    if kind in SCALARS:
+        return Value(*SCALARS[kind])
+    if kind in ("string", "character"):
+        text = shape.metadata.get("enum", ["ä 🎬"])[0]
+        return Value(text, text)
+    if kind == "list":
+        one = value_of(shape.member, name_of, above)
+        return Value([one.wire, one.wire], [one.read, one.read])
+    if kind == "map":
+        key, one = value_of(shape.key, name_of, above).wire, value_of(shape.value, name_of, above)
+        return Value({key: one.wire}, [(key, one.read)])
+    if is_document(shape, above):
+        return Value(ANYTHING, json.dumps(ANYTHING, ensure_ascii=False, separators=(",", ":")))
+    members = members_of(shape, name_of, above)
+    return Value(
+        {name: inner.wire for name, inner in members.items()},
+        {xform_name(name): inner.read for name, inner in members.items()},
+    )
+
+
+def members_of(shape, name_of, above=()):
+    above = (*above, shape.name)
+    return {name_of(child, name): value_of(child, name_of, above) for name, child in shape.members.items()}
+
+
+def is_document(shape, above=()):
+    """Untyped, without members, or holding itself: any JSON, kept as text."""
+    return shape.type_name != "structure" or not shape.members or shape.is_document_type or shape.name in above
+
+
+def record_shape(found):
+    """Return the shape of one record: what the result key leads to."""
+    service = SESSION.get_service_model(found.service)
+    (name,) = [name for name in service.operation_names if xform_name(name) == found.operation]
+    result_key = SESSION.get_paginator_model(found.service).get_paginator(name)["result_key"]
+    shape = service.operation_model(name).output_shape
+    for step in (result_key if isinstance(result_key, str) else result_key[0]).split("."):
+        shape = shape.members[step.removesuffix("[]")]
+        shape = shape.member if step.endswith("[]") else shape
+    return shape.member
+
+
+def on_the_wire(shape, name):
+    return shape.serialization.get("name", name)
+
+
+def in_the_client(_shape, name):
+    return name
+
+
+def dig(record, path):
+    """Return what a path leads to in a record as it arrives; None if there is nothing."""
+    for name in path:
+        record = record.get(name) if isinstance(record, dict) else None
+    return record
+
+
+class Records:
+    """A full record of an operation and an empty one, as they arrive, and as they are read back by API path."""
+
+    def __init__(self, found):
+        shape, pager = record_shape(found), found.layout.operation.pager
+        name_of = in_the_client if pager else on_the_wire
+        if pager and pager.is_plain:
+            self.read = {"value": value_of(shape, name_of)}
+        else:
+            self.read = members_of(shape, name_of)
+        full = {name: value.wire for name, value in self.read.items()}
+        bare = {}
+        for column in found.layout.key_columns:
+            *above, last = column.path
+            place = bare
+            for name in above:
+                place = place.setdefault(name, {})
+            place[last] = dig(full, column.path)
+        self.wire = [full, bare]
+
+    def at(self, path):
+        """Return what the full record has at a path when it is read back."""
+        first, *rest = path
+        read = self.read[first].read
+        for name in rest:
+            read = read[xform_name(name)]
+        return read
+
+
+def flat(found, records):
+    operation = found.layout.operation
+    body = json.dumps({operation.result_key: records}).encode()
+    page = Page(1, body, len(records), 0, len(records), None, "request", 0, ARRIVED)
+    parents = dict.fromkeys(found.layout.dataset.slice_columns, "parent")
+    part = Slice("listing", "123456789012", "us-west-2", parents)
+    snapshot = Snapshot("run", DATE, found.layout.dataset, operation)
+    (one,) = flatten(found.layout, snapshot, part, [page], {})
+    return one
+
+
+def written(batch):
+    """Return the rows of a batch after a way through Parquet."""
+    file = io.BytesIO()
+    with _writer(file, pa.schema([field.remove_metadata() for field in batch.schema])) as writer:
+        writer.write_batch(batch)
+    return (
+        pq.ParquetFile(io.BytesIO(file.getvalue()), page_checksum_verification=True).read(use_threads=False).to_pylist()
+    )
+
+
+def committed(tables, name, batch):
+    """Return the rows of a batch after a commit into a table of its own."""
+    stage = tables.stage(
+        name, batch.schema, Replacement(DATE, "slice_id", tuple(set(batch["slice_id"].to_pylist()))), "r"
+    )
+    stage.write(batch)
+    stage.commit("test", 1)
+    (files,) = tables.read(name).files.values()
+    return [row for file in files for row in pq.ParquetFile(file).read(use_threads=False).to_pylist()]
+
+
+def is_sampled(found):
+    seed = hashlib.sha256(f"{found.service} {found.operation}".encode()).digest()
+    return COMMIT_ALL or seed[0] * 256 + seed[1] < 65536 // SAMPLE
+
+
+def check(found, records, rows):
+    """Compare the rows of every table with the records that they were made of."""
+    keys = [column.field.name for column in found.layout.key_columns]
+    full, bare = rows["listing"]
+    for column in found.layout.columns:
+        expected = records.at(column.path)
+        assert full[column.field.name] == expected, column.path
+        assert bare[column.field.name] == (expected if column.field.name in keys else None), column.path
+    assert (full["extra"], bare["extra"]) == (None, None)
+    for child in found.layout.children:
+        entries = records.at(child.source.path)
+        is_map = child.source.member.kind == "map"
+        assert len(rows[child.table]) == len(entries) > 0
+        for i, (row, entry) in enumerate(zip(rows[child.table], entries, strict=True)):
+            key, inner = entry if is_map else (i, entry)
+            assert row[child.entry.name] == key
+            assert [row[name] for name in keys] == [full[name] for name in keys]
+            for column in child.columns:
+                expected = inner
+                for name in column.path:
+                    expected = expected[xform_name(name)]
+                assert row[column.field.name] == expected, (child.table, column.path)
+
+
+@pytest.mark.parametrize("service", services())
+def test_every_paginator_is_exported_whole_or_refused_with_a_reason(service, tmp_path):
+    tables = Tables(tmp_path)
+    for found in paginated(service):
+        if found.layout is None:
+            assert found.kind in REASONS, found.reason
+            continue
+        records = Records(found)
+        one = flat(found, records.wire)
+        assert (one.rejects.to_pylist(), one.drift) == ([], frozenset()), found.operation
+        if is_sampled(found):
+            rows = {name: committed(tables, f"{found.operation}_{name}", batch) for name, batch in one.tables.items()}
+        else:
+            for schema in found.layout.schemas.values():
+                Schema.from_arrow(schema)
+            rows = {name: written(batch) for name, batch in one.tables.items()}
+        check(found, records, rows)
+
+
+def test_the_comparison_can_fail():
+    """A value lost anywhere, or found in another column, is noticed."""
+    found = next(found for found in paginated("deadline") if found.operation == "list_jobs")
+    records = Records(found)
+    one = flat(found, records.wire)
+    rows = {name: written(batch) for name, batch in one.tables.items()}
+    check(found, records, rows)
+    for table, of_table in rows.items():
+        for name in {*of_table[0]} - {
+            "snapshot_date",
+            "account_id",
+            "region",
+            "run_id",
+            "slice_id",
+            "page_number",
+            "extracted_at",
+            "farm_id",
+            "queue_id",
+        }:
+            for row in of_table:
+                kept, row[name] = row[name], "something else"
+                with pytest.raises(AssertionError):
+                    check(found, records, rows)
+                row[name] = kept
+        with pytest.raises((AssertionError, ValueError)):
+            check(found, records, {**rows, table: of_table[:-1]})
+
+
+def test_no_service_is_left_out():
+    """The sweep is worth something only if it finds them."""
+    assert len(services()) > 400
+    assert {"ec2", "s3", "iam", "nimble", "deadline"} <= set(services())
