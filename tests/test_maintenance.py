@@ -23,7 +23,7 @@ def published(job):
 
 
 def parquet_files(job):
-    return set((job.directory / "warehouse" / "streaming_sessions").glob("*/*.parquet"))
+    return set((job.directory / "warehouse" / "streaming_sessions").glob("snapshot_date=*/*.parquet"))
 
 
 def of(done, table):

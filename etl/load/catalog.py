@@ -103,15 +103,17 @@ def _add_table(
     files = [file for names in committed.files.values() for file in names] if committed else []
     connection.register("empty_table", pa.table(schema.empty_table()))
     if files:
+        # A column that no file has yet: its table was widened, and nothing was committed to it since.
+        source = (
+            f"read_parquet([{', '.join(_literal(file) for file in files)}], union_by_name = true,"
+            f" hive_partitioning = true, hive_types = {{'{PARTITION}': date}})"
+        )
+        present = {column for column, *_ in connection.execute(f"describe from {source}").fetchall()}
         columns = ", ".join(
-            f"{_quoted(column)}::{kind} as {_quoted(column)}"
+            f"{_quoted(column) if column in present else 'null'}::{kind} as {_quoted(column)}"
             for column, kind, *_ in connection.execute("describe empty_table").fetchall()
         )
-        paths = ", ".join(_literal(file) for file in files)
-        connection.execute(
-            f"create view {relation} as select {columns} from read_parquet([{paths}],"  # noqa: S608  quoted above
-            f" union_by_name = true, hive_partitioning = true, hive_types = {{'{PARTITION}': date}})"
-        )
+        connection.execute(f"create view {relation} as select {columns} from {source}")  # noqa: S608  quoted above
     else:
         connection.execute(f"create table {relation} as from empty_table")
     connection.unregister("empty_table")

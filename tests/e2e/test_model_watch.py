@@ -83,7 +83,8 @@ def test_a_retyped_member_needs_a_new_table_which_a_replay_fills_from_the_ledger
     with pytest.raises(WarehouseError, match=r"column max_backups_to_retain is .*integer.* says .*double"):
         job.run(NEXT, accept_model=True)
 
-    shutil.move(job.directory / "warehouse" / "streaming_sessions", job.directory / "former")
+    for table in ("streaming_sessions", "streaming_session_changes"):
+        shutil.move(job.directory / "warehouse" / table, job.directory / f"former_{table}")
     replay(job.settings(), Selection(since=DATE))
 
     assert job.ask("select session_id, max_backups_to_retain from streaming_sessions order by all") == before

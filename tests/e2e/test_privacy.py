@@ -186,9 +186,12 @@ def test_verify_and_replay_use_the_same_key(private, monkeypatch):
 
 
 def test_what_a_killed_run_began_to_publish_is_finished_with_the_key(private):
-    process = private.start("run", "--snapshot-date", DATE.isoformat(), NIMBLE_ETL_FAILPOINT="table.committed:2")
+    process = private.start(
+        "run", "--snapshot-date", DATE.isoformat(),
+        NIMBLE_ETL_FAILPOINT="table.committed:2", NIMBLE_ETL_PRIVACY__KEY=KEY,
+    )  # fmt: skip
     process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode == -signal.SIGKILL, (private.directory / "log").read_text()
 
     (outcome,) = private.run()
 

@@ -230,4 +230,4 @@ def test_fault_26_28_53_hostile_values_arrive_intact_or_whole_in_the_rejects(job
     assert fired(studio) == {kind}
     assert outcome.total("rows") + outcome.total("rejects") + outcome.total("duplicates") == outcome.total("records")
     directories = {path.name for path in (job.directory / "warehouse").iterdir()}
-    assert all(name.startswith(("etl_", "stud", "streaming_", "warehouse.")) for name in directories)
+    assert all(name.startswith(("etl_", "stud", "streaming_", "warehouse.", ".warehouse.")) for name in directories)

@@ -319,7 +319,7 @@ def test_fault_37_disk_that_refuses_at_any_size_leaves_the_old_catalog_and_no_dr
     assert in_directory(night) == LEFT_OVER
 
 
-@pytest.mark.parametrize("part", ["sync_file", "_sync_directory"])
+@pytest.mark.parametrize("part", ["sync_file", "sync_directory"])
 def test_fault_37_failed_sync_is_a_storage_error_and_leaves_no_draft(night, monkeypatch, part):
 
     def fail(_path):
