@@ -3,9 +3,10 @@
 # make faults  the fault catalogue: number, tests, outcome
 # make torture seeded schedules of faults and kills: MINUTES=10, SCHEDULES=1000, or REPLAY=<seed>
 # make mutants break the code on purpose, one place at a time: a test must notice
+# make bench   measure beside peers and against targets, about an hour; make bench-quick: the ratios, two minutes
 # make audit   look for known vulnerabilities of the locked packages
 # make lock    bring requirements.lock up to date with pyproject.toml
-.PHONY: demo test faults torture mutants audit lint lock clean
+.PHONY: demo test faults torture mutants bench bench-quick audit lint lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,6 +27,13 @@ torture: .venv/test
 
 mutants: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m mutants
+
+bench: .venv/run .venv-bench/run
+	$(BIN)/python -m benchmarks
+	.venv-bench/bin/python -m pytest -q benchmarks/micro
+
+bench-quick: .venv/run .venv-bench/run
+	$(BIN)/python -m benchmarks --quick
 
 audit: .venv/test
 	@$(BIN)/python .ci/audit
@@ -54,6 +62,11 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 	.venv-aws/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-aws.lock
 	@touch $@
 
+.venv-bench/run: benchmarks/requirements.lock
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-header --no-emit-index-url --no-emit-find-links
 
@@ -63,7 +76,9 @@ lock:
 	$(COMPILE) --all-extras pyproject.toml --group build --output-file requirements.lock
 	$(COMPILE) --all-extras pyproject.toml --group build --group dev --constraint requirements.lock \
 		--output-file requirements-dev.lock
+	$(COMPILE) --extra emulator pyproject.toml benchmarks/requirements.in --constraint requirements.lock \
+		--output-file benchmarks/requirements.lock
 	echo "awscli==1.35.13" | $(COMPILE) --output-file requirements-aws.lock -
 
 clean:
-	rm -rf .venv .venv-aws .venv-lock state warehouse
+	rm -rf .venv .venv-aws .venv-bench .venv-lock .bench state warehouse

@@ -1,0 +1,105 @@
+"""Who exports: nimble-etl, its peers, and the floor. Each is a command in an environment of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from etl.emulator import EmbeddedStudio
+
+HERE = Path(__file__).absolute().parent
+ROOT = HERE.parent
+PEERS_BIN = ROOT / ".venv-bench" / "bin"
+DATE = "2026-11-20"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process cost."""
+
+    exit_code: int
+    cpu_s: float
+    wall_s: float
+    peak_mib: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Somebody who exports into a directory.
+
+    Attributes:
+        name: as in the table.
+        command: from the output directory to what is run.
+    """
+
+    name: str
+    command: Callable[[Path], Sequence[str | Path]]
+
+
+def measure(command: Sequence[str | Path], **environment: str) -> Usage:
+    """Run a command as a process of its own and return what it cost; its exit code is the caller's matter."""
+    with tempfile.TemporaryDirectory() as directory:
+        result = Path(directory) / "usage.json"
+        output = Path(directory) / "output"
+        with output.open("wb") as file:
+            subprocess.run(
+                [sys.executable, "-S", HERE / "measure.py", result, *command],
+                cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=subprocess.STDOUT, check=True,
+            )  # fmt: skip
+        usage = Usage(**json.loads(result.read_text()))
+        if usage.exit_code > 0:
+            raise RuntimeError(f"{' '.join(map(str, command))}: exit code {usage.exit_code}\n{output.read_text()}")
+        return usage
+
+
+def _peer(name: str) -> Callable[[Path], Sequence[str | Path]]:
+    return lambda out: [PEERS_BIN / "python", HERE / "peers" / f"{name}.py", out]
+
+
+def nimble(out: Path, *arguments: str) -> Sequence[str | Path]:
+    """Return the command of one night of nimble-etl, or another of its commands, in a directory."""
+    config = out / "config.yaml"
+    if not config.exists():
+        config.write_text(
+            "source: {endpoint_url: null, account_id: '123456789012'}\n"
+            "datasets: [streaming_sessions]\nrun: {concurrency: 16}\n"
+        )
+    job = arguments or ("run", "--snapshot-date", DATE)
+    return [sys.executable, "-m", "etl", *job, "--config", config]
+
+
+NIMBLE = Contender("nimble-etl", nimble)
+SCRIPT = Contender("script", _peer("script"))
+DLT = Contender("dlt", _peer("dlt_peer"))
+SINGER = Contender("singer", _peer("singer"))
+FLOOR = Contender("floor", _peer("floor"))
+
+
+@contextmanager
+def studio(recording: Path, sessions: int, studios: int = 1, latency_ms: float = 0) -> Iterator[dict[str, str]]:
+    """Yield the environment that leads boto3 to a studio of so many sessions, served by a process of its own."""
+    options = {"recording": recording, "sessions": sessions, "studios": studios, "latency-ms": latency_ms}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.studio", *(f"--{name}={value}" for name, value in options.items())],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        key, secret = EmbeddedStudio.credentials
+        yield {
+            "AWS_ENDPOINT_URL": server.stdout.readline().strip(),
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_DEFAULT_REGION": "us-west-2",
+            "AWS_DATA_PATH": str(ROOT / "etl" / "extract" / "service_models"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+        }
+    finally:
+        server.terminate()
+        server.wait()
