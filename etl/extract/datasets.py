@@ -7,6 +7,7 @@ read from the botocore service model: nothing here knows a service.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -71,6 +72,7 @@ def model_session() -> Session:
     return session
 
 
+@cache
 def builtin_datasets() -> dict[str, Dataset]:
     """Return the definitions that come with the package, by name."""
     text = (resources.files("etl.extract") / "datasets.yaml").read_text(encoding="utf-8")
@@ -164,10 +166,11 @@ def inspect_operation(
     result_keys = tuple(_as_list(pagination["result_key"]))
     result = result_key or result_keys[0]
     try:
-        pager, record = _pager(model, pagination, result)
+        pager, item = _pager(model, pagination, result)
+        is_raw = not may_miss_list and _is_raw(model, pager)
+        record = _record(item, _wire_name(model, result), _body_name) if is_raw else _record(item, "value", _model_name)
     except UnsupportedError as exc:
         raise UnsupportedError(f"{model.name}: {exc}") from None
-    is_raw = not may_miss_list and _is_raw(model, pager)
     not_parameters = {*pager.input_tokens, pagination.get("limit_key")}
     inputs = model.input_shape
     return Operation(
@@ -179,7 +182,7 @@ def inspect_operation(
         result_member=result if is_raw else "",
         token_member=pager.output_tokens[0] if is_raw else "",
         input_token=pager.input_tokens[0],
-        record=_wire_record(model, result) if is_raw else record,
+        record=record,
         parameters=tuple(name for name in inputs.members if name not in not_parameters) if inputs else (),
         required=tuple(inputs.required_members) if inputs else (),
         documentation=_plain(model.documentation),
@@ -217,8 +220,8 @@ def _service_model(session: Session, service: str) -> ServiceModel:
         raise UnsupportedError(f"botocore has no service {service!r}; `aws help` lists the names") from None
 
 
-def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) -> tuple[Pager, Member]:
-    """Return how pages are found in a parsed response, and the structure of one record.
+def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) -> tuple[Pager, Shape]:
+    """Return how pages are found in a parsed response, and the shape of one item of the list.
 
     Raises:
         UnsupportedError: says why not.
@@ -238,13 +241,6 @@ def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) ->
         if shape.type_name != "list":
             raise UnsupportedError(f"{result!r} in its responses is a {shape.type_name}; expected a list")
         shape = shape.member
-    item = _member(shape, "value", (), _model_name)
-    if item.kind == "structure" or (shape.type_name == "structure" and not shape.members):
-        record, is_plain = item, False
-    else:
-        record, is_plain = Member(name="record", api_name="record", kind="structure", members=(item,)), True
-    if not record.members:
-        raise UnsupportedError("its records have no members")
     protocol = model.service_model.resolved_protocol
     pager = Pager(
         protocol=protocol,
@@ -252,12 +248,26 @@ def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) ->
         input_tokens=tuple(_as_list(pagination["input_token"])),
         output_tokens=tuple(_as_list(pagination["output_token"])),
         more_results=pagination.get("more_results"),
-        is_plain=is_plain,
+        is_plain=shape.type_name != "structure" or getattr(shape, "is_document_type", False),
         is_primary=result == _as_list(pagination["result_key"])[0],
         is_always_there=protocol not in _XML and len(steps) == 1,
         wire_members=tuple(_wire_members(model.output_shape)),
     )
-    return pager, record
+    return pager, shape
+
+
+def _record(item: Shape, name: str, name_of: Callable[[Shape, str], str]) -> Member:
+    """Return the structure of one record: an item, or one that has the item as its only member.
+
+    Raises:
+        UnsupportedError: it would have no columns.
+    """
+    member = _member(item, name, (), name_of)
+    if item.type_name == "structure" and not item.members:
+        raise UnsupportedError("its records have no members")
+    if member.kind == "structure":
+        return member
+    return Member(name="record", api_name="record", kind="structure", members=(member,))
 
 
 def _wire_members(output: Shape) -> Iterator[str]:
@@ -285,11 +295,6 @@ def _is_raw(model: OperationModel, pager: Pager) -> bool:
         and "payload" not in model.output_shape.serialization
         and members[pager.output_tokens[0]].type_name == "string"
     )
-
-
-def _wire_record(model: OperationModel, result_member: str) -> Member:
-    """Return the structure of one item of the result list under the names that its body has."""
-    return _member(model.output_shape.members[result_member].member, _wire_name(model, result_member), (), _body_name)
 
 
 def _body_name(shape: Shape, name: str) -> str:

@@ -21,6 +21,7 @@ from botocore import xform_name
 from deltalake import Schema
 from support.paginators import REASONS, SESSION, paginated, services
 
+from etl.extract.datasets import describe_operation
 from etl.load.tables import Replacement, Tables, _writer
 from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
@@ -212,6 +213,7 @@ def test_every_paginator_is_exported_whole_or_refused_with_a_reason(service, tmp
         one = flat(found, records.wire)
         assert (one.rejects.to_pylist(), one.drift) == ([], frozenset()), found.operation
         if is_sampled(found):
+            assert describe_operation(SESSION, found.layout.dataset) == found.layout.operation
             rows = {name: committed(tables, f"{found.operation}_{name}", batch) for name, batch in one.tables.items()}
         else:
             for schema in found.layout.schemas.values():

@@ -131,10 +131,13 @@ class Heavy(World):
 
 
 MEASURED = """
+import ctypes
 import etl.load.changes
 import etl.transform.batches
 import support.job
 
+MMAP_THRESHOLD = -3
+ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**20)
 etl.transform.batches._BATCH_RECORDS = etl.load.changes._BATCH_ROWS = 100
 try:
     support.job._child(arguments, environment, log)
@@ -142,7 +145,10 @@ finally:
     (peak,) = [line.split() for line in open("/proc/self/status") if line.startswith("VmHWM:")]
     peak_kib.value = int(peak[1])
 """
-"""A job whose batches are as large as a page; it tells how much memory it had at most."""
+"""A job whose batches are as large as a page; it tells how much memory it had at most.
+
+Without the threshold, glibc keeps more of the pages that were freed the longer it runs.
+"""
 
 
 def test_fault_46_an_export_needs_memory_for_some_pages_and_not_for_the_listing(tmp_path):
@@ -160,7 +166,7 @@ def test_fault_46_an_export_needs_memory_for_some_pages_and_not_for_the_listing(
         peaks_kib.append(peak_kib.value)
 
     page_kib = page_size * len(message) / 1024
-    assert 0 < peaks_kib[1] - peaks_kib[0] < 24 * page_kib, peaks_kib
+    assert 0 < peaks_kib[1] - peaks_kib[0] < 16 * page_kib, peaks_kib
 
 
 STARVED = """
@@ -324,26 +330,27 @@ def test_fault_47_today_is_the_date_in_utc_wherever_the_machine_stands(zone, sma
     [dt.datetime(2026, 3, 8, 7, 0, 5, tzinfo=dt.UTC), dt.datetime(2026, 11, 1, 6, 30, tzinfo=dt.UTC)],
     ids=["an hour that does not exist", "an hour that comes twice"],
 )
-def test_fault_47_instants_are_the_same_in_a_zone_that_changes_its_clocks_that_night(instant, studio, job, tmp_path):
-    studio.set_instant(instant)
-    question = "select session_id, updated_at, created_at from streaming_sessions order by all"
-    in_new_york = job_at(tmp_path / "New York", studio)
-    date = instant.date()
-    job.run(date)
+def test_fault_47_instants_are_the_same_in_a_zone_that_changes_its_clocks_that_night(instant, tmp_path):
+    with EmbeddedStudio(World(sessions_per_studio=40), StudioSettings(20, instant=instant)) as studio:
+        job = job_at(tmp_path, studio)
 
-    assert child_of(in_new_york, IN_ZONE, "run", "--snapshot-date", date.isoformat(), TZ=NEW_YORK) == 0
+        assert child_of(job, IN_ZONE, "run", "--snapshot-date", str(instant.date()), TZ=NEW_YORK) == 0
 
-    assert rows(in_new_york) == rows(job)
-    assert re.search(r"-0[45]00 INFO", log_of(in_new_york))
-    in_new_york.config.with_name("log").unlink()
-    assert child_of(in_new_york, IN_ZONE, "sql", question, "--json", TZ=NEW_YORK) == 0
-    answer = [json.loads(line) for line in log_of(in_new_york).splitlines()]
-    expected = job.ask(f"select session_id, epoch(updated_at)::bigint from ({question}) order by all")
-    assert [
-        (row["session_id"], int(dt.datetime.fromisoformat(row["updated_at"]).timestamp())) for row in answer
-    ] == expected
-    assert all(row["updated_at"].endswith("+00:00") for row in answer)
-    assert len(answer) > 200
+    expected = {
+        record["sessionId"]: record["updatedAt"]
+        for studio_id in studio.world.studio_ids
+        for record in studio.world.records("ListStreamingSessions", {"studioId": studio_id}, instant)
+    }
+    assert re.search(r"-0[45]00 INFO", log_of(job)), "the zone is in effect"
+    found = dict(job.ask("select session_id, epoch(updated_at)::bigint from streaming_sessions"))
+    assert found == {name: int(at.timestamp()) for name, at in expected.items()}
+    (job.directory / "log").unlink()
+    question = "select session_id, updated_at from streaming_sessions"
+    assert child_of(job, IN_ZONE, "sql", question, "--json", TZ=NEW_YORK) == 0
+    answers = [json.loads(line) for line in log_of(job).splitlines()]
+    assert {row["session_id"]: row["updated_at"] for row in answers} == {
+        name: at.isoformat() for name, at in expected.items()
+    }
 
 
 # Fault 59
@@ -462,11 +469,8 @@ READING = {
     "status": [],
     "sql": ["from streaming_sessions"],
     "sql as parquet": ["from streaming_sessions", "--format", "parquet"],
-    "sql as csv": ["from streaming_sessions", "--format", "csv"],
     "describe": [],
     "query": ["idle_sessions"],
-    "query list": ["--list"],
-    "config": ["show"],
 }
 
 
@@ -523,13 +527,10 @@ ASKED = "select 'film ' || chr(127916) as title"
     "environment",
     [
         {},
-        {"LC_ALL": "C"},
         {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"LANG": "tlh_QO.KLINGON"},
         {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1"},
         {"PYTHONIOENCODING": "utf-16"},
-        {"TERM": "dumb", "COLUMNS": "1"},
     ],
     ids=lambda environment: " ".join(f"{name}={value}" for name, value in environment.items()) or "nothing",
 )

@@ -140,7 +140,7 @@ def test_fault_42_two_machines_publish_into_one_warehouse_and_nobodys_rows_are_l
     jobs = machines(tmp_path, small_studio, small_studio)
     arguments = [() if same else ("--studio-id", studio_id) for studio_id in small_studio.world.studio_ids]
     conflicts_before = [0, 0]
-    for _ in range(3):
+    for _ in range(2):
         # Both have read the same version of the same table before either commits: one of them must be too late.
         with (
             held_at(jobs[0], "table.synced", *arguments[0]) as first,
@@ -158,7 +158,7 @@ def test_fault_42_two_machines_publish_into_one_warehouse_and_nobodys_rows_are_l
         assert {run_id for (run_id,) in shared.ask("select run_id from etl_runs")} == runs
 
 
-@pytest.mark.parametrize("commits", [1, 2, 3])
+@pytest.mark.parametrize("commits", [2, 3])
 def test_fault_42_a_machine_that_another_stood_in_for_comes_back_and_there_is_no_mixture(
     commits, small_studio, tmp_path
 ):
@@ -226,9 +226,7 @@ def interrupted_at(job, step, number):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_fault_44_a_signal_while_publishing_ends_the_run_before_the_next_dataset(
-    number, small_studio, expected, tmp_path
-):
+def test_fault_44_a_signal_while_publishing_ends_the_run_before_the_next_dataset(number, small_studio, tmp_path):
     job = job_at(tmp_path, small_studio)
 
     exit_code = interrupted_at(job, "table.staged", number)
@@ -239,8 +237,17 @@ def test_fault_44_a_signal_while_publishing_ends_the_run_before_the_next_dataset
     tables = {path.name for path in (job.directory / "warehouse").iterdir()}
     assert "studios" in tables, "what had begun is finished"
     assert "streaming_sessions" not in tables
+
+
+def test_fault_44_a_run_that_a_signal_ended_while_publishing_is_finished_without_a_page(
+    small_studio, expected, tmp_path
+):
+    job = job_at(tmp_path, small_studio)
+    assert interrupted_at(job, "table.staged", signal.SIGTERM) == 3
     asked = len(small_studio.requests)
-    assert finished(job.start(*RUN)) == 0
+
+    assert finished(job.start(*RUN)) == 0, log_of(job)
+
     assert not [request for request in small_studio.requests[asked:] if request.operation.startswith("List")]
     assert rows(job) == expected
 

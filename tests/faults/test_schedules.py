@@ -1,8 +1,12 @@
 """Seeded chaos in small doses, and proof that the one who judges it can say no. `make torture` plays much more."""
 
 import datetime as dt
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,6 +56,47 @@ def test_fault_29_to_35_44_short_schedules_lose_double_and_mix_nothing(first, tm
     assert min(total.looks.values()) > 0, "and readers looked"
 
 
+def torture(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "torture", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_torture_tells_what_it_did_and_that_nothing_was_lost(tmp_path):
+    done = torture("--schedules", "1", "--seed", "15", "--directory", str(tmp_path))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("seed 15, 1 schedules, ")
+    assert lines[-1] == "0 lost, 0 doubled, 0 mixed"
+    assert [line.split()[0] for line in lines[-9:-1]] == [
+        "played", "starts", "exits", "faults", "disturbed", "recovered", "published", "readers"
+    ]  # fmt: skip
+    assert list(tmp_path.iterdir()) == [], "directories are kept only of those that fail"
+
+
+def test_torture_ends_with_the_first_seed_that_fails_keeps_its_directory_and_says_how_to_replay_it(tmp_path):
+    """Here every start of the job is killed, also those that should finish what others left."""
+    always = {"NIMBLE_ETL_FAILPOINT": "catalog.built"}
+
+    done = torture("--schedules", "50", "--seed", "15", "--workers", "1", "--directory", str(tmp_path), **always)
+
+    assert done.returncode == 1
+    assert "seed 15 breaks a promise:" in done.stdout
+    assert "not published after 4 undisturbed starts" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("-m torture --replay 15")
+    (kept,) = tmp_path.iterdir()
+    assert f"Its directory is {kept}" in done.stdout
+    assert (kept / "log").exists()
+    again = torture("--replay", "15", "--directory", str(tmp_path), **always)
+    assert again.returncode == 1
+    assert "not published after 4 undisturbed starts" in again.stdout
+
+
 def test_schedules_are_decided_by_their_seed_alone():
     assert [str(Schedule.make(seed)) for seed in range(50)] == [str(Schedule.make(seed)) for seed in range(50)]
     assert len({str(Schedule.make(seed)) for seed in range(50)}) == 50
@@ -72,7 +117,7 @@ def test_fault_44_a_signal_during_the_last_page_does_not_claim_that_anything_is_
     assert tally.exits == {"3": 1, "0": 1}
 
 
-@pytest.mark.parametrize("commit", range(2, 10))
+@pytest.mark.parametrize("commit", [3, 6, 7, 9, 10])
 def test_fault_32_33_a_night_killed_half_published_is_finished_before_the_next_one_shows_a_catalog(commit, tmp_path):
     """The next night builds a catalog of all tables; it must not show tags of a night without its sessions."""
     tally = play(

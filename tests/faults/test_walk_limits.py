@@ -23,11 +23,25 @@ from etl.status import status
 LIST = "operation=ListStreamingSessions"
 MODELS = Path(etl.extract.__file__).parent / "service_models"
 WORLD = World(studios=1, sessions_per_studio=60)
+SETTINGS = StudioSettings(page_size=20, instant=NIGHT)
 
 
-def job_of(studio, directory, monkeypatch):
-    """Return a job whose credentials are in the environment of this process."""
-    job = job_at(directory / "job", studio)
+@pytest.fixture
+def studio():
+    """Two studios with three pages of sessions each."""
+    with EmbeddedStudio(World(sessions_per_studio=60), SETTINGS) as studio:
+        yield studio
+
+
+@pytest.fixture
+def job(tmp_path, studio, monkeypatch):
+    return job_of(studio, tmp_path, monkeypatch)
+
+
+def job_of(studio, directory, monkeypatch, **configuration):
+    """Return a job of nothing but sessions, whose credentials are in the environment of this process."""
+    configuration["rest"] = f"datasets: [streaming_sessions]\n{configuration.get('rest', '')}"
+    job = job_at(directory / "job", studio, **configuration)
     for name, value in job.environment.items():
         monkeypatch.setenv(name, value)
     return job
@@ -50,6 +64,19 @@ def age(job, hours):
     connection.close()
 
 
+def stopped_run(job):
+    """Return a run that a signal stopped in the first studio, one page of sessions stored."""
+    stop = Stop()
+
+    def signal_comes(part, _page):
+        if part.dataset == "streaming_sessions":
+            stop.set()
+
+    (outcome,) = job.run(stop=stop, on_page=signal_comes, overrides={"max_items": 20})
+    assert outcome.exit_code == 3
+    return outcome.run
+
+
 def asked_for(studio, since=0):
     """Return the page token of each request for sessions."""
     return [request.token for request in studio.requests[since:] if request.operation == "ListStreamingSessions"]
@@ -69,7 +96,7 @@ def exported(job):
 
 
 def test_fault_10_a_checkpoint_that_is_too_old_is_left_and_the_log_says_why(job, studio, caplog):
-    (stopped,) = job.run(overrides={"max_items": 45})
+    stopped = stopped_run(job)
     age(job, hours=13)
     asked = len(studio.requests)
 
@@ -77,23 +104,23 @@ def test_fault_10_a_checkpoint_that_is_too_old_is_left_and_the_log_says_why(job,
         (outcome,) = job.run()
 
     assert outcome.exit_code == 0
-    assert outcome.run.run_id != stopped.run.run_id
+    assert outcome.run.run_id != stopped.run_id
     assert asked_for(studio, asked).count(None) == 2, "each studio from its first page on"
     (reason,) = [record.getMessage() for record in caplog.records if "is abandoned" in record.getMessage()]
-    assert stopped.run.run_id in reason
+    assert stopped.run_id in reason
     assert "its checkpoint is 13:00:" in reason
     assert "run.max_checkpoint_age is 12:00:00" in reason
     assert exported(job) == listed(studio)
 
 
 def test_fault_10_a_checkpoint_that_is_young_enough_is_continued(job, studio):
-    (stopped,) = job.run(overrides={"max_items": 45})
+    stopped = stopped_run(job)
     age(job, hours=11)
     asked = len(studio.requests)
 
     (outcome,) = job.run()
 
-    assert outcome.run.run_id == stopped.run.run_id
+    assert outcome.run.run_id == stopped.run_id
     assert None not in asked_for(studio, asked)
     assert exported(job) == listed(studio)
 
@@ -126,10 +153,12 @@ def test_fault_10_a_run_that_has_seen_nothing_but_the_studios_grows_too_old(job)
     assert outcome.run.invocations == 1
 
 
-def test_fault_13_tokens_without_end_reach_the_page_cap_and_readers_keep_what_they_had(tmp_path, job, studio):
+def test_fault_13_tokens_without_end_reach_the_page_cap_and_readers_keep_what_they_had(
+    tmp_path, job, studio, monkeypatch
+):  # fmt: skip
     job.run()
     before = job.rows("streaming_sessions")
-    limited = job_at(tmp_path / "job", studio, rest="run: {max_pages: 9}")
+    limited = job_of(studio, tmp_path, monkeypatch, rest="run: {max_pages: 9}")
     studio.set_faults([f"endless-tokens:{LIST},studio={first(studio)}"])
 
     (outcome,) = limited.run()
@@ -171,10 +200,16 @@ def test_fault_13_tokens_without_end_are_stopped_by_the_deadline_and_readers_kee
 # What differs from the run that is to be resumed: each yields the studio that is then asked, and its filters.
 
 
+def edit(job, old, new):
+    text = job.config.read_text()
+    assert text.count(old) == 1
+    job.config.write_text(text.replace(old, new))
+
+
 @contextmanager
 def another_filter(job, studio, _monkeypatch):
     owner = next(studio.world.records("ListStreamingSessions", {"studioId": first(studio)}, NIGHT))["ownedBy"]
-    job.config.write_text(job.config.read_text() + f"  filters: {{owned_by: {owner}}}\n")
+    edit(job, "  retry:", f"  filters: {{owned_by: {owner}}}\n  retry:")
     with studio:
         yield studio, {"ownedBy": owner}
 
@@ -182,7 +217,7 @@ def another_filter(job, studio, _monkeypatch):
 @contextmanager
 def another_region(job, studio, _monkeypatch):
     """At the same address: only the Region differs."""
-    job.config.write_text(job.config.read_text() + "  region: us-east-1\n")
+    edit(job, "  retry:", "  region: us-east-1\n  retry:")
     with succeeded_by(studio, World(studios=1, sessions_per_studio=60, region="us-east-1")) as other:
         yield other, {}
 
@@ -196,8 +231,8 @@ def another_account(_job, studio, _monkeypatch):
 
 @contextmanager
 def another_endpoint(job, studio, _monkeypatch):
-    with studio, EmbeddedStudio(WORLD, StudioSettings(page_size=20, instant=NIGHT)) as other:
-        job.config.write_text(job.config.read_text().replace(studio.endpoint_url, other.endpoint_url))
+    with studio, EmbeddedStudio(WORLD, SETTINGS) as other:
+        edit(job, studio.endpoint_url, other.endpoint_url)
         yield other, {}
 
 
@@ -221,25 +256,25 @@ def succeeded_by(studio, world):
     """Yield a studio that answers at the address of another, which is no more."""
     port = int(studio.endpoint_url.rpartition(":")[2])
     studio.close()
-    with EmbeddedStudio(world, StudioSettings(page_size=20, instant=NIGHT), port=port) as successor:
+    with EmbeddedStudio(world, SETTINGS, port=port) as successor:
         yield successor
 
 
 @pytest.mark.parametrize("change", [another_filter, another_region, another_account, another_endpoint, another_model])
 def test_fault_17_a_changed_request_is_a_new_run_and_never_a_mixture(change, tmp_path, monkeypatch):
-    studio = EmbeddedStudio(WORLD, StudioSettings(page_size=20, instant=NIGHT))
+    studio = EmbeddedStudio(WORLD, SETTINGS)
     job = job_of(studio, tmp_path, monkeypatch)
-    (stopped,) = job.run(overrides={"max_items": 45})
+    stopped = stopped_run(job)
     (path,) = ledger_paths(job.directory / "state")
     pages = stored_pages(path)
-    assert len(pages) == 4, "one of studios, three of sessions"
+    assert len(pages) == 2, "one of studios, one of sessions"
 
     with change(job, studio, monkeypatch) as (asked, filters):
         before = len(asked.requests) if asked is studio else 0
         (outcome,) = job.run()
 
         assert outcome.exit_code == 0
-        assert outcome.run.run_id != stopped.run.run_id
+        assert outcome.run.run_id != stopped.run_id
         assert asked_for(asked, before)[0] is None, "from the first page on"
         assert exported(job) == listed(asked, **filters) != []
         assert job.ask("select distinct run_id from streaming_sessions_history") == [(outcome.run.run_id,)]
@@ -253,7 +288,7 @@ def stored_pages(path):
 
 def test_fault_17_a_run_that_knows_only_the_studios_of_another_account_is_not_continued(tmp_path, monkeypatch):
     """Its slices are complete, and yet the sessions would be those of two accounts."""
-    studio = EmbeddedStudio(WORLD, StudioSettings(page_size=20, instant=NIGHT))
+    studio = EmbeddedStudio(WORLD, SETTINGS)
     job = job_of(studio, tmp_path, monkeypatch)
     killed = job.start("run", "--snapshot-date", DATE.isoformat(), NIMBLE_ETL_FAILPOINT="slice.walked")
     killed.join()
@@ -283,7 +318,7 @@ def test_fault_20_a_session_that_slips_between_pages_is_not_seen_and_the_window_
 ):
     later = NIGHT + dt.timedelta(seconds=1)
     world = Slipping(studios=1, sessions_per_studio=60)
-    with EmbeddedStudio(world, StudioSettings(page_size=20, instant=NIGHT)) as studio:
+    with EmbeddedStudio(world, SETTINGS) as studio:
         job = job_of(studio, tmp_path, monkeypatch)
         changed_at = []
 

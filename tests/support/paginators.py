@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etl.errors import ConfigError
-from etl.extract.datasets import describe_operation, model_session
+from etl.extract.datasets import model_session
 from etl.model import Dataset
 from etl.propose import Service, key_candidates
 from etl.transform.schema import Layout, layout
@@ -56,7 +56,7 @@ def paginated(name: str) -> Iterator[Paginated]:
         key = key_candidates(listing.operation.record, listing.item)[0]
         dataset = Dataset(name="listing", service=name, operation=listing.name, key=key, item="item")
         try:
-            yield Paginated(name, listing.name, layout(dataset, describe_operation(SESSION, dataset)))
+            yield Paginated(name, listing.name, layout(dataset, listing.operation))
         except ConfigError as exc:
             yield Paginated(name, listing.name, None, str(exc))
 

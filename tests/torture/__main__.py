@@ -14,10 +14,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from itertools import count
 from pathlib import Path
 
-from torture.play import Tally, ViolationError, play
+from torture.play import READERS, Tally, ViolationError, play
 from torture.schedule import Schedule
 
 TOLD_EVERY_S = 60
+
+READ_EVERY = 3
+"""Every third schedule has readers; the others can vacuum without grace."""
+
 ON_TERM = (signal.SIGTERM, signal.SIG_DFL)
 """Of workers: they are ended like any process."""
 
@@ -39,8 +43,9 @@ def main() -> int:
         print("0 lost, 0 doubled, 0 mixed")
         return 0
     bad_seed, directory, what = broken
+    mode = " --random-kills" if arguments.random_kills else ""
     print(f"\nseed {bad_seed} breaks a promise:\n{what}\nIts directory is {directory}. Replay it:")
-    print(f"    PYTHONPATH=tests {Path(sys.executable).name} -m torture --replay {bad_seed}{_modes(arguments)}")
+    print(f"    PYTHONPATH=tests {Path(sys.executable).name} -m torture --replay {bad_seed}{mode}")
     return 1
 
 
@@ -52,7 +57,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="schedules at a time")
     parser.add_argument("--replay", type=int, metavar="SEED", help="play one schedule, told step by step, and keep it")
     parser.add_argument("--directory", type=Path, help="for the directories of the schedules")
-    parser.add_argument("--no-readers", action="store_true", help="without processes that read all the while")
     parser.add_argument(
         "--random-kills", action="store_true", help="kill also at random moments, which a replay only repeats roughly"
     )
@@ -69,12 +73,11 @@ def _seeds(first: int, schedules: int | None, until: float | None) -> Iterator[i
 def _play_all(seeds: Iterator[int], arguments: argparse.Namespace) -> tuple[Tally, tuple[int, str, str] | None]:
     """Play until the seeds end or a promise is broken; return what was done, and seed, directory and violation."""
     total, told_at = Tally(), time.monotonic()
-    options = {"no_readers": arguments.no_readers, "random_kills": arguments.random_kills}
     with ProcessPoolExecutor(arguments.workers, initializer=signal.signal, initargs=ON_TERM) as pool:
         running: dict[Future[tuple[Tally | None, str, str]], int] = {}
         while True:
             while len(running) < arguments.workers and (seed := next(seeds, None)) is not None:
-                running[pool.submit(play_seed, seed, arguments.directory, **options)] = seed
+                running[pool.submit(play_seed, seed, arguments.directory, random_kills=arguments.random_kills)] = seed
             if not running:
                 return total, None
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -88,23 +91,19 @@ def _play_all(seeds: Iterator[int], arguments: argparse.Namespace) -> tuple[Tall
             if time.monotonic() > told_at + TOLD_EVERY_S:
                 told_at = time.monotonic()
                 print(
-                    f"{total.schedules} schedules, {total.starts} starts, {sum(total.kills.values())} kills", flush=True
+                    f"{total.schedules} schedules, {total.starts.total()} starts, {total.kills.total()} kills",
+                    flush=True,
                 )
 
 
-def play_seed(
-    seed: int,
-    parent: Path | None,
-    *,
-    no_readers: bool,
-    random_kills: bool,
-) -> tuple[Tally | None, str, str]:
+def play_seed(seed: int, parent: Path | None, *, random_kills: bool) -> tuple[Tally | None, str, str]:
     """Play one schedule in a directory that is kept only if a promise is broken: tally, directory, what is broken."""
     directory = Path(tempfile.mkdtemp(prefix=f"torture-{seed}-", dir=parent))
     told: list[str] = []
-    options = {"readers": ()} if no_readers else {}
     try:
-        tally = play(Schedule.make(seed), directory, random_kills=random_kills, tell=told.append, **options)
+        tally = play(
+            Schedule.make(seed), directory, readers=_readers(seed), random_kills=random_kills, tell=told.append
+        )
     except ViolationError as exc:
         moments = [line for line in told if line.startswith("killed")]
         return None, str(directory), "\n".join([str(exc), *moments])
@@ -116,10 +115,10 @@ def _replay(arguments: argparse.Namespace) -> int:
     schedule = Schedule.make(arguments.replay)
     directory = Path(tempfile.mkdtemp(prefix=f"torture-{arguments.replay}-", dir=arguments.directory))
     print(schedule, flush=True)
-    options = {"readers": ()} if arguments.no_readers else {}
+    readers = _readers(arguments.replay)
     began = time.monotonic()
     try:
-        tally = play(schedule, directory, random_kills=arguments.random_kills, tell=_tell, **options)
+        tally = play(schedule, directory, readers=readers, random_kills=arguments.random_kills, tell=_tell)
     except ViolationError as exc:
         print(f"{exc}\nIts directory is {directory}")
         return 1
@@ -131,13 +130,14 @@ def _tell(line: str) -> None:
     print(line, flush=True)
 
 
-def _modes(arguments: argparse.Namespace) -> str:
-    return (" --no-readers" if arguments.no_readers else "") + (" --random-kills" if arguments.random_kills else "")
+def _readers(seed: int) -> tuple[tuple[str, ...], ...]:
+    return READERS if seed % READ_EVERY == 0 else ()
 
 
 def _summary(tally: Tally, seconds: float) -> str:
     lines = {
-        "played": f"{tally.schedules} schedules, {tally.nights} nights, {tally.starts} starts in {seconds:.0f} s",
+        "played": f"{tally.schedules} schedules, {tally.nights} nights, {seconds:.0f} s",
+        "starts": _listed(tally.starts),
         "exits": _listed(tally.exits),
         "faults": _listed(tally.faults),
         "disturbed": _listed(tally.kills),

@@ -47,7 +47,7 @@ class Tally:
 
     schedules: int = 0
     nights: int = 0
-    starts: int = 0
+    starts: Counter[str] = field(default_factory=Counter)
     exits: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
@@ -105,10 +105,7 @@ class _Play:
         before = len(self.log)
         with self._disturbed(step) as started:
             environment = {"NIMBLE_ETL_FAILPOINT": step.dies_at} if step.dies_at else {}
-            process = self.job.start(
-                "run", "--snapshot-date", step.date.isoformat(), *step.arguments,
-                NIMBLE_ETL_SOURCE__RETRY__TIMEOUT="0.5s", **environment,
-            )  # fmt: skip
+            process = self.job.start(*step.words, NIMBLE_ETL_SOURCE__RETRY__TIMEOUT="0.5s", **environment)
             started.set_result(process.pid)
             moment = self.random_kills.uniform(0, 1) if self.random_kills and not step.finishes else None
             process.join(moment or LONGEST_S)
@@ -120,9 +117,8 @@ class _Play:
                 self.tell(f"killed {moment:.6f} s after its start")
         assert process.exitcode is not None
         self._count(step, process.exitcode)
-        narrowed_to = step.arguments[1] if "--studio-id" in step.arguments else ""
-        self.model.follow(step.date, narrowed_to, step.at, self.log[before:])
-        self._check(step.date, narrowed_to, process.exitcode)
+        self.model.follow(step.date, step.narrowed_to, step.at, self.log[before:])
+        self._check(step, process.exitcode)
         return process.exitcode
 
     @contextmanager
@@ -152,7 +148,7 @@ class _Play:
 
     def _count(self, step: Step, code: int) -> None:
         tally = self.tally
-        tally.starts += 1
+        tally.starts[step.command] += 1
         tally.exits[signal.Signals(-code).name if code < 0 else str(code)] += 1
         tally.faults.update(fault.kind for fault in self.studio.fired)
         if code:
@@ -162,14 +158,14 @@ class _Play:
         if code not in EXPECTED_EXITS and code != -signal.SIGKILL:
             raise ViolationError(f"error: exit code {code}")
 
-    def _check(self, date: dt.date, narrowed_to: str, code: int) -> None:
+    def _check(self, step: Step, code: int) -> None:
         due: dict[Place, Content] = {}
         problems = []
-        if code == 0:
-            for place in self.model.places(date, narrowed_to):
+        if code == 0 and step.command == "run":
+            for place in self.model.places(step.date, step.narrowed_to):
                 if not self.model.allowed(place):
                     problems.append(f"lost: {place}: exit code 0, and no walk of it was complete")
-                elif content := self.model.due(place, narrowed_to):
+                elif content := self.model.due(place, step.narrowed_to):
                     due[place] = content
                 self.published.add(place)
         warehouse = self.job.directory / "warehouse"
@@ -230,7 +226,8 @@ def play(
             studio,
             source="" if schedule.asks_account else f"  account_id: '{schedule.world.account_id}'",
             rest=f"run: {{concurrency: {schedule.concurrency}, max_pages: 40}}\n"
-            f"datasets: [{'studios, ' if schedule.lists_studios else ''}streaming_sessions]",
+            f"datasets: [{'studios, ' if schedule.lists_studios else ''}streaming_sessions]\n"
+            f"warehouse: {{vacuum_grace: {'2d' if readers else '0s'}}}",
         )
         play_ = _Play(
             schedule, studio, log, job,

@@ -32,6 +32,9 @@ EDITS = ("newer-duplicate", "unknown-enum", "unknown-member", "bad-timestamp", "
 
 SESSIONS = "operation=ListStreamingSessions"
 
+UPKEEP = ("compact", "vacuum", "replay")
+KILLS_UPKEEP = tuple(step for step in STEPS if step.startswith(("table", "snapshot", "publication.marked", "catalog")))
+
 Act = Literal["kill", "terminate", "cut"]
 """SIGKILL, SIGTERM, or all connections to the studio break."""
 
@@ -43,6 +46,7 @@ class Step:
     Attributes:
         date: snapshot date.
         at: instant at which the world stands, aware.
+        command: run, compact, vacuum, or replay: of everything.
         arguments: of `run`, the date apart.
         faults: rules of the studio.
         dies_at: failpoint, as step:time.
@@ -54,12 +58,25 @@ class Step:
 
     date: dt.date
     at: dt.datetime
+    command: str = "run"
     arguments: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     dies_at: str | None = None
     act: Act | None = None
     at_request: int = 0
     finishes: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the command line is told."""
+        if self.command == "run":
+            return ("run", "--snapshot-date", self.date.isoformat(), *self.arguments)
+        return ("replay", "--since", FIRST_DATE.isoformat()) if self.command == "replay" else (self.command,)
+
+    @property
+    def narrowed_to(self) -> str:
+        """The only studio that is exported; empty for all."""
+        return self.arguments[1] if "--studio-id" in self.arguments else ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +144,7 @@ class Schedule:
         size = f"{world.studios} studios of {world.sessions_per_studio} sessions (world {world.seed})"
         lines = [f"seed {self.seed}: {size}, {self.page_size} on a page, concurrency {self.concurrency}"]
         for number, step in enumerate(self.steps, start=1):
-            what = [*step.arguments, *step.faults]
+            what = [step.command, *step.arguments, *step.faults]
             what += [f"dies at {step.dies_at}"] if step.dies_at else []
             what += [f"{step.act} at request {step.at_request or 'that stalls'}"] if step.act else []
             what += ["until published"] if step.finishes else []
@@ -148,6 +165,7 @@ class _Night:
     def __post_init__(self) -> None:
         self._hours = 2.0
         self._narrowed = False
+        self._begun = False
         pages = math.ceil(self.world.sessions_per_studio / self.page_size)
         self._pages = pages
         self._requests = 1 + self.world.studios * pages
@@ -157,13 +175,18 @@ class _Night:
         return [self._step() for _ in range(self.chance.choice(counts))], self._finish()
 
     def _finish(self) -> Step:
+        self._begun = True
         # Runs of one studio and of all may both be unfinished: nobody could say which is published last.
         arguments = ("--fresh",) if self._narrowed or self.chance.random() < 0.1 else ()
         self._narrowed = False
-        return Step(self.date, self._later(), arguments, finishes=True)
+        return Step(self.date, self._later(), arguments=arguments, finishes=True)
 
     def _step(self) -> Step:
         chance = self.chance
+        if self._begun and chance.random() < 0.15:
+            dies_at = f"{chance.choice(KILLS_UPKEEP)}:{chance.randint(1, 6)}" if chance.random() < 0.6 else None
+            return Step(self.date, self._later(), chance.choice(UPKEEP), dies_at=dies_at)
+        self._begun = True
         faults = tuple(self._faults())
         dies_at, act, at_request = None, None, 0
         if any(fault.startswith("stall") for fault in faults):
@@ -174,7 +197,7 @@ class _Night:
                     dies_at = self._failpoint()
                 case "kill" | "terminate" | "cut" as act:
                     at_request = chance.randint(1, self._requests)
-        return Step(self.date, self._later(), self._arguments(), faults, dies_at, act, at_request)
+        return Step(self.date, self._later(), "run", self._arguments(), faults, dies_at, act, at_request)
 
     def _later(self) -> dt.datetime:
         if not self.is_still and self.chance.random() < 0.6:
