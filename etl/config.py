@@ -20,7 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from etl.errors import ConfigError
-from etl.model import Dataset, Frozen, Rule
+from etl.model import Dataset, Frozen, Rule, tag_column
 
 EMBEDDED = "embedded"
 ENV_PREFIX = "NIMBLE_ETL_"
@@ -175,6 +175,30 @@ class Warehouse(Frozen):
         return value
 
 
+class Bi(Frozen):
+    """What the flat views for BI tools show besides the columns of the API."""
+
+    pinned_tags: tuple[str, ...] = Field((), description="tags with a column of their own, which stays when they go")
+
+    @field_validator("pinned_tags")
+    @classmethod
+    def _are_columns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        columns: dict[str, str] = {}
+        for tag in value:
+            former = columns.setdefault(tag_column(tag), tag)
+            if former != tag or not tag_column(tag).removeprefix("tag_") or value.count(tag) > 1:
+                raise ValueError(f"has {former!r} and {tag!r}, whose columns would both be {tag_column(tag)}; keep one")
+        return value
+
+
+class Marts(Frozen):
+    """What marts need to know that no API says."""
+
+    prices: Path | None = Field(
+        None, description="CSV with ec2_instance_type, price_per_hour and currency; null: costs are null"
+    )
+
+
 class Emulator(Frozen):
     """The world of the embedded studio."""
 
@@ -205,6 +229,8 @@ class Settings(BaseSettings):
     on_finish: OnFinish = OnFinish()
     state_dir: Path = Path("state")
     warehouse: Warehouse = Warehouse()
+    marts: Marts = Marts()
+    bi: Bi = Bi()
     emulator: Emulator = Emulator()
 
     @classmethod
@@ -272,6 +298,7 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
         update={
             "state_dir": base / settings.state_dir,
             "warehouse": settings.warehouse.model_copy(update={"path": base / settings.warehouse.path}),
+            "marts": Marts(prices=settings.marts.prices and base / settings.marts.prices),
         }
     )
 

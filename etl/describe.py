@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from etl.catalog import content
 from etl.config import Settings
 from etl.extract.client import Endpoint, Source
 from etl.extract.datasets import builtin_datasets, describe_operation, model_session, select_datasets
@@ -30,6 +31,7 @@ def check(settings: Settings) -> list[str]:
     Raises:
         ConfigError: a dataset cannot be exported as it is defined.
     """
+    content(settings)
     Plan.make(settings, Source(settings.source, Endpoint(settings.source.endpoint_url), threading.Event()))
     return list(describe(settings))
 

@@ -13,21 +13,20 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from etl.catalog import refresh_catalog
 from etl.config import Settings
 from etl.errors import ConfigError, SourceError
 from etl.extract.datasets import describe_operation, model_session, select_datasets
 from etl.extract.dump import Dump
 from etl.failpoints import reach
 from etl.ledger import Ledger, remove_ledger
-from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
 from etl.model import Dataset, Operation, Outcome, Page, Slice, SliceState, digest
 from etl.publish import publish, publish_facts, settle
 from etl.state import RUN_ID_TIME, check_writable, lock, remove_old_ledgers
-from etl.transform.facts import ETL_TABLES
 from etl.transform.privacy import check_key
 from etl.transform.schema import layout
 
@@ -97,7 +96,7 @@ def import_dump(settings: Settings, request: ImportRequest, on_page: OnPage = la
             outcome = Outcome(ledger.run(), tuple(ledger.slices()), time.monotonic() - began)
             publish_facts(tables, [(ledger, outcome)])
             reach("facts.published")
-            build_catalog(tables, ETL_TABLES.items())
+            outcome = replace(outcome, failed_checks=refresh_catalog(settings, tables))
             ledger.close_run("failed" if outcome.exit_code == 1 else "published")
             reach("run.closed")
         remove_old_ledgers(settings)

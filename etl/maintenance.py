@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
+from etl.catalog import refresh_catalog
 from etl.config import Settings
-from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
 from etl.publish import settle
 from etl.state import check_writable, lock
-from etl.transform.facts import ETL_TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def compact(settings: Settings) -> list[Upkeep]:
             for date in tables.dates(name):
                 tables.compact(name, date)
             done.append(Upkeep(name, before, tables.file_count(name), 0))
-        build_catalog(tables, ETL_TABLES.items())
+        refresh_catalog(settings, tables)
     return done
 
 
@@ -55,7 +54,7 @@ def vacuum(settings: Settings) -> list[Upkeep]:
         check_writable(settings)
         tables = Tables(settings.warehouse.path)
         settle(settings, tables)
-        build_catalog(tables, ETL_TABLES.items())  # a run that was killed may have left one that names older files
+        refresh_catalog(settings, tables)  # a run that was killed may have left one that names older files
         for name in tables.names():
             before = tables.file_count(name)
             removed = tables.vacuum(name, settings.warehouse.vacuum_grace)

@@ -91,7 +91,8 @@ class Dataset(Frozen):
     sent with every request; `page_size` asks for pages of so many records. `result_key` chooses the list where a
     response has several, as a path such as `Reservations[].Instances`; `allow_missing_list` takes a response
     without it for an empty page. `privacy` has rules by column (`owned_by`) and by entry of a map (`tags.Artist`); one
-    that begins with `*.` is for the column of that name if there is any.
+    that begins with `*.` is for the column of that name if there is any. `label` is the column that people know a
+    record by; flat views have it beside the key. `bi_name` is the dataset's name in the schema `bi`.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
@@ -107,6 +108,8 @@ class Dataset(Frozen):
     allow_missing_list: bool = False
     units: Mapping[str, str] = {}
     privacy: Mapping[str, Rule] = {}
+    label: str | None = None
+    bi_name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,62}$")
 
     @property
     def item_name(self) -> str:
@@ -314,16 +317,32 @@ class SliceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found. It passed without `failures`; `examples` is JSON text."""
+
+    name: str
+    severity: Literal["error", "warning"]
+    meaning: str
+    failures: int
+    examples: str | None
+
+    def __str__(self) -> str:
+        """Return the words that messages say it with; examples are data, and stay in the catalog."""
+        return f"check {self.name}: found {self.failures} rows, expected none: {self.meaning} See etl_checks"
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run stands after an invocation worked on it for `seconds`.
 
-    `interrupted`: a signal kept it from publishing.
+    `interrupted`: a signal kept it from publishing. `failed_checks` are those of severity *error*.
     """
 
     run: RunFacts
     slices: tuple[SliceFacts, ...]
     seconds: float
     interrupted: bool = False
+    failed_checks: tuple[CheckResult, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -338,7 +357,7 @@ class Outcome:
             return 3
         if any(facts.error for facts in self.slices):
             return 5 if any(facts.publication is not None for facts in self.slices) else 1
-        return 5 if self.total("rejects") else 0
+        return 5 if self.total("rejects") or self.failed_checks else 0
 
     def total(self, name: str) -> int:
         """Return the sum of one count over the slices: pages, records, rows, rejects, duplicates, retries."""
@@ -376,6 +395,11 @@ def digest(value: object) -> str:
 def snake_case(name: str) -> str:
     """Return the name of a column for one of a parameter or member: DBInstanceId, db_instance_id."""
     return _WORDS.sub("_", name).lower()
+
+
+def tag_column(tag: str) -> str:
+    """Return the name of the column of a pinned tag: Artist level, tag_artist_level."""
+    return "tag_" + re.sub(r"\W+", "_", tag).strip("_").lower()
 
 
 def leaves(member: Member) -> Iterator[tuple[str, str, Member]]:

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from etl.catalog import content, refresh_catalog
 from etl.config import EMBEDDED, Settings
 from etl.errors import (
     ConfigError,
@@ -31,13 +32,11 @@ from etl.extract.client import Endpoint, Source
 from etl.extract.walk import walk
 from etl.failpoints import reach
 from etl.ledger import Ledger, ledger_paths, set_aside
-from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
 from etl.model import Outcome, Page, Slice, SliceState
 from etl.plan import Plan
 from etl.publish import publish, publish_facts, settle
 from etl.state import RUN_ID_TIME, check_writable, lock, remove_old_ledgers
-from etl.transform.facts import ETL_TABLES
 from etl.watch import find_changes
 
 log = logging.getLogger(__name__)
@@ -93,6 +92,7 @@ def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lamb
     target = request.snapshot_date or today
     if target > today and settings.source.endpoint_url != EMBEDDED:
         raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
+    content(settings)  # a price table that cannot be read stops the run before its first request
     with lock(settings):
         check_writable(settings)
         settle(settings, Tables(settings.warehouse.path))
@@ -171,7 +171,7 @@ class _Job:
             if publishing and (outcome.finished or any(facts.publication for facts in outcome.slices)):
                 publish_facts(self._tables, [(ledger, outcome)])
                 reach("facts.published")
-                build_catalog(self._tables, ETL_TABLES.items())
+                outcome = replace(outcome, failed_checks=refresh_catalog(self._settings, self._tables))
             if publishing and outcome.finished:
                 ledger.close_run("failed" if outcome.exit_code == 1 else "published")
                 reach("run.closed")

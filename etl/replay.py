@@ -9,18 +9,17 @@ import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from etl.catalog import refresh_catalog
 from etl.config import Settings
 from etl.errors import ConfigError, WarehouseError
 from etl.extract.datasets import describe_operation, model_session, select_datasets
 from etl.ledger import Ledger, ledger_paths
-from etl.load.catalog import build_catalog
 from etl.load.tables import Tables
 from etl.model import Dataset, Operation, Outcome, SliceFacts
 from etl.publish import Source, Writer, mark, publish_facts, settle, write_slices
 from etl.state import check_writable, lock
-from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import layout
 
 log = logging.getLogger(__name__)
@@ -90,8 +89,8 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
         outcomes = [
             outcome for date, found in sorted(dates.items()) for outcome in _replay_date(settings, tables, date, found)
         ]
-        build_catalog(tables, ETL_TABLES.items())
-    return outcomes
+        failed = refresh_catalog(settings, tables)
+    return [replace(outcome, failed_checks=failed) for outcome in outcomes]
 
 
 def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapping[dt.date, _Date]:

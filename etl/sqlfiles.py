@@ -6,6 +6,10 @@
 -- Reads:       streaming_sessions (current snapshot).
 -- Parameters:  $hours INTEGER, default 12.
 -- Columns:     idle_hours in hours; volume_size in GiB.
+
+The columns of views, marts and checks are described one by one, `name: meaning`, with the unit in brackets. A file is
+used where all that it reads is there. What a mart takes for granted stands under `Assumes`; a check says its `Meaning`
+and its `Severity`.
 """
 
 import re
@@ -16,7 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 HEADERS = ("Question", "Grain", "Reads", "Parameters", "Columns")
+CHECK_HEADERS = ("Meaning", "Severity", "Grain", "Reads", "Columns")
+
+Kind = Literal["views", "marts", "checks", "queries"]
 _LINE = re.compile(r"^-- (?:(?P<name>[A-Z][a-z]+): +)?(?P<text>.*)$")
+_COLUMN = re.compile(r"(?P<name>\w+): (?P<meaning>[^;]+?)(?:;|\.?$)")
 _PARAMETER = re.compile(r"\$(?P<name>\w+) (?P<type>[A-Z]+), default (?P<default>[^.;]+)")
 
 
@@ -38,6 +46,17 @@ class SqlFile:
     parameters: tuple[Parameter, ...]
     text: str
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Return the tables and views that the query reads."""
+        listed = re.sub(r"\([^)]*\)", "", self.headers.get("Reads", "")).strip(". ")
+        return tuple(name.strip() for name in listed.split(","))
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Return what its columns mean, where the header says it one by one."""
+        return {match["name"]: match["meaning"] for match in _COLUMN.finditer(self.headers.get("Columns", ""))}
+
 
 def sql_directory() -> Path:
     """Return the directory of the SQL files: inside the package where it was installed from a wheel."""
@@ -45,7 +64,7 @@ def sql_directory() -> Path:
     return packaged if packaged.is_dir() else packaged.parent.parent / "sql"
 
 
-def sql_files(kind: Literal["views", "marts", "checks", "queries"]) -> dict[str, SqlFile]:
+def sql_files(kind: Kind) -> dict[str, SqlFile]:
     """Return the files of one kind by name, in alphabetical order."""
     return {path.stem: _read(path) for path in sorted((sql_directory() / kind).glob("*.sql"))}
 

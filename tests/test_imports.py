@@ -17,7 +17,7 @@ FLOORS = (
     {"etl.model", "etl.sqlfiles"},
     {"etl.config"},
     {"etl.extract", "etl.transform", "etl.load", "etl.ledger", "etl.query", "etl.emulator"},
-    {"etl.plan", "etl.publish", "etl.state", "etl.watch"},
+    {"etl.catalog", "etl.plan", "etl.publish", "etl.state", "etl.watch"},
     {"etl.pipeline", "etl.replay", "etl.maintenance", "etl.notify", "etl.verify", "etl.status", "etl.describe"}
     | {"etl.importer", "etl.progress", "etl.propose", "etl.render"},
     {"etl.demo"},

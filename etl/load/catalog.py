@@ -6,8 +6,9 @@ also read files that are staged or superseded.
 """
 
 import fcntl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -16,18 +17,36 @@ import pyarrow as pa
 from etl.errors import StorageError, WarehouseError
 from etl.failpoints import reach
 from etl.load.changes import CHANGE
+from etl.load.checks import run_checks
+from etl.load.dictionary import add_dictionary
+from etl.load.flat import add_flat_views
+from etl.load.prices import PRICES
+from etl.load.relations import add_files, comment_on, descriptions, literal, quoted
 from etl.load.tables import PARTITION, Committed, Tables, storage_errors, sync_directory, sync_file
-from etl.sqlfiles import sql_files
+from etl.model import CheckResult, Dataset
 
 FILE_NAME = "warehouse.duckdb"
 
 
-def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Path:
-    """Build the catalog of what is committed now, swap it in, and return its path.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a catalog shows besides what is committed.
 
-    Args:
-        tables: the warehouse.
+    Attributes:
         known: tables that exist for readers even before anything was committed to them.
+        datasets: what is known of the datasets, by name.
+        pinned_tags: tags that have a column of their own in the schema `bi`.
+        prices: as `PRICES` says.
+    """
+
+    known: Mapping[str, pa.Schema]
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    pinned_tags: Sequence[str] = ()
+    prices: pa.Table = field(default_factory=PRICES.empty_table)
+
+
+def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
+    """Build the catalog of what is committed now, swap it in, and return what the checks say of it.
 
     Raises:
         StorageError: the disk refused; the old catalog stays.
@@ -41,7 +60,7 @@ def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Pat
         try:
             with storage_errors(path):
                 _remove(draft)
-            _fill(draft, tables, dict(known))
+            found = _fill(draft, tables, content)
             with storage_errors(path):
                 sync_file(draft)
                 reach("catalog.built")
@@ -59,7 +78,7 @@ def build_catalog(tables: Tables, known: Iterable[tuple[str, pa.Schema]]) -> Pat
                 raise StorageError.at(path, reason) from exc
             raise WarehouseError(f"{path}: the catalog cannot be built: {reason}. Run `verify`") from exc
     reach("catalog.swapped")
-    return path
+    return found
 
 
 @contextmanager
@@ -70,107 +89,115 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _fill(draft: Path, tables: Tables, empty: Mapping[str, pa.Schema]) -> None:
+def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
     """Make a new DuckDB file, closed and without a log of its own."""
     with duckdb.connect(draft) as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.begin()  # DuckDB syncs its log with every transaction
-        for name in sorted({*tables.names(), *empty}):
+        schemas: dict[str, pa.Schema] = {}
+        for name in sorted({*tables.names(), *content.known}):
             committed = tables.read(name)
-            if committed or name in empty:  # neither: its first commit was killed half-way
-                _add_table(connection, name, committed, empty.get(name))
-        for file in sql_files("views").values():
-            connection.execute(f"create view {_quoted(file.name)} as {file.text}")
-        _add_current_views(connection)
-        for name in tables.names():
-            committed = tables.read(name)
-            if committed and CHANGE in committed.schema.names:
-                _add_versions(connection, name, committed.schema)
-        for file in sql_files("marts").values():
-            connection.execute(f"create table {_quoted(file.name)} as {file.text}")
+            if committed or name in content.known:  # neither: its first commit was killed half-way
+                schemas[name] = _add_table(connection, name, committed, content.known.get(name))
+        _add_prices(connection, content.prices)
+        # The files say what they read; one that reads what there is not is left out.
+        add_files(connection, ("views", "marts"))
+        for name, schema in schemas.items():
+            if _has_slices(name, schema):
+                _add_current_view(connection, name, schema)
+            elif CHANGE in schema.names:
+                _add_versions(connection, name, schema)
+        add_files(connection, ("views", "marts"))
+        add_flat_views(connection, content.datasets, content.pinned_tags)
+        found = run_checks(connection)
+        add_dictionary(connection, schemas)
         connection.commit()
         # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
         connection.execute("checkpoint")
+    return found
 
 
 def _add_table(
     connection: duckdb.DuckDBPyConnection, name: str, committed: Committed | None, known: pa.Schema | None
-) -> None:
+) -> pa.Schema:
     """Add a table of the warehouse as a view on its files; rows of datasets under the name <table>_history."""
     schema = committed.schema if committed else known
     assert schema is not None
-    relation = _quoted(_history(name) if _has_slices(name, schema) else name)
+    relation = quoted(_history(name) if _has_slices(name, schema) else name)
     files = [file for names in committed.files.values() for file in names] if committed else []
     connection.register("empty_table", pa.table(schema.empty_table()))
     if files:
         # A column that no file has yet: its table was widened, and nothing was committed to it since.
         source = (
-            f"read_parquet([{', '.join(_literal(file) for file in files)}], union_by_name = true,"
+            f"read_parquet([{', '.join(literal(file) for file in files)}], union_by_name = true,"
             f" hive_partitioning = true, hive_types = {{'{PARTITION}': date}})"
         )
         present = {column for column, *_ in connection.execute(f"describe from {source}").fetchall()}
         columns = ", ".join(
-            f"{_quoted(column) if column in present else 'null'}::{kind} as {_quoted(column)}"
+            f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
             for column, kind, *_ in connection.execute("describe empty_table").fetchall()
         )
         connection.execute(f"create view {relation} as select {columns} from {source}")  # noqa: S608  quoted above
     else:
         connection.execute(f"create table {relation} as from empty_table")
     connection.unregister("empty_table")
-    for column in schema:
-        description = (column.metadata or {}).get(b"description", b"").decode()
-        connection.execute(f"comment on column {relation}.{_quoted(column.name)} is {_literal(description)}")
+    comment_on(connection, relation, descriptions(schema))
+    return schema
 
 
-def _add_current_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add a view for each table of a dataset: the rows of the newest complete snapshot of each slice."""
-    tables = connection.execute("select table_name from information_schema.tables where table_name like '%_history'")
-    for (history,) in tables.fetchall():
-        name = history.removesuffix("_history")
-        connection.execute(
-            f"create view {_quoted(name)} as select history.* from {_quoted(history)} as history"  # noqa: S608
-            " semi join current_slices using (slice_id, snapshot_date)"
-        )
-        comments = connection.execute(
-            "select column_name, comment from duckdb_columns() where table_name = ?", [history]
-        )
-        for column, comment in comments.fetchall():
-            connection.execute(f"comment on column {_quoted(name)}.{_quoted(column)} is {_literal(comment or '')}")
+def _add_prices(connection: duckdb.DuckDBPyConnection, prices: pa.Table) -> None:
+    connection.register("given_prices", prices)
+    connection.execute("create table prices as from given_prices")
+    connection.unregister("given_prices")
+    comment_on(connection, "prices", descriptions(PRICES))
+
+
+def _add_current_view(connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema) -> None:
+    """Add the view of a table of a dataset: the rows of the newest complete snapshot of each slice."""
+    connection.execute(
+        f"create view {quoted(name)} as select history.* from {quoted(_history(name))} as history"  # noqa: S608
+        " semi join current_slices using (slice_id, snapshot_date)"
+    )
+    comment_on(connection, quoted(name), descriptions(schema))
 
 
 def _add_versions(connection: duckdb.DuckDBPyConnection, log: str, schema: pa.Schema) -> None:
     """Add what follows from a change log: every version of every record, and macros for dates past."""
     facts = {field.name: field.metadata or {} for field in schema}
     dataset = facts[CHANGE][b"dataset"].decode()
-    keys = ", ".join(_quoted(name) for name, known in facts.items() if b"key" in known)
+    keys = ", ".join(quoted(name) for name, known in facts.items() if b"key" in known)
     about_changes = (CHANGE, "changed_columns", "old_values", "previous_date")
-    versions, next_date = _quoted(f"{dataset}_versions"), "next_date"
+    versions, next_date = quoted(f"{dataset}_versions"), "next_date"
     # A record that vanished and appeared again has a gap between two versions.
     connection.execute(
         f"create view {versions} as"  # noqa: S608  quoted above
-        f" select * exclude ({PARTITION}, {', '.join(about_changes)}, {next_date}), {PARTITION} as valid_from,"
-        f" {next_date} as valid_to, {next_date} is null as is_current"
-        f" from (select *, lead({PARTITION}) over (partition by slice_id, {keys} order by {PARTITION}) as {next_date}"
-        f" from {_quoted(log)}) where {CHANGE} <> 'vanished'"
+        f" select versions.* exclude ({PARTITION}, {', '.join(about_changes)}, {next_date}, last_date),"
+        f" versions.{PARTITION} as valid_from, {next_date} as valid_to,"
+        f" coalesce(last_date, newest.{PARTITION}) as seen_until, {next_date} is null as is_current"
+        f" from (select *, lead({PARTITION}) over record as {next_date}, lead(previous_date) over record as last_date"
+        f" from {quoted(log)} window record as (partition by slice_id, {keys} order by {PARTITION})) as versions"
+        f" left join (select slice_id, max({PARTITION}) as {PARTITION} from snapshots where state = 'complete'"
+        f" and not is_partial group by slice_id) as newest using (slice_id)"
+        f" where {CHANGE} <> 'vanished'"
     )
     connection.execute(
-        f"create macro {_quoted(f'{dataset}_as_of')}(instant) as table"  # noqa: S608
+        f"create macro {quoted(f'{dataset}_as_of')}(instant) as table"  # noqa: S608
         f" select * from {versions} where valid_from <= (instant::timestamptz at time zone 'UTC')::date"
         " and (valid_to is null or valid_to > (instant::timestamptz at time zone 'UTC')::date)"
     )
     connection.execute(
-        f"create macro {_quoted(f'{log}_between')}(from_date, to_date) as table"  # noqa: S608
-        f" select * from {_quoted(log)} where {PARTITION} between from_date::date and to_date::date"
+        f"create macro {quoted(f'{log}_between')}(from_date, to_date) as table"  # noqa: S608
+        f" select * from {quoted(log)} where {PARTITION} between from_date::date and to_date::date"
     )
     comments = {
-        **{name: known.get(b"description", b"").decode() for name, known in facts.items() if name not in about_changes},
+        **{name: text for name, text in descriptions(schema).items() if name not in about_changes},
         "valid_from": "snapshot date from which the record was like this",
         "valid_to": "snapshot date from which it was different or gone; null if it still is like this",
+        "seen_until": "newest complete snapshot that shows the record like this",
         "is_current": "whether the newest complete snapshot has the record like this",
     }
-    for column, text in comments.items():
-        if column != PARTITION:
-            connection.execute(f"comment on column {versions}.{_quoted(column)} is {_literal(text)}")
+    del comments[PARTITION]
+    comment_on(connection, versions, comments)
 
 
 def _has_slices(name: str, schema: pa.Schema) -> bool:
@@ -179,14 +206,6 @@ def _has_slices(name: str, schema: pa.Schema) -> bool:
 
 def _history(name: str) -> str:
     return f"{name}_history"
-
-
-def _quoted(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _remove(draft: Path) -> None:

@@ -254,7 +254,13 @@ def _entry_columns(source: Column, taken: frozenset[str]) -> Iterable[Column]:
     assert element is not None
     api_path = source.field.metadata[b"api_path"].decode() + ("{}" if source.member.kind == "map" else "[]")
     if element.kind != "structure":
-        yield Column(_leaf_field(_entry_name("value", taken), api_path, element, {}), (), element)
+        name = source.field.name
+        value = (
+            element
+            if element.documentation
+            else element.model_copy(update={"documentation": f"value of the entry of {name}"})
+        )
+        yield Column(_leaf_field(_entry_name("value", taken), api_path, value, {}), (), element)
         return
     own = (column.name for column in (SNAPSHOT_DATE, *_WHERE, *_FROM))
     yield from _columns(element, api_path, {"key", "position", *taken, *own}, {})
@@ -277,7 +283,7 @@ def _leaf_field(name: str, api_path: str, member: Member, units: Mapping[str, st
     return field(
         name,
         arrow_type(member),
-        member.documentation,
+        member.documentation or f"{member.api_name}, of which the service model says nothing more",
         api_path=api_path,
         unit=units.get(name, ""),
         enum=list(enum),

@@ -3,7 +3,7 @@
 -- Grain:       one row per dataset, account, Region and parent parameters.
 -- Reads:       etl_slices.
 -- Parameters:  none.
--- Columns:     a listing without filters goes before one with.
+-- Columns:     as in etl_slices. A listing without filters goes before one with.
 with complete as (
     select *
     from etl_slices

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from support.job import DATE, NIGHT, job_at
-from support.warehouse import NEXT_DATE, THINGS, publish, stage
+from support.warehouse import NEXT_DATE, THINGS, build, publish, stage
 
 import etl.publish
 from etl.emulator import EmbeddedStudio, StudioSettings, World
@@ -25,12 +25,10 @@ from etl.extract.client import Endpoint, Source
 from etl.extract.datasets import describe_operation, model_session
 from etl.extract.parsed import MalformedPageError, proof_hook, read_parsed_page
 from etl.ledger import Ledger, ledger_paths
-from etl.load.catalog import build_catalog
 from etl.load.tables import Stage, Tables
 from etl.model import Dataset
 from etl.pipeline import Stop
 from etl.plan import Plan
-from etl.transform.facts import ETL_TABLES
 from etl.verify import verify
 
 RUN = ("run", "--snapshot-date", DATE.isoformat())
@@ -403,9 +401,9 @@ def test_fault_39_flipped_byte_is_never_carried_into_a_new_file(tables):
 
 def test_fault_50_who_holds_the_old_catalog_open_keeps_every_byte_of_it(tables):
     publish(tables, {"a": [1]})
-    catalog = build_catalog(tables, ETL_TABLES.items())
+    catalog = build(tables)
     before = catalog.read_bytes()
     with catalog.open("rb") as held:
         publish(tables, {"b": list(range(1000))}, run="run-2")
-        assert build_catalog(tables, ETL_TABLES.items()).read_bytes() != before
+        assert build(tables).read_bytes() != before
         assert held.read() == before

@@ -23,8 +23,9 @@ from support.warehouse import NEXT_DATE, THINGS, build, publish, publish_slices,
 
 from etl.errors import StorageError, WarehouseError
 from etl.load import catalog as module
+from etl.load import relations
 from etl.load import tables as tables_module
-from etl.load.catalog import FILE_NAME, build_catalog
+from etl.load.catalog import FILE_NAME
 from etl.load.tables import Tables
 from etl.sqlfiles import SqlFile
 from etl.transform.facts import ETL_TABLES
@@ -141,7 +142,7 @@ def test_history_has_every_row_and_the_current_view_the_newest_complete_snapshot
             newest[slice_id] = max(date, newest.get(slice_id, date))
     current = [row for row in history if newest.get(row[1]) == row[0]]
 
-    catalog = build_catalog(tables, {"things_x": THINGS, **ETL_TABLES, "things": THINGS}.items())
+    catalog = build(tables, things_x=THINGS, things=THINGS)
 
     with connected(catalog) as connection:
         columns = "snapshot_date, slice_id, n"
@@ -190,7 +191,7 @@ def test_fault_27_known_table_exists_with_its_types_before_its_first_row(tables)
     """A query or a dashboard does not break because a night had no tags, or no rejects."""
     publish(tables, {"a": []}, table="nothing_yet")
     (tables.path / "half/_delta_log").mkdir(parents=True)  # its first commit was killed half-way
-    catalog = build_catalog(tables, [*ETL_TABLES.items(), ("half", THINGS), ("other", THINGS)])
+    catalog = build(tables, half=THINGS, other=THINGS)
     with connected(catalog) as connection:
         for name in ("nothing_yet", "half", "other", "other_history"):
             answer = connection.sql(f"from {name}").to_arrow_table()
@@ -218,15 +219,20 @@ def test_every_column_is_described_in_history_and_current_view(tables):
 
 
 def test_mart_is_a_table_inside_the_file(tables, monkeypatch):
-    real = module.sql_files
-    mart = SqlFile("totals", {}, (), "select slice_id, sum(n)::bigint as total from things group by all")
-    monkeypatch.setattr(module, "sql_files", lambda kind: {"totals": mart} if kind == "marts" else real(kind))
+    real = relations.sql_files
+    query = "select slice_id, sum(n)::bigint as total from things group by all"
+    mart = SqlFile("totals", {"Reads": "things.", "Columns": "total: sum of n [things]."}, (), query)
+    other = SqlFile("others", {"Reads": "things, nothing_that_is_there."}, (), "select 1")
+    marts = {"others": other, "totals": mart}
+    monkeypatch.setattr(relations, "sql_files", lambda kind: marts if kind == "marts" else real(kind))
     publish(tables, {"a": [1, 2]})
     publish_slices(tables, ["a"])
     catalog = build(tables)
     for file in tables.path.rglob("*.parquet"):
         file.unlink()
     assert ask(catalog, "select total from totals") == [3]
+    assert ask(catalog, "select meaning || unit from etl_columns where column_name = 'total'") == ["sum of nthings"]
+    assert ask(catalog, "select count(*) from duckdb_tables() where table_name = 'others'") == [0], "it lacks a source"
 
 
 @pytest.mark.parametrize("name", ["with space", "Größe-映画", 'it\'s "here"', "a=b&c#d", "*", "[ab]", "; drop"])
@@ -259,7 +265,7 @@ def test_fault_34_killed_while_the_catalog_is_swapped_it_is_the_old_or_the_new_a
         from etl.load import catalog
 
         if sys.argv[2] == "half-built":
-            catalog._add_current_views = lambda _connection: os.kill(os.getpid(), 9)
+            catalog.add_flat_views = lambda *_: os.kill(os.getpid(), 9)
         build(Tables(Path(sys.argv[1])))
     """
     with process(code, night.path, step, NIMBLE_ETL_FAILPOINT=step) as talk:
@@ -558,14 +564,14 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
         from etl.load.tables import Tables
         from etl.load import catalog
 
-        real = catalog._add_current_views
+        real = catalog.add_flat_views
 
-        def in_the_middle(connection):
+        def in_the_middle(*arguments):
             print("in the middle", flush=True)
             sys.stdin.readline()
-            real(connection)
+            real(*arguments)
 
-        catalog._add_current_views = in_the_middle
+        catalog.add_flat_views = in_the_middle
         build(Tables(Path(sys.argv[1])))
         print("done", flush=True)
     """

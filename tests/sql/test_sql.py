@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from etl.query import bind
-from etl.sqlfiles import HEADERS, sql_files
+from etl.sqlfiles import CHECK_HEADERS, HEADERS, sql_files
 
 FILES = {
     (kind, name): file for kind in ("views", "marts", "checks", "queries") for name, file in sql_files(kind).items()
@@ -55,13 +55,14 @@ from (values
 WORKSTATIONS = """
 create table streaming_sessions (
     studio_id varchar, slice_id varchar, session_id varchar, owned_by varchar, ec2_instance_type varchar, state varchar,
-    status_code varchar, status_message varchar, created_at timestamptz, stop_at timestamptz, stopped_at timestamptz,
+    status_code varchar, status_message varchar, created_at timestamptz, started_at timestamptz,
+    stop_at timestamptz, stopped_at timestamptz,
     terminate_at timestamptz, updated_at timestamptz, extracted_at timestamptz, volume_configuration_size integer,
     volume_configuration_iops integer, volume_configuration_throughput integer
 );
 insert into streaming_sessions
 select
-    studio, slice, session, owner, type, state, code, code, '2026-11-01 00:00:00Z', stop::timestamptz,
+    studio, slice, session, owner, type, state, code, code, '2026-11-01 00:00:00Z', null, stop::timestamptz,
     stopped::timestamptz, terminate::timestamptz, '2026-11-20 01:00:00Z', '2026-11-20 02:00:00Z', gib, gib * 10, 125
 from (values
     ('s1', 'x', 'a', 'ann', 'g5.xlarge', 'READY', null, '2026-11-20 03:00:00Z', null, '2026-11-21 02:00:00Z', 500),
@@ -102,6 +103,106 @@ from (values
     ('2026-11-20', null, 'b', 'READY', '2026-11-19 00:00:00Z', '2026-11-19 00:20:30Z'),
     ('2026-11-20', null, 'c', 'READY', '2026-11-01 00:00:00Z', '2026-11-10 00:00:00Z')
 ) as given (date, until, session, state, created, started);
+"""
+BAD = "-- and now what must not be"
+"""In the rows given to a check: those above make it pass."""
+
+RUNS = """
+create table streaming_sessions_versions (
+    valid_from date, valid_to date, seen_until date, is_current boolean, slice_id varchar, studio_id varchar,
+    session_id varchar, state varchar, status_code varchar, owned_by varchar, ec2_instance_type varchar,
+    launch_profile_id varchar, created_at timestamptz, started_at timestamptz, stopped_at timestamptz,
+    tags map(varchar, varchar), volume_configuration_size integer, volume_configuration_iops integer,
+    volume_configuration_throughput integer
+);
+insert into streaming_sessions_versions
+select
+    since::date, until::date, seen::date, until is null, 'x', 's1', session, state, code, owner, 'g5.xlarge', 'p1',
+    created::timestamptz, started::timestamptz, stopped::timestamptz, tags, gib, gib * 10, gib
+from (values
+    -- a: stopped twice between two snapshots, still running at the newest; its owner changed in its first run
+    ('2026-11-18', '2026-11-19', '2026-11-18', 'a', 'READY', null, 'ann', '2026-11-17 20:00:00Z',
+        '2026-11-17 22:00:00Z', null, map {'Project': 'moon'}, 500),
+    ('2026-11-19', '2026-11-21', '2026-11-19', 'a', 'STOPPED', null, 'ben', '2026-11-17 20:00:00Z',
+        '2026-11-17 22:00:00Z', '2026-11-18 10:00:00.5Z', map {'Project': 'sun', 'Shot': '1'}, 500),
+    ('2026-11-21', null, '2026-11-21', 'a', 'READY', null, 'ben', '2026-11-17 20:00:00Z',
+        '2026-11-19 12:00:00Z', '2026-11-18 10:00:00.5Z', map {'Project': 'sun'}, 500),
+    -- b: vanished while it ran; the night of the 20th failed, so that nothing was seen of it then
+    ('2026-11-18', '2026-11-21', '2026-11-19', 'b', 'READY', null, 'ann', '2026-11-01 00:00:00Z',
+        '2026-11-17 12:00:00Z', '2026-11-16 12:00:00Z', null, null),
+    -- c: failed at two starts
+    ('2026-11-18', '2026-11-19', '2026-11-18', 'c', 'START_FAILED', 'NETWORK', 'ann', '2026-11-17 01:00:00Z',
+        '2026-11-17 02:00:00Z', null, map {}, 100),
+    ('2026-11-19', null, '2026-11-21', 'c', 'START_FAILED', 'NETWORK', 'ann', '2026-11-17 01:00:00Z',
+        '2026-11-18 02:00:00Z', null, map {}, 100),
+    -- d: never started
+    ('2026-11-21', null, '2026-11-21', 'd', 'CREATE_IN_PROGRESS', null, 'eve', '2026-11-21 01:59:00Z',
+        null, null, null, 100)
+) as given (since, until, seen, session, state, code, owner, created, started, stopped, tags, gib);
+create table prices (ec2_instance_type varchar, price_per_hour double, currency varchar);
+"""
+PRICED = RUNS + "insert into prices values ('g5.xlarge', 2.0, 'USD');"
+DATES = """
+create table snapshots (
+    slice_id varchar, snapshot_date date, parents map(varchar, varchar), dataset varchar, state varchar,
+    is_partial boolean, is_filtered boolean
+);
+insert into snapshots
+select 'x', date::date, map {'studioId': 's1'}, 'streaming_sessions', 'complete', partial, false
+from (values ('2026-11-18', false), ('2026-11-19', false), ('2026-11-20', true), ('2026-11-21', false))
+    as given (date, partial);
+"""
+LISTED = """
+create table streaming_sessions (
+    snapshot_date date, studio_id varchar, slice_id varchar, session_id varchar, created_at timestamptz,
+    started_at timestamptz, stopped_at timestamptz, updated_at timestamptz, stop_at timestamptz,
+    terminate_at timestamptz, volume_configuration_size integer, volume_configuration_iops integer,
+    volume_configuration_throughput integer, tags map(varchar, varchar)
+);
+create table streaming_session_tags (studio_id varchar, slice_id varchar, session_id varchar, key varchar);
+create table studios (studio_id varchar);
+insert into studios values ('s1');
+insert into streaming_sessions values
+    ('2026-11-20', 's1', 'x', 'a', '2026-11-20 01:00:00Z', '2026-11-20 01:00:00Z', '2026-11-20 01:00:00Z',
+        '2026-11-20 01:00:00Z', '2026-11-20 01:00:00Z', '2026-11-20 01:00:00Z', 100, 3000, 125, map {'a': '1'}),
+    ('2026-11-20', 's1', 'x', 'b', '2026-11-20 01:00:00Z', null, null, null, null, null, 16000, 16000, 1000, map {}),
+    ('2026-11-20', 's1', 'x', 'c', '2026-11-20 01:00:00Z', null, null, null, null, null, null, null, null, null);
+insert into streaming_session_tags values ('s1', 'x', 'a', 'a');
+"""
+
+
+def one_more(**columns):
+    """Return the statements that add a session like c, but for some columns, to the rows given to a check."""
+    replaced = ", ".join(f"{value} as {name}" for name, value in {"session_id": "'e'", **columns}.items())
+    return (
+        f"{LISTED}{BAD}\ninsert into streaming_sessions select * replace ({replaced})"
+        " from streaming_sessions where session_id = 'c';"
+    )
+
+
+LEDGER = """
+create table streaming_sessions (slice_id varchar);
+insert into streaming_sessions values ('x'), ('x'), ('x');
+create table current_slices (
+    run_id varchar, slice_id varchar, dataset varchar, region varchar, parents map(varchar, varchar), snapshot_date date
+);
+insert into current_slices values ('r2', 'x', 'streaming_sessions', 'r', map {'studioId': 's1'}, '2026-11-20');
+create table snapshots (
+    dataset varchar, slice_id varchar, snapshot_date date, rows bigint, state varchar, is_partial boolean
+);
+insert into snapshots values
+    ('streaming_sessions', 'x', '2026-11-18', 900, 'complete', false),
+    ('streaming_sessions', 'x', '2026-11-19', 100, 'complete', false),
+    ('streaming_sessions', 'x', '2026-11-19', 9, 'walking', true);
+create table etl_slices (
+    run_id varchar, slice_id varchar, dataset varchar, snapshot_date date, attempt integer, rows bigint,
+    records bigint, rejects bigint, duplicates bigint, drift varchar[]
+);
+insert into etl_slices values
+    ('r1', 'x', 'streaming_sessions', '2026-11-19', 1, 9, 9, 0, 0, ['state: old']),
+    ('r2', 'x', 'streaming_sessions', '2026-11-20', 2, 3, 6, 1, 2, []);
+create table etl_pages (run_id varchar, slice_id varchar, attempt integer, kept integer);
+insert into etl_pages values ('r2', 'x', 1, 99), ('r2', 'x', 2, 4), ('r2', 'x', 2, 2);
 """
 D = dt.date
 CASES = {
@@ -190,7 +291,7 @@ CASES = {
         [("moon", 2, 1), ("", 1, 1), (None, 1, 1)],
     ),
     ("queries", "nights"): (
-        SLICES + f"create view snapshots as {FILES['views', 'snapshots'].text};",
+        SLICES,
         {"nights": "2"},
         "select snapshot_date, studio_id, records, walk_seconds from answer order by 1 desc, 3",
         [(D(2026, 11, 20), "s1", 1, 30), (D(2026, 11, 20), "s1", 3, 30), (D(2026, 11, 19), "s1", 12, 30)],
@@ -213,7 +314,198 @@ CASES = {
         "select parents['studioId'], slice_id, snapshot_date from answer order by all",
         [("s1", "x", D(2026, 11, 19)), ("s2", "y", D(2026, 11, 18))],
     ),
+    ("marts", "session_runs"): (
+        RUNS,
+        {},
+        (
+            "select session_id, started_at::varchar, ended_at::varchar, ending, running_seconds, owned_by,"
+            " tags::varchar from answer order by started_at"
+        ),
+        [
+            # to 00:00 of the last date that shows it, the stop of another run notwithstanding
+            ("b", "2026-11-17 12:00:00+00", "2026-11-19 00:00:00+00", "unseen", 36 * 3600, "ann", None),
+            (
+                "a",
+                "2026-11-17 22:00:00+00",
+                "2026-11-18 10:00:00.5+00",
+                "stopped",
+                12 * 3600 + 0.5,
+                "ben",
+                "{Project=sun, Shot=1}",
+            ),
+            ("a", "2026-11-19 12:00:00+00", "2026-11-21 00:00:00+00", "running", 36 * 3600, "ben", "{Project=sun}"),
+        ],
+    ),
+    ("views", "session_days"): (
+        RUNS,
+        {},
+        "select session_id, day, running_seconds from answer order by all",
+        [
+            ("a", D(2026, 11, 17), 2 * 3600),
+            ("a", D(2026, 11, 18), 10 * 3600 + 0.5),
+            ("a", D(2026, 11, 19), 12 * 3600),
+            ("a", D(2026, 11, 20), 24 * 3600),
+            ("b", D(2026, 11, 17), 12 * 3600),
+            ("b", D(2026, 11, 18), 24 * 3600),
+        ],
+    ),
+    ("marts", "daily_hours"): (
+        PRICED,
+        {},
+        (
+            "select day, owned_by, sessions, running_hours * 3600, estimated_cost * 3600, currency, launch_profile_id"
+            " from answer order by all"
+        ),
+        [
+            (D(2026, 11, 17), "ann", 1, 12 * 3600, 24 * 3600, "USD", "p1"),
+            (D(2026, 11, 17), "ben", 1, 2 * 3600, 4 * 3600, "USD", "p1"),
+            (D(2026, 11, 18), "ann", 1, 24 * 3600, 48 * 3600, "USD", "p1"),
+            (D(2026, 11, 18), "ben", 1, pytest.approx(10 * 3600 + 0.5), pytest.approx(20 * 3600 + 1), "USD", "p1"),
+            (D(2026, 11, 19), "ben", 1, 12 * 3600, 24 * 3600, "USD", "p1"),
+            (D(2026, 11, 20), "ben", 1, 24 * 3600, 48 * 3600, "USD", "p1"),
+        ],
+    ),
+    ("marts", "daily_hours_by_tag"): (
+        RUNS,
+        {},
+        "select day, tag, value, sessions, running_hours from answer where day <> '2026-11-18' order by all",
+        [
+            (D(2026, 11, 17), "Project", "sun", 1, 2.0),
+            (D(2026, 11, 17), "Shot", "1", 1, 2.0),
+            (D(2026, 11, 19), "Project", "sun", 1, 12.0),
+            (D(2026, 11, 20), "Project", "sun", 1, 24.0),
+        ],
+    ),
+    ("marts", "daily_states"): (
+        RUNS + DATES,
+        {},
+        "from answer order by all",
+        [
+            (D(2026, 11, 18), "s1", "READY", 2, 500, 5000, 500),
+            (D(2026, 11, 18), "s1", "START_FAILED", 1, 100, 1000, 100),
+            (D(2026, 11, 19), "s1", "READY", 1, 0, 0, 0),
+            (D(2026, 11, 19), "s1", "START_FAILED", 1, 100, 1000, 100),
+            (D(2026, 11, 19), "s1", "STOPPED", 1, 500, 5000, 500),
+            # nobody saw all of it on the 20th; on the 21st b is gone
+            (D(2026, 11, 21), "s1", "CREATE_IN_PROGRESS", 1, 100, 1000, 100),
+            (D(2026, 11, 21), "s1", "READY", 1, 500, 5000, 500),
+            (D(2026, 11, 21), "s1", "START_FAILED", 1, 100, 1000, 100),
+        ],
+    ),
+    ("marts", "session_lifetimes"): (
+        RUNS,
+        {},
+        (
+            "select session_id, wait_seconds, first_seen, last_seen, is_listed, life_seconds, runs, running_seconds"
+            " from answer order by all"
+        ),
+        [
+            ("a", 7200, D(2026, 11, 18), D(2026, 11, 21), True, 76 * 3600, 2, 48 * 3600 + 0.5),
+            ("b", None, D(2026, 11, 18), D(2026, 11, 19), False, 18 * 24 * 3600, 1, 36 * 3600),
+            ("c", 3600, D(2026, 11, 18), D(2026, 11, 21), True, 95 * 3600, 0, 0),
+            ("d", None, D(2026, 11, 21), D(2026, 11, 21), True, 0, 0, 0),
+        ],
+    ),
+    ("marts", "failures"): (
+        RUNS,
+        {},
+        "from answer order by all",
+        [
+            (D(2026, 11, 18), "s1", "START_FAILED", "NETWORK", 1),
+            (D(2026, 11, 19), "s1", "START_FAILED", "NETWORK", 1),
+        ],
+    ),
+    ("marts", "idle_times"): (
+        WORKSTATIONS,
+        {},
+        "select session_id, idle_seconds, volume_gib from answer",
+        [("a", 3600, 500)],
+    ),
+    ("marts", "planned_ends"): (
+        WORKSTATIONS,
+        {},
+        "select session_id, ending, seconds_left from answer order by all",
+        [("a", "stop", 3600), ("a", "terminate", 24 * 3600), ("b", "terminate", 1800)],  # d has failed: no stop
+    ),
+    ("marts", "storage_held"): (
+        WORKSTATIONS,
+        {},
+        "from answer order by all",
+        [("s1", "ann", 2, 700, 7000, 250), ("s1", "ben", 1, 100, 1000, 125)],
+    ),
+    ("marts", "tag_usage"): (
+        WORKSTATIONS,
+        {},
+        "from answer order by all",
+        [("s1", "Project", 2, 0.5, 2), ("s1", "project", 1, 0.25, 1), ("s2", "Name", 1, 1.0, 1)],
+    ),
+    ("checks", "keys_are_unique"): (one_more(session_id="'c'"), {}, "from answer", [("s1", "c", 2)]),
+    ("checks", "tags_equal_the_sessions"): (
+        one_more(tags="map {'b': ''}"),
+        {},
+        "from answer",
+        [("s1", 2, 1)],
+    ),
+    ("checks", "studios_are_listed"): (
+        one_more(studio_id="'s2'"),
+        {},
+        "from answer",
+        [("s2", 1, D(2026, 11, 20))],
+    ),
+    ("checks", "instants_are_in_order"): (
+        one_more(started_at="created_at - interval 1 microsecond"),
+        {},
+        "select session_id from answer",
+        [("e",)],
+    ),
+    ("checks", "volumes_are_within_limits"): (
+        one_more(volume_configuration_size="99"),
+        {},
+        "from answer",
+        [("s1", "e", 99, None, None)],
+    ),
+    ("checks", "rows_equal_the_ledger"): (
+        f"{LEDGER}{BAD}\ndelete from streaming_sessions where rowid = 0;",
+        {},
+        "from answer",
+        [("streaming_sessions", "x", D(2026, 11, 20), 3, 2, 6, 6)],
+    ),
+    ("checks", "values_are_known"): (
+        f"{LEDGER}{BAD}\nupdate etl_slices set drift = ['gpu', 'state: ASLEEP'] where run_id = 'r2';",
+        {},
+        "select unknown from answer",
+        [("gpu",), ("state: ASLEEP",)],
+    ),
+    ("checks", "snapshots_are_fresh"): (
+        (
+            f"{LEDGER}insert into current_slices values ('r1', 'y', 'streaming_sessions', 'r', map {{}}, '2026-11-19');"
+            f" insert into current_slices values ('r1', 'z', 'others', 'r', map {{}}, '2026-11-10');"
+            f"{BAD}\ninsert into current_slices values ('r1', 'z', 'streaming_sessions', 'r', map {{}}, '2026-11-18');"
+        ),
+        {},
+        "select dataset, snapshot_date, newest_date from answer",
+        [("streaming_sessions", D(2026, 11, 18), D(2026, 11, 20))],
+    ),
+    ("checks", "numbers_are_steady"): (
+        (
+            f"{LEDGER}insert into snapshots values ('streaming_sessions', 'x', '2026-11-20', 50, 'complete', false);"
+            f"{BAD}\nupdate snapshots set rows = 49 where snapshot_date = '2026-11-20';"
+        ),
+        {},
+        "select slice_id, rows, rows_before from answer",
+        [("x", 49, 100)],
+    ),
 }
+
+
+def add_sources(connection, file):
+    """Add the views and marts that a file reads, and those that they read, where the rows given are not theirs."""
+    for name in file.reads:
+        there = connection.execute("select table_name from information_schema.tables").fetchall()
+        if (name,) not in there:
+            source = FILES.get(("marts", name)) or FILES["views", name]
+            add_sources(connection, source)
+            connection.execute(f"create view {name} as {source.text}")
 
 
 def test_every_file_has_a_case():
@@ -227,6 +519,7 @@ def test_given_rows_give_the_expected_rows(key):
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(given)
+        add_sources(connection, file)
         connection.sql(file.text, params=bind(file, parameters)).create("answer")
         found = connection.execute(look).fetchall()
 
@@ -238,7 +531,32 @@ def test_every_file_begins_with_its_name_and_has_the_header(key):
     file = FILES[key]
 
     assert file.text.startswith(f"-- {file.name}.sql\n")
-    assert tuple(file.headers) == HEADERS
+    expected = CHECK_HEADERS if key[0] == "checks" else HEADERS
+    assert tuple(name for name in file.headers if name != "Assumes") == expected
     assert all(file.headers.values())
     assert all(f"${parameter.name}" in file.text.split("select", 1)[1] for parameter in file.parameters)
-    assert ("none" in file.headers["Parameters"]) == (not file.parameters)
+    assert ("none" in file.headers.get("Parameters", "none")) == (not file.parameters)
+
+
+@pytest.mark.parametrize("key", [key for key in FILES if key[0] in ("marts", "checks")], ids="/".join)
+def test_every_column_of_marts_and_checks_is_described_in_its_place(key):
+    """The columns of queries are described in words; these go into the dictionary."""
+    file = FILES[key]
+    with duckdb.connect() as connection:
+        connection.execute(CASES[key][0])
+        add_sources(connection, file)
+        columns = connection.sql(file.text).columns
+
+    assert list(file.columns) == columns
+    assert all(file.columns.values())
+
+
+@pytest.mark.parametrize("key", [key for key in FILES if key[0] == "checks"], ids="/".join)
+def test_a_check_says_how_severe_it_is_and_has_passed_somewhere(key):
+    assert FILES[key].headers["Severity"] in ("error.", "warning.")
+    good = CASES["checks", key[1]][0].partition(BAD)[0]
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(good)
+        add_sources(connection, FILES[key])
+        assert connection.sql(FILES[key].text).fetchall() == []

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pyarrow as pa
 
-from etl.load.catalog import build_catalog
+from etl.load.catalog import FILE_NAME, Content, build_catalog
 from etl.load.tables import Replacement
 from etl.transform.facts import ETL_TABLES, SLICES, batch
 from etl.transform.schema import SNAPSHOT_DATE, field
@@ -67,6 +67,7 @@ def publish_slices(tables, slices, *, date=DATE, run="run-1", number=1, **change
     staged.commit(run, number)
 
 
-def build(tables):
-    """Build the catalog as the job does."""
-    return build_catalog(tables, ETL_TABLES.items())
+def build(tables, **known):
+    """Build the catalog as the job does, and return its path."""
+    build_catalog(tables, Content({**ETL_TABLES, **known}))
+    return tables.path / FILE_NAME

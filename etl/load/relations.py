@@ -1,0 +1,85 @@
+"""Tables and views of a catalog, and what is said about their columns."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+
+import duckdb
+import pyarrow as pa
+
+from etl.sqlfiles import Kind, SqlFile, sql_files
+
+
+def quoted(identifier: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def names(connection: duckdb.DuckDBPyConnection, schema: str = "main") -> set[str]:
+    """Return the tables and views of a schema."""
+    found = connection.execute(
+        "select table_name from information_schema.tables"
+        " where table_catalog = current_database() and table_schema = ?",
+        [schema],
+    )
+    return {name for (name,) in found.fetchall()}
+
+
+def descriptions(schema: pa.Schema) -> dict[str, str]:
+    """Return what Arrow fields say about themselves, by column."""
+    return {field.name: (field.metadata or {}).get(b"description", b"").decode() for field in schema}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table or view, its type and comment as DuckDB has them; `position` counts from 1."""
+
+    schema: str
+    table: str
+    name: str
+    position: int
+    type: str
+    comment: str
+
+
+def columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], list[Column]]:
+    """Return the columns of every table and view by schema and name, in their order. It costs a while: ask once."""
+    found = connection.execute(
+        "select schema_name, table_name, column_name, column_index, data_type, coalesce(comment, '')"
+        " from duckdb_columns() where database_name = current_database() and not internal order by all"
+    )
+    listed: dict[tuple[str, str], list[Column]] = {}
+    for row in found.fetchall():
+        listed.setdefault(row[:2], []).append(Column(*row))
+    return {place: sorted(those, key=attrgetter("position")) for place, those in listed.items()}
+
+
+def comment_on(connection: duckdb.DuckDBPyConnection, relation: str, texts: Mapping[str, str]) -> None:
+    """Say what the columns of a relation are; its name is given as SQL writes it."""
+    statements = [f"comment on column {relation}.{quoted(column)} is {literal(text)}" for column, text in texts.items()]
+    if statements:
+        connection.execute("; ".join(statements))
+
+
+def add_files(connection: duckdb.DuckDBPyConnection, kinds: Collection[Kind]) -> None:
+    """Add the views and marts of sql/ that are not there yet and whose sources are; each after what it reads."""
+    files = [(kind, file) for kind in kinds for file in sql_files(kind).values()]
+    there = names(connection)
+    while ready := [(kind, file) for kind, file in files if file.name not in there and there.issuperset(file.reads)]:
+        for kind, file in ready:
+            what = "view" if kind == "views" else "table"
+            connection.execute(f"create {what} {quoted(file.name)} as {file.text}")
+            comment_on(connection, quoted(file.name), file.columns or _inherited(connection, file))
+            there.add(file.name)
+
+
+def _inherited(connection: duckdb.DuckDBPyConnection, file: SqlFile) -> dict[str, str]:
+    """Return what is said about columns of the same name in what a file reads."""
+    listed = columns(connection)
+    known = {column.name: column.comment for source in file.reads for column in listed["main", source]}
+    return {column.name: known.get(column.name, "") for column in listed["main", file.name]}

@@ -1,0 +1,23 @@
+-- numbers_are_steady.sql
+-- Meaning:     A slice has not become half or twice as large since its complete snapshot before; 20 records more or less
+--              are always believed.
+-- Severity:    warning.
+-- Grain:       one row per slice that has.
+-- Reads:       snapshots, current_slices.
+-- Columns:     dataset: dataset; slice_id: slice; snapshot_date: newest complete snapshot; rows: its rows; rows_before:
+--              those of the complete snapshot before.
+with complete as (
+    select
+        dataset,
+        slice_id,
+        snapshot_date,
+        rows,
+        lag(rows) over (partition by slice_id order by snapshot_date) as rows_before
+    from snapshots
+    where state = 'complete' and not is_partial
+)
+
+select dataset, slice_id, snapshot_date, rows, rows_before
+from complete
+semi join current_slices using (slice_id, snapshot_date)
+where abs(rows - rows_before) > 20 and (rows < rows_before / 2 or rows > rows_before * 2)

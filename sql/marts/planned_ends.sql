@@ -1,0 +1,31 @@
+-- planned_ends.sql
+-- Question:    Which sessions are about to stop or to terminate, and when?
+-- Grain:       one row per session and ending that the service has planned.
+-- Reads:       streaming_sessions.
+-- Parameters:  none.
+-- Columns:     studio_id: studio;
+--              session_id: session;
+--              owned_by: user who owns it;
+--              state: state of the session;
+--              ending: stop (of a running session) or terminate;
+--              ends_at: when it is due;
+--              seconds_left: from when the page was received until ends_at; less than 0 where overdue [seconds].
+with endings as (
+    select studio_id, session_id, owned_by, state, extracted_at, 'stop' as ending, stop_at as ends_at
+    from streaming_sessions
+    where state = 'READY'
+    union all
+    select studio_id, session_id, owned_by, state, extracted_at, 'terminate' as ending, terminate_at as ends_at
+    from streaming_sessions
+)
+
+select
+    studio_id,
+    session_id,
+    owned_by,
+    state,
+    ending,
+    ends_at,
+    epoch_us(ends_at - extracted_at) / 1e6 as seconds_left
+from endings
+where ends_at is not null

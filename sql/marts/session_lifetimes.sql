@@ -1,0 +1,65 @@
+-- session_lifetimes.sql
+-- Question:    How long do sessions wait to start, run and live?
+-- Grain:       one row per session that a complete snapshot has ever shown.
+-- Reads:       streaming_sessions_versions, session_runs.
+-- Parameters:  none.
+-- Columns:     slice_id: slice that lists the session;
+--              studio_id: studio;
+--              session_id: session;
+--              owned_by: as shown last;
+--              ec2_instance_type: as shown last;
+--              launch_profile_id: as shown last;
+--              created_at: when it was created;
+--              first_started_at: its first start; null where it never started, or was older when first shown;
+--              wait_seconds: from its creation to its first start, null with that [seconds];
+--              first_seen: first snapshot date that shows it;
+--              last_seen: last snapshot date that shows it;
+--              is_listed: whether the newest complete snapshot shows it;
+--              life_seconds: from created_at to 00:00 UTC of last_seen [seconds];
+--              runs: starts that snapshots have shown, failed ones left out;
+--              running_seconds: time of those runs together [seconds].
+-- Assumes:     What session_runs assumes. The first start is known of sessions that a snapshot has shown on the day
+--              after their creation at the latest.
+with sessions as (
+    select
+        slice_id,
+        any_value(studio_id) as studio_id,
+        session_id,
+        arg_max(owned_by, valid_from) as owned_by,
+        arg_max(ec2_instance_type, valid_from) as ec2_instance_type,
+        arg_max(launch_profile_id, valid_from) as launch_profile_id,
+        min(created_at) as created_at,
+        min(started_at) as first_started_at,
+        min(valid_from) as first_seen,
+        max(seen_until) as last_seen,
+        bool_or(is_current) as is_listed
+    from streaming_sessions_versions
+    group by slice_id, session_id
+),
+
+runs as (
+    select slice_id, session_id, count(*) as runs, sum(running_seconds) as running_seconds
+    from session_runs
+    group by slice_id, session_id
+)
+
+select
+    slice_id,
+    studio_id,
+    session_id,
+    owned_by,
+    ec2_instance_type,
+    launch_profile_id,
+    created_at,
+    if(first_seen <= (created_at at time zone 'UTC')::date + 1, first_started_at, null) as first_started_at,
+    epoch_us(
+        if(first_seen <= (created_at at time zone 'UTC')::date + 1, first_started_at, null) - created_at
+    ) / 1e6 as wait_seconds,
+    first_seen,
+    last_seen,
+    is_listed,
+    epoch_us(greatest(created_at, last_seen::timestamp at time zone 'UTC') - created_at) / 1e6 as life_seconds,
+    coalesce(runs, 0) as runs,
+    coalesce(running_seconds, 0) as running_seconds
+from sessions
+left join runs using (slice_id, session_id)
