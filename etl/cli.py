@@ -320,21 +320,31 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 def describe_command(
     table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
     config: Config = Path("config.yaml"),
+    form: Annotated[Format, typer.Option("--format", help="How to print it: table, markdown or json.")] = Format.TABLE,
     as_json: Json = False,
 ) -> None:
-    """Show the tables and columns that the configured datasets fill: types, units, API paths, meaning."""
+    """Show tables, views and columns: types, units, meaning, API paths; once exported, null rates and dates too."""
     from etl.describe import describe  # noqa: PLC0415
-    from etl.render import write_json, write_rows  # noqa: PLC0415
+    from etl.render import write_json, write_markdown, write_rows  # noqa: PLC0415
 
     tables = describe(_settings(config))
     if table is not None and table not in tables:
         raise ConfigError(f"table {table!r} is not filled by the configured datasets; there are {', '.join(tables)}")
+    if form not in (Format.TABLE, Format.MARKDOWN, Format.JSON):
+        raise ConfigError(
+            f'describe: --format {form}: expected table, markdown or json; `sql "from etl_columns"` has all'
+        )
     chosen = {table: tables[table]} if table else tables
-    if as_json:
+    if as_json or form is Format.JSON:
         write_json(chosen)
         return
+    columns = ["column", "type", "unit", "meaning", "api_path", "values"]
     for name, rows in chosen.items():
-        write_rows(rows, ("column", "type", "unit", "meaning", "api_path", "values"), name)
+        if form is Format.MARKDOWN:
+            write_markdown(rows, columns, name)
+        else:
+            measured = [what for what in ("null_rate", "first_date", "last_date") if any(row[what] for row in rows)]
+            write_rows(rows, [*columns, *measured], name)
         print()
 
 

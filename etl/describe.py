@@ -1,4 +1,4 @@
-"""What the configured datasets fill: tables, columns, and what they mean. Derived from the model; nothing is asked."""
+"""What the configured datasets fill: tables, columns, and what they mean. Nothing is asked of the source."""
 
 import json
 import threading
@@ -10,19 +10,51 @@ from etl.catalog import content
 from etl.config import Settings
 from etl.extract.client import Endpoint, Source
 from etl.extract.datasets import builtin_datasets, describe_operation, model_session, select_datasets
+from etl.load.catalog import FILE_NAME
 from etl.plan import Plan
+from etl.query import ask
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import layout
 
 
 def describe(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Return table -> one row per column: column, type, unit, meaning, api_path, values, sensitive."""
+    """Return table -> one row per column: column, type, unit, meaning, api_path, values, sensitive, what is measured.
+
+    What the catalog has is described as its `etl_columns` says: views, marts and `bi` too, with null_rate, first_date
+    and last_date. What was not exported yet follows from the model.
+    """
     session = model_session()
     tables: dict[str, pa.Schema] = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
         schemas = layout(dataset, describe_operation(session, dataset)).schemas
         tables |= dict(sorted(schemas.items(), key=lambda entry: entry[0] != dataset.name))
-    return {name: [_column(field) for field in schema] for name, schema in {**tables, **ETL_TABLES}.items()}
+    derived = {name: [_column(field) for field in schema] for name, schema in {**tables, **ETL_TABLES}.items()}
+    return {**derived, **_exported(settings)}
+
+
+def _exported(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """Return what the dictionary of the catalog says; nothing without a catalog."""
+    catalog = settings.warehouse.path / FILE_NAME
+    if not catalog.exists():
+        return {}
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for row in ask(catalog, "from etl_columns order by schema_name <> 'main', table_name, position").to_pylist():
+        prefix = "" if row["schema_name"] == "main" else f"{row['schema_name']}."
+        tables.setdefault(prefix + row["table_name"], []).append(
+            {
+                "column": row["column_name"],
+                "type": row["data_type"],
+                "unit": row["unit"],
+                "meaning": row["meaning"],
+                "api_path": row["api_path"],
+                "values": ", ".join(row["allowed_values"]) if row["allowed_values"] else None,
+                "sensitive": row["is_sensitive"],
+                "null_rate": row["null_rate"],
+                "first_date": row["first_date"],
+                "last_date": row["last_date"],
+            }
+        )
+    return tables
 
 
 def check(settings: Settings) -> list[str]:
@@ -61,6 +93,9 @@ def _column(field: pa.Field) -> dict[str, Any]:
         "api_path": metadata.get("api_path"),
         "values": ", ".join(json.loads(metadata["enum"])) if "enum" in metadata else None,
         "sensitive": "sensitive" in metadata,
+        "null_rate": None,
+        "first_date": None,
+        "last_date": None,
     }
 
 
@@ -69,7 +104,7 @@ def _type_name(kind: pa.DataType) -> str:
     names = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float64(): "DOUBLE",
              pa.bool_(): "BOOLEAN", pa.date32(): "DATE", pa.binary(): "BLOB"}  # fmt: skip
     if pa.types.is_timestamp(kind):
-        return "TIMESTAMPTZ"
+        return "TIMESTAMP WITH TIME ZONE"
     if pa.types.is_map(kind):
         return f"MAP({_type_name(kind.key_type)}, {_type_name(kind.item_type)})"
     if pa.types.is_list(kind):

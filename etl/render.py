@@ -78,14 +78,20 @@ def write_table(table: pa.Table, form: Format) -> None:
         for row in rows:
             print(_csv_line([_text(value) for value in row.values()]))
     elif form is Format.MARKDOWN:
-        print("| " + " | ".join(table.column_names) + " |")
-        print("|" + " --- |" * len(table.column_names))
-        for row in rows:
-            print(
-                "| " + " | ".join(_text(value).replace("|", "\\|").replace("\n", " ") for value in row.values()) + " |"
-            )
+        write_markdown(rows, table.column_names)
     else:
         write_rows(rows, table.column_names)
+
+
+def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], title: str | None = None) -> None:
+    """Write rows as a table of GitHub's Markdown, below a heading if there is a title."""
+    if title:
+        print(f"## {title}\n")
+    print("| " + " | ".join(columns) + " |")
+    print("|" + " --- |" * len(columns))
+    for row in rows:
+        cells = (_text(row.get(column)).replace("|", "\\|").replace("\n", " ") for column in columns)
+        print("| " + " | ".join(cells) + " |")
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str | None = None) -> None:

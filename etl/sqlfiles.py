@@ -24,7 +24,6 @@ CHECK_HEADERS = ("Meaning", "Severity", "Grain", "Reads", "Columns")
 
 Kind = Literal["views", "marts", "checks", "queries"]
 _LINE = re.compile(r"^-- (?:(?P<name>[A-Z][a-z]+): +)?(?P<text>.*)$")
-_COLUMN = re.compile(r"(?P<name>\w+): (?P<meaning>[^;]+?)(?:;|\.?$)")
 _PARAMETER = re.compile(r"\$(?P<name>\w+) (?P<type>[A-Z]+), default (?P<default>[^.;]+)")
 
 
@@ -55,7 +54,8 @@ class SqlFile:
     @property
     def columns(self) -> dict[str, str]:
         """Return what its columns mean, where the header says it one by one."""
-        return {match["name"]: match["meaning"] for match in _COLUMN.finditer(self.headers.get("Columns", ""))}
+        said = re.split(r"; (?=\w+: )", self.headers.get("Columns", "").removesuffix("."))
+        return {name: meaning for name, found, meaning in (part.partition(": ") for part in said) if found}
 
 
 def sql_directory() -> Path:

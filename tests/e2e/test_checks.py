@@ -1,0 +1,122 @@
+"""Checks run after each publish; what fails is told, kept in the catalog, and ends the run with 5 if it is an error."""
+
+import json
+import shutil
+
+import pytest
+from support.job import DATE
+
+from etl import sqlfiles
+from etl.errors import ConfigError
+
+CHECK = """-- {name}.sql
+-- Meaning:     No session belongs to somebody.
+-- Severity:    {severity}.
+-- Grain:       one row per session.
+-- Reads:       {reads}.
+-- Columns:     session_id: session; owned_by: owner.
+select session_id, owned_by from streaming_sessions order by all
+"""
+
+
+@pytest.fixture
+def add_check(tmp_path, monkeypatch):
+    """A function that adds a check which always fails to those of the project."""
+    directory = tmp_path / "sql"
+    shutil.copytree(sqlfiles.sql_directory(), directory)
+    monkeypatch.setattr(sqlfiles, "sql_directory", lambda: directory)
+
+    def add(severity, reads="streaming_sessions"):
+        name = f"nobody_owns_{severity}"
+        (directory / "checks" / f"{name}.sql").write_text(CHECK.format(name=name, severity=severity, reads=reads))
+        return name
+
+    return add
+
+
+def test_an_error_ends_the_run_with_5_and_readers_see_the_night_and_what_is_wrong(job, add_check, caplog):
+    name = add_check("error")
+
+    (outcome,) = job.run()
+
+    assert outcome.exit_code == 5
+    assert [check.name for check in outcome.failed_checks] == [name]
+    (found,) = job.ask("select failures, examples, severity, meaning from etl_checks where failures > 0")
+    assert found[0] == job.ask("select count(*) from streaming_sessions")[0][0] > 0
+    examples = json.loads(found[1])
+    assert len(examples) == 5
+    assert examples[0].keys() == {"session_id", "owned_by"}
+    assert found[2:] == ("error", "No session belongs to somebody.")
+    assert f"check {name}: found {found[0]} rows, expected none" in caplog.text
+    assert examples[0]["owned_by"] not in caplog.text, "logs have no data"
+    ended = job.cli("run", "--snapshot-date", DATE.isoformat())
+    assert ended.returncode == 0, "the checks of the command line are those of the project"
+
+
+def test_a_warning_is_told_and_nothing_more(job, add_check, caplog):
+    name = add_check("warning")
+
+    (outcome,) = job.run()
+
+    assert outcome.exit_code == 0
+    assert f"WARNING  etl.catalog:catalog.py" in caplog.text  # noqa: F541
+    assert job.ask("select check_name from etl_checks where failures > 0") == [(name,)]
+
+
+def test_every_check_of_the_project_runs_and_passes_on_a_good_night(job):
+    assert job.run()[0].exit_code == 0
+
+    found = job.ask("select check_name, failures, examples from etl_checks order by all")
+    assert found == [(name, 0, None) for name in sqlfiles.sql_files("checks")]
+
+
+def test_a_check_whose_sources_are_not_exported_is_left_out(job, add_check):
+    name = add_check("error", reads="streaming_sessions, eulas")
+
+    assert job.run()[0].exit_code == 0
+    assert job.ask(f"select count(*) from etl_checks where check_name = '{name}'") == [(0,)]
+
+
+# Prices
+
+
+def with_prices(job, text):
+    (job.directory / "prices.csv").write_text(text)
+    job.config.write_text(f"{job.config.read_text()}\nmarts: {{prices: prices.csv}}\n")
+
+
+def test_hours_cost_what_the_price_table_says(job):
+    (kind,) = job.run() and job.ask("select ec2_instance_type from daily_hours limit 1")[0]
+    assert job.ask("select count(estimated_cost), count(*) > 0 from daily_hours") == [(0, True)]
+    with_prices(job, f"currency,ec2_instance_type,note,price_per_hour\nUSD,{kind},x,1.25\n")
+
+    job.run()
+
+    assert job.ask(
+        "select bool_and(estimated_cost = running_hours * 1.25 and currency = 'USD'), count(*) > 0"
+        f" from daily_hours where ec2_instance_type = '{kind}'"
+    ) == [(True, True)]
+    assert job.ask(f"select count(estimated_cost) from daily_hours where ec2_instance_type <> '{kind}'") == [(0,)]
+    assert job.ask("from prices") == [(kind, 1.25, "USD")]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "there is no such file"),
+        ("", "Empty CSV file"),
+        ("ec2_instance_type,price_per_hour\ng5.xlarge,1\n", "currency"),
+        ("ec2_instance_type,price_per_hour,currency\ng5.xlarge,cheap,USD\n", "cheap"),
+        ("ec2_instance_type,price_per_hour,currency\ng5.xlarge,,USD\n", "a row lacks a value"),
+        ("ec2_instance_type,price_per_hour,currency\ng5.xlarge,1,USD\ng5.xlarge,2,USD\n", "g5.xlarge is there twice"),
+    ],
+)
+def test_a_price_table_that_is_none_is_refused_before_the_first_request(job, studio, text, problem):
+    with_prices(job, text or "")
+    if text is None:
+        (job.directory / "prices.csv").unlink()
+
+    with pytest.raises(ConfigError, match=f"^marts.prices: .*prices.csv: .*{problem}"):
+        job.run()
+
+    assert studio.requests == []
