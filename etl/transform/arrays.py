@@ -1,6 +1,7 @@
 """Arrow arrays out of typed values, by shape: the one place that knows how a member becomes a column."""
 
 import datetime as dt
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ _MAX_US = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MICROSECOND
 _BELOW_MICROSECONDS = re.compile(r"[.,]\d{6}\d*[1-9]")
 
 
-def array(member: Member, values: list[Any]) -> pa.Array:
+def array(member: Member, values: Sequence[Any]) -> pa.Array:
     """Return the n values of a member as an Arrow array of n slots; None is null.
 
     Raises:
@@ -54,7 +55,22 @@ def array(member: Member, values: list[Any]) -> pa.Array:
     return pa.array(values, arrow_type(member))
 
 
-def getter(member: Member, path: Sequence[str]) -> Callable[[list[Any]], list[Any]]:
+def spread(member: Member, structs: Sequence[Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Sequence[Any]]:
+    """Return the n values of every leaf of n structs, by API path; below an absent struct they are None."""
+    absent = (None,) * len(member.members)
+    rows = [absent if struct is None else msgspec.structs.astuple(struct) for struct in structs]
+    columns = zip(*rows, strict=True) if rows else itertools.repeat(())
+    found: dict[tuple[str, ...], Sequence[Any]] = {}
+    for child, values in zip(member.members, columns, strict=False):
+        below = (*path, child.api_name)
+        if child.kind == "structure" and child.members:
+            found |= spread(child, values, below)
+        else:
+            found[below] = values
+    return found
+
+
+def getter(member: Member, path: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """Return a function from n structs to the n values that an API path leads to; absent is None."""
     places = []
     for api_name in path:
@@ -62,7 +78,7 @@ def getter(member: Member, path: Sequence[str]) -> Callable[[list[Any]], list[An
         member = member.members[place]
         places.append(place)
 
-    def get(structs: list[Any]) -> list[Any]:
+    def get(structs: Sequence[Any]) -> Sequence[Any]:
         for place in places:
             name = f"m{place}"
             structs = [None if struct is None else getattr(struct, name) for struct in structs]
@@ -71,17 +87,17 @@ def getter(member: Member, path: Sequence[str]) -> Callable[[list[Any]], list[An
     return get
 
 
-def offsets(values: list[Any]) -> pa.Array:
+def offsets(values: Sequence[Any]) -> pa.Array:
     """Return n + 1 offsets of n lists or maps; an absent one has no entries."""
     return pa.array(np.cumsum([0, *lengths(values)]), pa.int32())
 
 
-def lengths(values: list[Any]) -> list[int]:
+def lengths(values: Sequence[Any]) -> list[int]:
     """Return the number of entries of n lists or maps; 0 for an absent one."""
     return [len(value) if value else 0 for value in values]
 
 
-def map_entries(values: list[Any]) -> tuple[list[str], list[Any]]:
+def map_entries(values: Sequence[Any]) -> tuple[list[str], list[Any]]:
     """Return the keys and the values of n maps, one after the other."""
     present = [value for value in values if value]
     return [key for value in present for key in value], [inner for value in present for inner in value.values()]
@@ -110,7 +126,7 @@ def instant_us(value: str | float) -> int:
     return result
 
 
-def _timestamps(values: list[Any]) -> pa.Array:
+def _timestamps(values: Sequence[Any]) -> pa.Array:
     try:
         found = pa.array(values, pa.string()).cast(TIMESTAMP)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -128,7 +144,7 @@ def _out_of_range(instants: pa.Array) -> bool:
     return least is not None and (least < _MIN_US or most > _MAX_US)
 
 
-def _missing(values: list[Any]) -> pa.Array:
+def _missing(values: Sequence[Any]) -> pa.Array:
     return pa.array([value is None for value in values], pa.bool_())
 
 

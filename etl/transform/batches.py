@@ -3,9 +3,8 @@
 Published rows + rejects + superseded records = records of the pages, always.
 """
 
-import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,12 @@ import pyarrow.compute as pc
 
 from etl.errors import RecordError
 from etl.model import Member, Page, Slice, Snapshot
-from etl.transform.arrays import array, getter, lengths, map_entries
+from etl.transform.arrays import array, getter, lengths, map_entries, spread
 from etl.transform.privacy import PrivacyGuard
-from etl.transform.records import Misfit, Reader, Record
+from etl.transform.records import Misfit, PageRecords, Reader
 from etl.transform.schema import REJECTS, TIMESTAMP, Child, Column, Layout
 
-_BATCH_RECORDS = 8192
+_BATCH_RECORDS = 2048
 _UNFIT = (ValueError, OverflowError, TypeError, RecordError)
 """What Arrow raises for a value that a type cannot hold: its own errors are ValueErrors and TypeErrors."""
 
@@ -38,12 +37,22 @@ class Flat:
     drift: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrived:
-    """A record or misfit, and the page that it came on."""
+@dataclass(frozen=True)
+class _Some:
+    """Some records that fit, and where they were: the pages they came on, with the number of records of each."""
 
-    what: Any
-    page: Page
+    values: Sequence[Any]
+    extras: Sequence[str | None]
+    pages: Sequence[tuple[Page, int]]
+
+    @classmethod
+    def of(cls, found: Sequence[PageRecords]) -> "_Some":
+        """Return the records of some pages."""
+        return cls(
+            [value for one in found for value in one.values],
+            [extra for one in found for extra in one.extras],
+            [(one.page, len(one.values)) for one in found],
+        )
 
 
 def flatten(
@@ -63,14 +72,17 @@ def flatten(
         superseded: page number -> positions of records to leave out.
     """
     flattener = _Flattener(layout, snapshot, part)
-    arrivals = (
-        _Arrived(what, page)
-        for page in pages
-        for what in flattener.reader.read(page)
-        if what.position not in superseded.get(page.number, ())
-    )
-    while some := list(itertools.islice(arrivals, _BATCH_RECORDS)):
-        yield flattener.flatten(some)
+    waiting: list[PageRecords] = []
+    records = 0
+    for page in pages:
+        found = flattener.reader.read_page(page, superseded.get(page.number, ()))
+        waiting.append(found)
+        records += len(found.values) + len(found.misfits)
+        if records >= _BATCH_RECORDS:
+            yield flattener.flatten(waiting)
+            waiting, records = [], 0
+    if records:
+        yield flattener.flatten(waiting)
 
 
 class _Flattener:
@@ -79,50 +91,49 @@ class _Flattener:
         self._snapshot = snapshot
         self._part = part
         self.reader = Reader(layout.dataset, layout.operation)
-        self._getters = [getter(layout.operation.record, column.path) for column in layout.columns]
         self._guard = PrivacyGuard(layout)
 
-    def flatten(self, some: list[_Arrived]) -> Flat:
-        misfits = [arrived for arrived in some if isinstance(arrived.what, Misfit)]
-        good = [arrived for arrived in some if not isinstance(arrived.what, Misfit)]
+    def flatten(self, found: Sequence[PageRecords]) -> Flat:
+        some = _Some.of(found)
         try:
-            values, arrays = self._columns(good)
+            values, arrays = self._columns(some.values)
         except _UNFIT:
             # Some value does not fit its type. Which one, Arrow does not say: each record is tried by itself.
-            good, unfit = self._sift(good)
-            misfits += unfit
-            values, arrays = self._columns(good)
-        main = self._batch(self._layout.schema, good, [*arrays, self._extra(good)])
+            found = [self._sift(one) for one in found]
+            some = _Some.of(found)
+            values, arrays = self._columns(some.values)
+        main = self._batch(self._layout.schema, some, [*arrays, pa.array(some.extras, pa.string())])
         tables = {
             child.table: self._child(child, values[self._layout.columns.index(child.source)], main)
             for child in self._layout.children
         }
         tables[self._layout.dataset.name] = main
-        return Flat(tables, self._rejects(misfits), self._drift(good, arrays))
+        return Flat(tables, self._rejects(found), self._drift(some, arrays))
 
-    def _columns(self, arrived: list[_Arrived]) -> tuple[list[list[Any]], list[pa.Array]]:
+    def _columns(self, structs: Sequence[Any]) -> tuple[list[Sequence[Any]], list[pa.Array]]:
         """Return the values of each column, and the same as Arrow arrays."""
-        structs = [one.what.value for one in arrived]
         columns = self._layout.columns
-        values = [self._guard.entries(column, get(structs)) for column, get in zip(columns, self._getters, strict=True)]
+        spread_out = spread(self._layout.operation.record, structs)
+        values = [self._guard.entries(column, spread_out[column.path]) for column in columns]
         arrays = [array(column.member, v) for column, v in zip(columns, values, strict=True)]
         return values, [self._guard.column(column, found) for column, found in zip(columns, arrays, strict=True)]
 
-    def _sift(self, arrived: list[_Arrived]) -> tuple[list[_Arrived], list[_Arrived]]:
-        """Return the records that fit, and the others as misfits with the reason."""
-        good, unfit = [], []
-        for one in arrived:
-            reason = self._why_unfit(one.what)
+    def _sift(self, found: PageRecords) -> PageRecords:
+        """Return the records of a page with those that do not fit as misfits, with the reason."""
+        good, misfits = [], list(found.misfits)
+        for position, value, extra in zip(found.positions, found.values, found.extras, strict=True):
+            reason = self._why_unfit(value)
             if reason is None:
-                good.append(one)
+                good.append((position, value, extra))
             else:
-                text = self.reader.raw(one.page)[one.what.position]
-                unfit.append(_Arrived(Misfit(one.what.position, reason, text.decode()), one.page))
-        return good, unfit
+                misfits.append(Misfit(position, reason, self.reader.raw(found.page)[position].decode()))
+        positions, values, extras = zip(*good, strict=True) if good else ((), (), ())
+        return PageRecords(found.page, positions, values, extras, misfits)
 
-    def _why_unfit(self, record: Record) -> str | None:
-        for column, get in zip(self._layout.columns, self._getters, strict=True):
-            values = get([record.value])
+    def _why_unfit(self, value: Any) -> str | None:
+        spread_out = spread(self._layout.operation.record, [value])
+        for column in self._layout.columns:
+            values = spread_out[column.path]
             try:
                 array(column.member, values)
             except _UNFIT as exc:
@@ -133,12 +144,9 @@ class _Flattener:
                 return f"{api_path} {found}"
         return None
 
-    def _extra(self, arrived: list[_Arrived]) -> pa.Array:
-        return pa.array([one.what.extra for one in arrived], pa.string())
-
-    def _batch(self, schema: pa.Schema, arrived: list[_Arrived], middle: list[pa.Array]) -> pa.RecordBatch:
+    def _batch(self, schema: pa.Schema, some: _Some, middle: list[pa.Array]) -> pa.RecordBatch:
         """Put what every table begins and ends with around the columns of its own."""
-        n = len(arrived)
+        n = len(some.values)
         constant: Callable[[str], pa.Array] = lambda text: pa.repeat(pa.scalar(text, pa.string()), n)  # noqa: E731
         head = [
             pa.repeat(pa.scalar(self._snapshot.snapshot_date, pa.date32()), n),
@@ -146,18 +154,20 @@ class _Flattener:
             constant(self._part.region),
             *(constant(self._part.parents[parameter]) for _, parameter in self._layout.parents),
         ]
-        return pa.RecordBatch.from_arrays([*head, *middle, *self._tail(arrived)], schema=schema)
+        return pa.RecordBatch.from_arrays([*head, *middle, *self._tail(some.pages)], schema=schema)
 
-    def _tail(self, arrived: list[_Arrived]) -> list[pa.Array]:
-        n = len(arrived)
+    def _tail(self, pages: Sequence[tuple[Page, int]]) -> list[pa.Array]:
+        """Return the columns that say where records come from, given the pages and how many came on each."""
+        counts = [count for _, count in pages]
+        owners = pa.array(np.repeat(np.arange(len(counts)), counts), pa.int64())
         return [
-            pa.repeat(pa.scalar(self._snapshot.run_id, pa.string()), n),
-            pa.repeat(pa.scalar(self._part.slice_id, pa.string()), n),
-            pa.array([one.page.number for one in arrived], pa.int32()),
-            pa.array([one.page.received_at for one in arrived], TIMESTAMP),
+            pa.repeat(pa.scalar(self._snapshot.run_id, pa.string()), len(owners)),
+            pa.repeat(pa.scalar(self._part.slice_id, pa.string()), len(owners)),
+            pa.array([page.number for page, _ in pages], pa.int32()).take(owners),
+            pa.array([page.received_at for page, _ in pages], TIMESTAMP).take(owners),
         ]
 
-    def _child(self, child: Child, values: list[Any], main: pa.RecordBatch) -> pa.RecordBatch:
+    def _child(self, child: Child, values: Sequence[Any], main: pa.RecordBatch) -> pa.RecordBatch:
         """Return one row for each entry of a map or list; what identifies the record is repeated."""
         counts = lengths(values)
         owners = pa.array(np.repeat(np.arange(len(values)), counts), pa.int64())
@@ -179,7 +189,8 @@ class _Flattener:
             schema=schema,
         )
 
-    def _rejects(self, misfits: list[_Arrived]) -> pa.RecordBatch:
+    def _rejects(self, found: Sequence[PageRecords]) -> pa.RecordBatch:
+        misfits = [misfit for one in found for misfit in one.misfits]
         n = len(misfits)
         return pa.RecordBatch.from_arrays(
             [
@@ -187,20 +198,18 @@ class _Flattener:
                 pa.repeat(pa.scalar(self._snapshot.dataset.name, pa.string()), n),
                 pa.repeat(pa.scalar(self._part.account_id, pa.string()), n),
                 pa.repeat(pa.scalar(self._part.region, pa.string()), n),
-                pa.array([one.what.position for one in misfits], pa.int32()),
-                pa.array([one.what.reason for one in misfits], pa.string()),
-                pa.array([self._guard.text(one.what.record) for one in misfits], pa.string()),
-                *self._tail(misfits),
+                pa.array([misfit.position for misfit in misfits], pa.int32()),
+                pa.array([misfit.reason for misfit in misfits], pa.string()),
+                pa.array([self._guard.text(misfit.record) for misfit in misfits], pa.string()),
+                *self._tail([(one.page, len(one.misfits)) for one in found]),
             ],
             schema=REJECTS,
         )
 
-    def _drift(self, arrived: list[_Arrived], arrays: list[pa.Array]) -> frozenset[str]:
+    def _drift(self, some: _Some, arrays: list[pa.Array]) -> frozenset[str]:
         """Name the unknown members, and the enum values that the model does not list."""
         record = self._layout.operation.record
-        found = {
-            f"member {path}" for one in arrived if one.what.extra for path in _paths(json.loads(one.what.extra), record)
-        }
+        found = {f"member {path}" for extra in some.extras if extra for path in _paths(json.loads(extra), record)}
         for column, values in zip(self._layout.columns, arrays, strict=True):
             found.update(f"{'.'.join(column.path)} = {value}" for value in _unknown_values(column, values))
         return frozenset(found)

@@ -4,14 +4,15 @@ Sessions move between pages while one lists them. A key seen twice is kept once:
 later one. Memory is 8 bytes a record; keys themselves are only looked at where their hashes meet.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from etl.errors import RecordError
 from etl.model import Dataset, Operation, Page, leaves
 from etl.transform.arrays import getter, instant_us
-from etl.transform.records import Misfit, Reader
+from etl.transform.records import Reader
 
 _LEAST = -(2**63)
 
@@ -33,16 +34,16 @@ def find_superseded(
     keys = [getter(pruned, paths[name]) for name in dataset.key]
     order = getter(pruned, paths[dataset.order_by]) if dataset.order_by else None
 
+    def keys_of(values: Sequence[Any]) -> Iterator[tuple[object, ...]]:
+        return zip(*(get(values) for get in keys), strict=True)
+
     def entries(page: Page) -> Iterator[tuple[int, tuple[object, ...], object]]:
-        records = [record for record in reader.read(page) if not isinstance(record, Misfit)]
-        values = [record.value for record in records]
-        orders = order(values) if order else [None] * len(values)
-        yield from zip(
-            (r.position for r in records), zip(*(get(values) for get in keys), strict=True), orders, strict=True
-        )
+        found = reader.read_page(page)
+        orders = order(found.values) if order else [None] * len(found.values)
+        yield from zip(found.positions, keys_of(found.values), orders, strict=True)
 
     hashes = np.concatenate(
-        [np.fromiter((hash(key) for _, key, _ in entries(page)), np.int64) for page in pages()]
+        [np.fromiter(map(hash, keys_of(reader.read_page(page).values)), np.int64) for page in pages()]
         or [np.empty(0, np.int64)]
     )
     hashes.sort()

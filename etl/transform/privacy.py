@@ -7,7 +7,7 @@ RFC 2104, HMAC with SHA-256; without the key a hash cannot be compared with gues
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -52,7 +52,7 @@ class PrivacyGuard:
             return pa.nulls(len(values), column.field.type)
         return pa.array([None if value is None else self._hash(value) for value in values.to_pylist()], pa.string())
 
-    def entries(self, column: Column, values: list[Any]) -> list[Any]:
+    def entries(self, column: Column, values: Sequence[Any]) -> Sequence[Any]:
         """Return the values of a map with its ruled entries replaced; those to be dropped are gone."""
         if not column.entry_rules:
             return values

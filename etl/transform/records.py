@@ -6,9 +6,10 @@ that the model does not know are set aside as `extra`, and a record that still d
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -41,6 +42,17 @@ class Misfit:
     record: str
 
 
+@dataclass(frozen=True, slots=True)
+class PageRecords:
+    """The records of one page: position, value and extra of those that fit, in order, and the misfits."""
+
+    page: Page
+    positions: Sequence[int]
+    values: Sequence[Any]
+    extras: Sequence[str | None]
+    misfits: Sequence[Misfit] = ()
+
+
 class Reader:
     """Reads pages of one dataset. A record without a key is a misfit.
 
@@ -70,13 +82,23 @@ class Reader:
 
     def read(self, page: Page) -> Iterator[Record | Misfit]:
         """Yield the records of a page that belong to the walk, in order."""
+        found = self.read_page(page)
+        arrived: list[Record | Misfit] = [
+            *map(Record, found.positions, found.values, found.extras),
+            *found.misfits,
+        ]
+        yield from sorted(arrived, key=attrgetter("position"))
+
+    def read_page(self, page: Page, without: Container[int] = ()) -> PageRecords:
+        """Return the records of a page that belong to the walk, but for some positions."""
         try:
             values = self._page.decode(page.body).records
         except msgspec.DecodeError:
-            yield from self._read_one_by_one(page)
-            return
-        for position in range(page.first, page.stop):
-            yield Record(position, values[position])
+            return self._read_one_by_one(page, without)
+        positions: Sequence[int] = range(page.first, page.stop)
+        if without:
+            positions = [position for position in positions if position not in without]
+        return PageRecords(page, positions, [values[i] for i in positions], (None,) * len(positions))
 
     def named(self, record: Record) -> dict[str, Any]:
         """Return the top-level members of a record by name, as they were sent."""
@@ -96,18 +118,23 @@ class Reader:
             msgspec.defstruct("Raw", [("records", list[msgspec.Raw])], rename={"records": self._operation.result_key})
         )
 
-    def _read_one_by_one(self, page: Page) -> Iterator[Record | Misfit]:
+    def _read_one_by_one(self, page: Page, without: Container[int]) -> PageRecords:
         raw = self.raw(page)
+        fitting, misfits = [], []
         for position in range(page.first, page.stop):
+            if position in without:
+                continue
             text = raw[position]
             try:
                 known, extra = split_unknown(msgspec.json.decode(text), self.record)
                 value = msgspec.convert(known, self._type)
             except msgspec.DecodeError as exc:
-                yield Misfit(position, str(exc), text.decode())
+                misfits.append(Misfit(position, str(exc), text.decode()))
             else:
                 note = msgspec.json.encode(extra).decode() if extra and self._strict else None
-                yield Record(position, value, note)
+                fitting.append((position, value, note))
+        positions, values, extras = zip(*fitting, strict=True) if fitting else ((), (), ())
+        return PageRecords(page, positions, values, extras, misfits)
 
 
 def struct_type(member: Member, required: Sequence[tuple[str, ...]] = (), *, strict: bool = True) -> Any:
