@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 PARTITION = "snapshot_date"
 _ROW_GROUP_ROWS = 122_880
+_ROW_GROUP_BYTES = 32 * 1024 * 1024
+"""In memory, repeated texts as dictionaries."""
 _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
 _CHECKPOINT_COMMITS = 100
@@ -88,11 +90,14 @@ class Stage:
         self._rebuild = rebuild
         self._schema = schema
         self._file_schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
+        self._stage_schema = self._file_schema
         self._replacement = replacement
         self._run_id = run_id
         self._writer: pq.ParquetWriter | None = None
         self._file: Path | None = None
         self._rows = 0
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
         self._staged: list[tuple[Path, int]] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -102,12 +107,22 @@ class Stage:
         with storage_errors(self._path):
             if self._writer is None:
                 self._file = self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
-                self._writer = _writer(self._file, self._file_schema)
-            self._writer.write_batch(batch.select(self._file_schema.names), row_group_size=_ROW_GROUP_ROWS)
-            self._rows += batch.num_rows
-            assert self._file is not None
-            if self._file.stat().st_size > _FILE_BYTES:
-                self._close_file()
+                # Of one run, most batches repeat the same texts. Which columns those are, the first one tells.
+                self._stage_schema = _with_dictionaries(batch.select(self._file_schema.names), self._file_schema)
+                self._writer = _writer(self._file, self._stage_schema)
+            columns = [
+                batch.column(field.name).dictionary_encode()
+                if pa.types.is_dictionary(field.type)
+                else batch[field.name]
+                for field in self._stage_schema
+            ]
+            self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._stage_schema))
+            self._waiting_bytes += self._waiting[-1].nbytes
+            if self._waiting_bytes >= _ROW_GROUP_BYTES:
+                self._write_row_group()
+                assert self._file is not None
+                if self._file.stat().st_size > _FILE_BYTES:
+                    self._close_file()
 
     def commit(self, app_id: str, number: int) -> None:
         """Make the staged rows what readers see of the replacement, in one step.
@@ -171,6 +186,7 @@ class Stage:
 
     def discard(self) -> None:
         """Remove the staged files, unless they have become part of the table."""
+        self._waiting, self._waiting_bytes = [], 0
         if self._writer is not None and self._file is not None:
             with suppress(OSError, pa.ArrowException):  # a full disk also refuses the end of a file
                 self._writer.close()
@@ -183,9 +199,18 @@ class Stage:
     def _partition(self) -> Path:
         return self._path / f"{PARTITION}={self._replacement.snapshot_date.isoformat()}"
 
+    def _write_row_group(self) -> None:
+        """Write what waits as one row group: dictionaries and statistics of small ones cost more than they save."""
+        if self._writer is not None and self._waiting:
+            rows = pa.Table.from_batches(self._waiting).unify_dictionaries()
+            self._waiting, self._waiting_bytes = [], 0
+            self._writer.write_table(rows, row_group_size=rows.num_rows)
+            self._rows += rows.num_rows
+
     def _close_file(self) -> None:
         if self._writer is None or self._file is None:
             return
+        self._write_row_group()
         self._writer.close()
         sync_file(self._file)
         self._staged.append((self._file, self._rows))
@@ -630,6 +655,17 @@ def _read_batches(file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
             yield from parquet.iter_batches(columns=list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as exc:
         raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
+
+
+def _with_dictionaries(sample: pa.RecordBatch, schema: pa.Schema) -> pa.Schema:
+    """Return a schema that holds texts as dictionaries where a sample says that they repeat; files are the same."""
+    texts = {
+        field.name
+        for field, values in zip(sample.schema, sample.columns, strict=True)
+        if pa.types.is_string(field.type) and 2 * pc.count_distinct(values, mode="all").as_py() <= len(values)
+    }
+    kind = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([field.with_type(kind) if field.name in texts else field for field in schema])
 
 
 def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:

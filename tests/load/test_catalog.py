@@ -400,6 +400,7 @@ def test_fault_45_warehouse_that_is_a_file_is_a_storage_error(tmp_path):
 
 def test_fault_50_reader_in_mid_query_during_a_swap_finishes_on_its_snapshot(tables, monkeypatch):
     monkeypatch.setattr(tables_module, "_FILE_BYTES", 0)
+    monkeypatch.setattr(tables_module, "_ROW_GROUP_BYTES", 0)
     staged = stage(tables, {"a": []})
     rows, files = 5_000, 4
     one = [{"snapshot_date": DATE, "slice_id": "a", "n": 1, "text": "x", "tags": [], "at": ARRIVED}] * rows

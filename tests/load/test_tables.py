@@ -155,12 +155,35 @@ def test_rows_of_a_run_are_replaced_by_run(tables):
 
 def test_many_rows_are_split_into_files_and_all_of_them_committed(tables, monkeypatch):
     monkeypatch.setattr(module, "_FILE_BYTES", 0)
+    monkeypatch.setattr(module, "_ROW_GROUP_BYTES", 0)
     staged = stage(tables, {"a": []})
     for n in range(5):
         staged.write(rows_of("a", [n]))
     staged.commit("run-1", 1)
     assert len(live_files(tables)) == 5
     assert numbers(tables) == {(DATE, "a"): [0, 1, 2, 3, 4]}
+
+
+def test_batches_of_any_size_become_row_groups_of_many_rows(tables):
+    """A row group has its own dictionaries and statistics: small ones cost a third of the bytes."""
+    staged = stage(tables, {"a": []})
+    for n in range(50):
+        staged.write(rows_of("a", [n, n], text=["same", f"text {n}"]))
+    staged.commit("run-1", 1)
+    (file,) = live_files(tables)
+    assert pq.read_metadata(file).num_row_groups == 1
+    assert pq.read_schema(file).field("text").type == pa.string()
+    texts = pq.ParquetFile(file).read().column("text").to_pylist()
+    assert texts == [text for n in range(50) for text in ("same", f"text {n}")]
+
+
+def test_text_that_repeats_in_the_first_batch_only_is_stored_as_it_is(tables):
+    staged = stage(tables, {"a": []})
+    staged.write(rows_of("a", range(4), text=["x", "x", None, "x"]))
+    staged.write(rows_of("a", range(4), text=["p", "", None, "q"]))
+    staged.commit("run-1", 1)
+    (file,) = live_files(tables)
+    assert pq.ParquetFile(file).read().column("text").to_pylist() == ["x", "x", None, "x", "p", "", None, "q"]
 
 
 @pytest.mark.parametrize("name", ["with space", "Größe-映画", 'it\'s "here"', "a=b&c#d", "x" * 60])
