@@ -10,13 +10,11 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import Console
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -64,9 +62,11 @@ def open_streams() -> None:
         setattr(sys, name, stream)
 
 
-def write_table(table: pa.Table, form: Format) -> None:
+def write_table(table: "pa.Table", form: Format) -> None:
     """Write an Arrow table to stdout. JSON has one object per line; Parquet is binary."""
     if form is Format.PARQUET:
+        import pyarrow.parquet as pq  # noqa: PLC0415  so that `--help` is quick
+
         pq.write_table(table, sys.stdout.buffer, compression="zstd")
         return
     rows = table.to_pylist()
@@ -96,6 +96,9 @@ def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], ti
 
 def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str | None = None) -> None:
     """Write rows as a table that fits the terminal; piped, it is as wide as it needs to be."""
+    from rich.table import Table  # noqa: PLC0415  so that `--help` is quick
+    from rich.text import Text  # noqa: PLC0415
+
     columns = list(columns)
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
@@ -111,8 +114,10 @@ def write_json(value: Any) -> None:
     print(json.dumps(_finite(value), default=_json_value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> "Console":
     """Return a console. Where there is no terminal, lines are never folded."""
+    from rich.console import Console  # noqa: PLC0415  so that `--help` is quick
+
     found = Console(stderr=stderr, highlight=False, soft_wrap=False)
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=10_000)
 

@@ -1,0 +1,31 @@
+"""What a command brings along: start-up is most of what a quick one costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def loaded_by(arguments, names):
+    """Return which of some modules are loaded when a command ends."""
+    code = (
+        "import sys; from etl.cli import main\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "try: main()\n"
+        f"finally: print('loaded', *({names!r} & sys.modules.keys()), file=sys.__stderr__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return set(done.stderr.splitlines()[-1].split()[1:])
+
+
+def test_help_loads_neither_columns_nor_clients():
+    heavy = {"pyarrow", "duckdb", "deltalake", "boto3", "botocore", "pydantic", "numpy", "rich.table"}
+    assert loaded_by(["--help"], heavy | {"typer"}) == {"typer"}
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_no_command_loads_pandas(tmp_path, command):
+    """For pyarrow would, to ask of every list whether it is a Series: 0.3 s and 50 MB."""
+    config = tmp_path / "config.yaml"
+    config.write_text("emulator: {studios: 1, sessions_per_studio: 20}\n")
+    assert loaded_by([command, "--config", str(config)], {"pandas", "pyarrow"}) == {"pyarrow"}
