@@ -5,14 +5,15 @@ holds every version, and daily partitions can go.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from etl.errors import WarehouseError
-from etl.load.tables import Committed, Stage
+from etl.load.tables import Committed, Stage, read_batches
 
 CHANGE = "change"
 _BATCH_ROWS = 8192
@@ -42,9 +43,12 @@ def write_changes(
     Raises:
         WarehouseError: a data file is missing or damaged.
     """
-    by_date: dict[dt.date | None, list[str]] = {}
+    first: list[str] = []
+    by_date: dict[dt.date, list[str]] = {}
     for slice_id, date in comparison.previous_dates.items():
-        by_date.setdefault(date, []).append(slice_id)
+        (by_date.setdefault(date, []) if date else first).append(slice_id)
+    for batch in _appeared(comparison, schema, first):
+        stage.write(batch)
     for previous_date, slice_ids in by_date.items():
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
@@ -61,11 +65,27 @@ def write_changes(
                 ) from exc
 
 
+def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of slices that had no snapshot before, as changes: there is nothing to compare them with."""
+    for file in comparison.table.files.get(comparison.snapshot_date, []) if slice_ids else []:
+        for batch in read_batches(file, schema.names, _BATCH_ROWS):
+            rows = batch.filter(pc.is_in(batch["slice_id"], pa.array(slice_ids, pa.string())))
+            found = dict(zip(rows.schema.names, rows.columns, strict=True)) | {
+                "snapshot_date": pa.repeat(pa.scalar(comparison.snapshot_date), rows.num_rows),
+                CHANGE: pa.repeat("appeared", rows.num_rows),
+            }
+            columns = [
+                found[field.name].cast(field.type) if field.name in found else pa.nulls(rows.num_rows, field.type)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
 def _add_rows(
-    connection: duckdb.DuckDBPyConnection, view: str, table: Committed, date: dt.date | None, slice_ids: Iterable[str]
+    connection: duckdb.DuckDBPyConnection, view: str, table: Committed, date: dt.date, slice_ids: Iterable[str]
 ) -> None:
-    """Add the rows that some slices have on a date, under a name of their own; none without a date."""
-    files = table.files.get(date, []) if date else []
+    """Add the rows that some slices have on a date, under a name of their own."""
+    files = table.files.get(date, [])
     names = [name for name in table.schema.names if name != "snapshot_date"]
     if not files:
         connection.register(f"no_{view}", pa.table(table.schema.empty_table()).select(names))

@@ -426,7 +426,7 @@ class Tables:
         files = committed.files.get(replacement.snapshot_date, []) if committed else []
         counts = dict.fromkeys(replacement.values, 0)
         for file in files:
-            for rows in _read_batches(file, [replacement.column]):
+            for rows in read_batches(file, [replacement.column]):
                 for entry in rows.column(0).value_counts().to_pylist():
                     if entry["values"] in counts:
                         counts[entry["values"]] += entry["counts"]
@@ -442,7 +442,7 @@ class Tables:
         files = committed.files.get(replacement.snapshot_date, []) if committed else []
         found: set[Any] = set()
         for file in files:
-            for rows in _read_batches(file, [replacement.column, column]):
+            for rows in read_batches(file, [replacement.column, column]):
                 replaced = pc.is_in(rows.column(replacement.column), pa.array(replacement.values, pa.string()))
                 found.update(pc.unique(rows.column(column).filter(replaced)).to_pylist())
         return found
@@ -644,7 +644,7 @@ def _read(file: str, columns: Sequence[str] | None) -> pa.Table:
         raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
 
 
-def _read_batches(file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def read_batches(file: str, columns: Sequence[str], batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
     """Yield some columns of a data file, its checksums proven, some thousand rows at a time.
 
     Raises:
@@ -652,7 +652,7 @@ def _read_batches(file: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     """
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            yield from parquet.iter_batches(columns=list(columns), use_threads=False)
+            yield from parquet.iter_batches(batch_rows, columns=list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as exc:
         raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
 
