@@ -38,4 +38,5 @@ def content(settings: Settings) -> Content:
         datasets={**builtin_datasets(), **select_datasets(settings.datasets, settings.privacy.rules)},
         pinned_tags=settings.bi.pinned_tags,
         prices=read_prices(settings.marts.prices) if settings.marts.prices else PRICES.empty_table(),
+        with_marts=settings.marts.build,
     )

@@ -192,8 +192,11 @@ class Bi(Frozen):
 
 
 class Marts(Frozen):
-    """What marts need to know that no API says."""
+    """What is computed after each publish."""
 
+    build: bool = Field(
+        default=True, description="false: no marts, checks, flat views and dictionary, only tables and their views"
+    )
     prices: Path | None = Field(
         None, description="CSV with ec2_instance_type, price_per_hour and currency; null: costs are null"
     )
@@ -293,12 +296,12 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
         ) from None
     if overrides:
         settings = _override(settings, overrides)
-    base = path.resolve().parent
+    base, prices = path.resolve().parent, settings.marts.prices
     return settings.model_copy(
         update={
             "state_dir": base / settings.state_dir,
             "warehouse": settings.warehouse.model_copy(update={"path": base / settings.warehouse.path}),
-            "marts": Marts(prices=settings.marts.prices and base / settings.marts.prices),
+            "marts": settings.marts.model_copy(update={"prices": prices and base / prices}),
         }
     )
 

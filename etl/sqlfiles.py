@@ -7,9 +7,9 @@
 -- Parameters:  $hours INTEGER, default 12.
 -- Columns:     idle_hours in hours; volume_size in GiB.
 
-The columns of views, marts and checks are described one by one, `name: meaning`, with the unit in brackets. A file is
-used where all that it reads is there. What a mart takes for granted stands under `Assumes`; a check says its `Meaning`
-and its `Severity`.
+The columns of views, marts, checks and of what the report asks are described one by one, `name: meaning`, with the unit
+in brackets. A file is used where all that it reads is there. What a mart takes for granted stands under `Assumes`; a
+check says its `Meaning` and its `Severity`.
 """
 
 import re
@@ -22,7 +22,7 @@ from typing import Literal
 HEADERS = ("Question", "Grain", "Reads", "Parameters", "Columns")
 CHECK_HEADERS = ("Meaning", "Severity", "Grain", "Reads", "Columns")
 
-Kind = Literal["views", "marts", "checks", "queries"]
+Kind = Literal["views", "marts", "checks", "queries", "report"]
 _LINE = re.compile(r"^-- (?:(?P<name>[A-Z][a-z]+): +)?(?P<text>.*)$")
 _PARAMETER = re.compile(r"\$(?P<name>\w+) (?P<type>[A-Z]+), default (?P<default>[^.;]+)")
 

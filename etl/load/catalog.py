@@ -27,6 +27,9 @@ from etl.model import CheckResult, Dataset
 
 FILE_NAME = "warehouse.duckdb"
 
+_NEEDED = ("snapshots", "current_slices")
+"""Marts without which no current view is made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -37,12 +40,14 @@ class Content:
         datasets: what is known of the datasets, by name.
         pinned_tags: tags that have a column of their own in the schema `bi`.
         prices: as `PRICES` says.
+        with_marts: and with checks, flat views and dictionary; without, what is committed and its views.
     """
 
     known: Mapping[str, pa.Schema]
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     pinned_tags: Sequence[str] = ()
     prices: pa.Table = field(default_factory=PRICES.empty_table)
+    with_marts: bool = True
 
 
 def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
@@ -94,55 +99,58 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
     with duckdb.connect(draft) as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.begin()  # DuckDB syncs its log with every transaction
-        schemas: dict[str, pa.Schema] = {}
+        found = []
         for name in sorted({*tables.names(), *content.known}):
             committed = tables.read(name)
             if committed or name in content.known:  # neither: its first commit was killed half-way
-                schemas[name] = _add_table(connection, name, committed, content.known.get(name))
+                found.append(committed or Committed(name, -1, content.known[name], {}))
+        for table in found:
+            files = [file for names in table.files.values() for file in names]
+            _add_relation(connection, _history(table.name) if _has_slices(table) else table.name, table.schema, files)
         _add_prices(connection, content.prices)
-        # The files say what they read; one that reads what there is not is left out.
-        add_files(connection, ("views", "marts"))
-        for name, schema in schemas.items():
-            if _has_slices(name, schema):
-                _add_current_view(connection, name, schema)
-            elif CHANGE in schema.names:
-                _add_versions(connection, name, schema)
-        add_files(connection, ("views", "marts"))
-        add_flat_views(connection, content.datasets, content.pinned_tags)
-        found = run_checks(connection)
-        add_dictionary(connection, schemas)
+        add_files(connection, ["marts"], _NEEDED)
+        dates = connection.execute("select distinct snapshot_date from current_slices order by all").fetchall()
+        for table in found:
+            if _has_slices(table):
+                files = [file for (date,) in dates for file in table.files.get(date, ())]
+                newest = "semi join current_slices using (slice_id, snapshot_date)"
+                _add_relation(connection, table.name, table.schema, files, newest)
+            elif CHANGE in table.schema.names:
+                _add_versions(connection, table.name, table.schema)
+        results = []
+        if content.with_marts:
+            # Files say what they read; one that reads what there is not is left out.
+            add_files(connection, ("views", "marts"))
+            add_flat_views(connection, content.datasets, content.pinned_tags)
+            results = run_checks(connection)
+            add_dictionary(connection, {table.name: table.schema for table in found})
         connection.commit()
         # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
         connection.execute("checkpoint")
-    return found
+    return results
 
 
-def _add_table(
-    connection: duckdb.DuckDBPyConnection, name: str, committed: Committed | None, known: pa.Schema | None
-) -> pa.Schema:
-    """Add a table of the warehouse as a view on its files; rows of datasets under the name <table>_history."""
-    schema = committed.schema if committed else known
-    assert schema is not None
-    relation = quoted(_history(name) if _has_slices(name, schema) else name)
-    files = [file for names in committed.files.values() for file in names] if committed else []
+def _add_relation(
+    connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, files: Sequence[str], only: str = ""
+) -> None:
+    """Add a view on data files, or an empty table where there are none."""
     connection.register("empty_table", pa.table(schema.empty_table()))
     if files:
-        # A column that no file has yet: its table was widened, and nothing was committed to it since.
         source = (
-            f"read_parquet([{', '.join(literal(file) for file in files)}], union_by_name = true,"
+            f"read_parquet([{', '.join(map(literal, files))}], union_by_name = true,"
             f" hive_partitioning = true, hive_types = {{'{PARTITION}': date}})"
         )
+        # A column that no file has yet: its table was widened, and nothing was committed to it since.
         present = {column for column, *_ in connection.execute(f"describe from {source}").fetchall()}
         columns = ", ".join(
             f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
             for column, kind, *_ in connection.execute("describe empty_table").fetchall()
         )
-        connection.execute(f"create view {relation} as select {columns} from {source}")  # noqa: S608  quoted above
+        connection.execute(f"create view {quoted(name)} as select {columns} from {source} {only}")  # noqa: S608  quoted
     else:
-        connection.execute(f"create table {relation} as from empty_table")
+        connection.execute(f"create table {quoted(name)} as from empty_table")
     connection.unregister("empty_table")
-    comment_on(connection, relation, descriptions(schema))
-    return schema
+    comment_on(connection, quoted(name), descriptions(schema))
 
 
 def _add_prices(connection: duckdb.DuckDBPyConnection, prices: pa.Table) -> None:
@@ -150,15 +158,6 @@ def _add_prices(connection: duckdb.DuckDBPyConnection, prices: pa.Table) -> None
     connection.execute("create table prices as from given_prices")
     connection.unregister("given_prices")
     comment_on(connection, "prices", descriptions(PRICES))
-
-
-def _add_current_view(connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema) -> None:
-    """Add the view of a table of a dataset: the rows of the newest complete snapshot of each slice."""
-    connection.execute(
-        f"create view {quoted(name)} as select history.* from {quoted(_history(name))} as history"  # noqa: S608
-        " semi join current_slices using (slice_id, snapshot_date)"
-    )
-    comment_on(connection, quoted(name), descriptions(schema))
 
 
 def _add_versions(connection: duckdb.DuckDBPyConnection, log: str, schema: pa.Schema) -> None:
@@ -200,8 +199,9 @@ def _add_versions(connection: duckdb.DuckDBPyConnection, log: str, schema: pa.Sc
     comment_on(connection, versions, comments)
 
 
-def _has_slices(name: str, schema: pa.Schema) -> bool:
-    return not name.startswith("etl_") and "slice_id" in schema.names and CHANGE not in schema.names
+def _has_slices(table: Committed) -> bool:
+    names = table.schema.names
+    return not table.name.startswith("etl_") and "slice_id" in names and CHANGE not in names
 
 
 def _history(name: str) -> str:

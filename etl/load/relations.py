@@ -66,9 +66,17 @@ def comment_on(connection: duckdb.DuckDBPyConnection, relation: str, texts: Mapp
         connection.execute("; ".join(statements))
 
 
-def add_files(connection: duckdb.DuckDBPyConnection, kinds: Collection[Kind]) -> None:
-    """Add the views and marts of sql/ that are not there yet and whose sources are; each after what it reads."""
-    files = [(kind, file) for kind in kinds for file in sql_files(kind).values()]
+def add_files(
+    connection: duckdb.DuckDBPyConnection, kinds: Collection[Kind], only: Collection[str] | None = None
+) -> None:
+    """Add the views and marts of sql/ that are not there yet and whose sources are; each after what it reads.
+
+    Args:
+        connection: to the catalog.
+        kinds: views, marts.
+        only: names; None for all.
+    """
+    files = [(kind, file) for kind in kinds for file in sql_files(kind).values() if only is None or file.name in only]
     there = names(connection)
     while ready := [(kind, file) for kind, file in files if file.name not in there and there.issuperset(file.reads)]:
         for kind, file in ready:

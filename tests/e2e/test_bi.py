@@ -50,6 +50,7 @@ def everything(tmp_path_factory, studio):
     job = job_at(
         tmp_path_factory.mktemp("bi") / "job",
         studio,
+        marts=True,
         rest=(
             "datasets: [studios, streaming_sessions, streaming_session_backups, launch_profiles,"
             " launch_profile_members, streaming_images, studio_components, studio_members, eulas, eula_acceptances]\n"
@@ -151,7 +152,7 @@ while True:
 
 
 def test_tools_hold_their_connections_while_nights_are_published_and_nobody_waits(tmp_path, studio, monkeypatch):
-    job = job_at(tmp_path, studio)
+    job = job_at(tmp_path, studio, marts=True)
     for name, value in job.environment.items():
         monkeypatch.setenv(name, value)
     job.run(DATE)

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from support.job import DATE
+from support.job import DATE, job_at
 
 from etl import sqlfiles
 from etl.errors import ConfigError
@@ -17,6 +17,14 @@ CHECK = """-- {name}.sql
 -- Columns:     session_id: session; owned_by: owner.
 select session_id, owned_by from streaming_sessions order by all
 """
+
+
+@pytest.fixture
+def job(tmp_path, studio, monkeypatch):
+    job = job_at(tmp_path / "job", studio, marts=True)
+    for name, value in job.environment.items():
+        monkeypatch.setenv(name, value)
+    return job
 
 
 @pytest.fixture
@@ -82,7 +90,7 @@ def test_a_check_whose_sources_are_not_exported_is_left_out(job, add_check):
 
 def with_prices(job, text):
     (job.directory / "prices.csv").write_text(text)
-    job.config.write_text(f"{job.config.read_text()}\nmarts: {{prices: prices.csv}}\n")
+    job.config.write_text(job.config.read_text().replace("marts: {build: true}", "marts: {prices: prices.csv}"))
 
 
 def test_hours_cost_what_the_price_table_says(job):

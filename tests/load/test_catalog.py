@@ -224,7 +224,7 @@ def test_mart_is_a_table_inside_the_file(tables, monkeypatch):
     mart = SqlFile("totals", {"Reads": "things.", "Columns": "total: sum of n [things]."}, (), query)
     other = SqlFile("others", {"Reads": "things, nothing_that_is_there."}, (), "select 1")
     marts = {"others": other, "totals": mart}
-    monkeypatch.setattr(relations, "sql_files", lambda kind: marts if kind == "marts" else real(kind))
+    monkeypatch.setattr(relations, "sql_files", lambda kind: {**real(kind), **(marts if kind == "marts" else {})})
     publish(tables, {"a": [1, 2]})
     publish_slices(tables, ["a"])
     catalog = build(tables)
