@@ -285,10 +285,11 @@ class Stage:
 
 
 class Tables:
-    """The Delta tables below one directory."""
+    """The Delta tables below one directory. To look what is new in a log costs a fraction of reading it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._opened: dict[str, DeltaTable] = {}
 
     def stage(
         self, table: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool = False
@@ -312,7 +313,7 @@ class Tables:
 
     def is_committed(self, table: str, app_id: str, number: int) -> bool:
         """Tell whether a commit is in the log of a table, durably: who made it may have died before that."""
-        found = _open(self.path / table)
+        found = self._open(table)
         if found is None or (found.transaction_version(app_id) or 0) < number:
             return False
         _sync_log(self.path / table)
@@ -321,11 +322,28 @@ class Tables:
     def read(self, table: str) -> Committed | None:
         """Return the newest version of a table; None if it was never committed to."""
         path = self.path / table
-        found = _open(path)
+        found = self._open(table)
         if found is None:
             return None
         files = {date: [str(path / name) for name in names] for date, names in _data_files(found).items()}
         return Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files)
+
+    def _open(self, table: str) -> DeltaTable | None:
+        """Return the newest version of a table; None if it was never committed to.
+
+        Raises:
+            WarehouseError: as `_open` says.
+        """
+        found = self._opened.pop(table, None)
+        try:
+            if found is not None:
+                found.update_incremental()
+        except DeltaError:
+            found = None  # what is wrong is said by whoever opens it
+        found = found or _open(self.path / table)
+        if found is not None:
+            self._opened[table] = found
+        return found
 
     def names(self) -> list[str]:
         """Return the names of all tables."""
@@ -338,6 +356,7 @@ class Tables:
 
         Its name can be on the disk before what is in it. No reader can open the table then.
         """
+        self._opened.clear()
         for name in self.names():
             logs = self.path / name / "_delta_log"
             with storage_errors(logs):
