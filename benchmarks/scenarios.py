@@ -1,7 +1,12 @@
 """The scenarios: each measures one or more lines of the table, on a directory and a studio of its own."""
 
+import datetime as dt
+import json
 import shutil
+import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +14,33 @@ from statistics import median
 
 import pyarrow.parquet as pq
 
-from benchmarks.contenders import DLT, FLOOR, NIMBLE, ROOT, SCRIPT, SINGER, Contender, Usage, measure, studio
+from benchmarks.contenders import (
+    DATE,
+    DLT,
+    FLOOR,
+    HERE,
+    NIMBLE,
+    PEERS_BIN,
+    ROOT,
+    SCRIPT,
+    SINGER,
+    Contender,
+    Usage,
+    measure,
+    nimble,
+    studio,
+)  # fmt: skip
 from benchmarks.content import count_differences, session_files
-from benchmarks.studio import record
+from benchmarks.nights import spend_nights
+from benchmarks.studio import PAGE_SESSIONS, record
 from benchmarks.table import Row, at_least, at_most
+from etl.load.catalog import FILE_NAME
+from etl.query import ask, bind
+from etl.sqlfiles import sql_files
 
 CACHE = ROOT / ".bench"
+_LATENCY_MS = 40
+_ANSWER_MS = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +139,144 @@ def _peaks(usages: Mapping[str, Sequence[Usage]]) -> list[Row]:
     return [Row("peak memory of each, MiB", "", peaks)]
 
 
-ALL: Mapping[str, Callable[[Bench], list[Row]]] = {"ratios": ratios}
+def memory(bench: Bench) -> list[Row]:
+    """Peak memory, and that it does not grow with the studio."""
+    peaks = {}
+    for sessions in (200_000, 2_000_000):
+        say(f"{sessions:,} sessions")
+        samples = bench.directory / f"{sessions}.csv"
+        with studio(recording(200_000), sessions) as environment:
+            command = nimble(bench.fresh("nimble-etl"), module="benchmarks.sampled")
+            peaks[sessions] = measure(command, **environment, SAMPLES=str(samples)).peak_mib
+    subprocess.run(
+        [PEERS_BIN / "python", HERE / "picture.py", bench.directory / "2000000.csv", HERE / "memory.png"], check=True
+    )
+    grown = peaks[2_000_000] / peaks[200_000]
+    return [
+        at_most("peak memory, 200,000 sessions", 300, peaks[200_000], "{:.0f} MiB"),
+        at_most("peak memory, 2,000,000 sessions, to that of 200,000", 1.15, grown, "{:.2f} times",
+                f" ({peaks[2_000_000]:.0f} MiB)"),
+    ]  # fmt: skip
+
+
+def latency(bench: Bench) -> list[Row]:
+    """Wall time where the source takes 40 ms to answer, and what is left to do after a kill near the end."""
+    rows = []
+    pages = bench.sessions // PAGE_SESSIONS
+    with studio(recording(bench.sessions), bench.sessions, latency_ms=_LATENCY_MS) as environment:
+        whole = measure(nimble(bench.fresh("whole")), **environment)
+        waited_s = pages * _LATENCY_MS / 1000
+        rows.append(
+            at_most("wall time, 40 ms latency, one studio, to pages x latency", 1.08, whole.wall_s / waited_s,
+                    "{:.3f} times", f" ({whole.wall_s:.1f} s : {waited_s:.0f} s)")
+        )  # fmt: skip
+    with studio(recording(bench.sessions), bench.sessions, latency_ms=_LATENCY_MS) as environment:
+        # The page of ListStudios is the first.
+        command, stored = nimble(bench.fresh("killed")), pages * 9 // 10
+        killed = measure(command, **environment, NIMBLE_ETL_FAILPOINT=f"page.stored:{stored + 1}")
+        assert killed.exit_code < 0
+        asked_before = len(_requests(environment))
+        resumed = measure(command, **environment)
+        asked_after = _requests(environment)
+        again = len(asked_after) - len(set(asked_after))
+        assert len(asked_after) - asked_before == pages - stored
+        rows += [
+            at_most("resume after a kill at 90 %, to the wall time of the whole", 0.15, resumed.wall_s / whole.wall_s,
+                    "{:.3f} times", f" ({resumed.wall_s:.1f} s : {whole.wall_s:.1f} s)"),
+            Row("… stored pages fetched again", "0", str(again), again == 0),
+        ]  # fmt: skip
+    with studio(recording(bench.sessions), bench.sessions, studios=40, latency_ms=_LATENCY_MS) as environment:
+        many = measure(nimble(bench.fresh("many")), **environment)
+        bound_s = max(waited_s / 16, many.cpu_s)
+        rows.append(
+            at_most("wall time, 40 ms latency, 40 studios, concurrency 16, to the larger of waiting and CPU", 1.25,
+                    many.wall_s / bound_s, "{:.2f} times", f" ({many.wall_s:.1f} s : {waited_s / 16:.1f} s waiting, "
+                    f"{many.cpu_s:.1f} s of CPU)")
+        )  # fmt: skip
+    return rows
+
+
+def checkpoints(bench: Bench) -> list[Row]:
+    """What the ledger costs: the same job with pages that stay in memory."""
+    with_ledger, without = Contender("with", nimble), Contender("without", _without_ledger)
+    usages = _side_by_side(bench, [with_ledger, without])
+    on, off = (median(usage.cpu_s for usage in usages[name]) for name in ("with", "without"))
+    return [at_most("CPU of checkpoints, to the rest", 0.12, on / off - 1, "{:.1%}", f" ({on:.1f} s : {off:.1f} s)")]
+
+
+def startup(bench: Bench) -> list[Row]:
+    """CPU of commands that have next to nothing to do."""
+    with studio(recording(20_000), 2_000) as environment:
+        out = bench.fresh("nimble-etl")
+        measure(nimble(out), **environment)
+    rows = []
+    for command, limit in (("--help", 0.25), ("status", 0.6)):
+        arguments = nimble(out, command)[: None if command == "status" else 4]
+        cpu_s = median(measure(arguments).cpu_s for _ in range(2 * bench.repetitions + 1))
+        rows.append(at_most(f"CPU of `{command}`", limit, cpu_s, "{:.2f} s"))
+    return rows
+
+
+def nights(bench: Bench) -> list[Row]:
+    """What a night costs when a thousand lie before it, and how quickly the catalog of them answers."""
+    seed = bench.fresh("seed")
+    cpu_s = {}
+    with studio(recording(20_000), 20_000) as environment:
+        measure(nimble(seed), **environment)
+        for count in (9, 999):
+            out = bench.fresh(f"nights-{count}")
+            say(f"{count} nights")
+            spend_nights(out / "warehouse", seed / "warehouse", DATE, count)
+            published = []
+            for day in range(bench.repetitions):
+                date = (DATE + dt.timedelta(days=day)).isoformat()
+                command = nimble(out, "run", "--snapshot-date", date, marts=True)
+                measure(command, **environment, NIMBLE_ETL_FAILPOINT="slice.walked:2")
+                published.append(measure(command, **environment).cpu_s)
+            cpu_s[count + 1] = median(published)
+    ratio = cpu_s[1000] / cpu_s[10]
+    return [
+        at_most("nightly publish, night 1,000 to night 10, 20,000 sessions", 1.25, ratio, "{:.2f} times",
+                f" ({cpu_s[1000]:.1f} s : {cpu_s[10]:.1f} s of CPU)"),
+        *_answers(bench.directory / "nights-999" / "warehouse" / FILE_NAME, bench.repetitions),
+    ]  # fmt: skip
+
+
+def _answers(catalog: Path, repetitions: int) -> list[Row]:
+    """Return how long each mart (all of its columns) and each named query takes, the slowest."""
+    took_ms = {}
+    queries: dict[str, tuple[str, dict[str, object]]] = {
+        f"mart {name}": (f"select count(columns(*)) from {name}", {}) for name in sql_files("marts")
+    }
+    queries |= {f"query {name}": (file.text, bind(file, {})) for name, file in sql_files("queries").items()}
+    for name, (statement, parameters) in queries.items():
+        times = []
+        for _ in range(2 * repetitions + 1):
+            began = time.perf_counter()
+            ask(catalog, statement, parameters)
+            times.append(time.perf_counter() - began)
+        took_ms[name] = median(times) * 1000
+    slow = sorted(took_ms, key=lambda name: -took_ms[name])[:5]
+    detail = ", ".join(f"{name} {took_ms[name]:.0f} ms" for name in slow)
+    met = sum(took < _ANSWER_MS for took in took_ms.values())
+    return [
+        Row("marts and named queries over 1,000 nights, median of each", "under 150 ms",
+            f"{met} of {len(took_ms)} ({detail})", met == len(took_ms))
+    ]  # fmt: skip
+
+
+def _without_ledger(out: Path) -> Sequence[str | Path]:
+    return nimble(out, module="benchmarks.without_ledger")
+
+
+def _requests(environment: Mapping[str, str]) -> list[str]:
+    """Return the requests for sessions that a studio was sent."""
+    with urllib.request.urlopen(f"{environment['AWS_ENDPOINT_URL']}/requests") as response:
+        return [request for request in json.load(response) if "streaming-sessions" in request]
+
+
+ALL: Mapping[str, Callable[[Bench], list[Row]]] = {
+    "ratios": ratios, "memory": memory, "latency": latency, "checkpoints": checkpoints, "startup": startup,
+    "nights": nights,
+}  # fmt: skip
 """The scenarios by name, in the order of the table."""
