@@ -87,6 +87,15 @@ def getter(member: Member, path: Sequence[str]) -> Callable[[Sequence[Any]], Seq
     return get
 
 
+def below(member: Member, values: pa.Array, path: Sequence[str]) -> pa.Array:
+    """Return the n values that an API path leads to, below n values of a member; the path () leads to themselves."""
+    for api_name in path:
+        place = next(i for i, child in enumerate(member.members) if child.api_name == api_name)
+        member = member.members[place]
+        values = pc.struct_field(values, [place])
+    return values
+
+
 def offsets(values: Sequence[Any]) -> pa.Array:
     """Return n + 1 offsets of n lists or maps; an absent one has no entries."""
     return pa.array(np.cumsum([0, *lengths(values)]), pa.int32())

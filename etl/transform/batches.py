@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from etl.errors import RecordError
 from etl.model import Member, Page, Slice, Snapshot
-from etl.transform.arrays import array, getter, lengths, map_entries, spread
+from etl.transform.arrays import array, below, spread
 from etl.transform.privacy import PrivacyGuard
 from etl.transform.records import Misfit, PageRecords, Reader
 from etl.transform.schema import REJECTS, TIMESTAMP, Child, Column, Layout
@@ -96,27 +96,27 @@ class _Flattener:
     def flatten(self, found: Sequence[PageRecords]) -> Flat:
         some = _Some.of(found)
         try:
-            values, arrays = self._columns(some.values)
+            arrays = self._columns(some.values)
         except _UNFIT:
             # Some value does not fit its type. Which one, Arrow does not say: each record is tried by itself.
             found = [self._sift(one) for one in found]
             some = _Some.of(found)
-            values, arrays = self._columns(some.values)
+            arrays = self._columns(some.values)
         main = self._batch(self._layout.schema, some, [*arrays, pa.array(some.extras, pa.string())])
         tables = {
-            child.table: self._child(child, values[self._layout.columns.index(child.source)], main)
+            child.table: self._child(child, arrays[self._layout.columns.index(child.source)], main)
             for child in self._layout.children
         }
         tables[self._layout.dataset.name] = main
         return Flat(tables, self._rejects(found), self._drift(some, arrays))
 
-    def _columns(self, structs: Sequence[Any]) -> tuple[list[Sequence[Any]], list[pa.Array]]:
-        """Return the values of each column, and the same as Arrow arrays."""
-        columns = self._layout.columns
+    def _columns(self, structs: Sequence[Any]) -> list[pa.Array]:
+        """Return the columns of some records."""
         spread_out = spread(self._layout.operation.record, structs)
-        values = [self._guard.entries(column, spread_out[column.path]) for column in columns]
-        arrays = [array(column.member, v) for column, v in zip(columns, values, strict=True)]
-        return values, [self._guard.column(column, found) for column, found in zip(columns, arrays, strict=True)]
+        return [
+            self._guard.column(column, array(column.member, self._guard.entries(column, spread_out[column.path])))
+            for column in self._layout.columns
+        ]
 
     def _sift(self, found: PageRecords) -> PageRecords:
         """Return the records of a page with those that do not fit as misfits, with the reason."""
@@ -167,22 +167,21 @@ class _Flattener:
             pa.array([page.received_at for page, _ in pages], TIMESTAMP).take(owners),
         ]
 
-    def _child(self, child: Child, values: Sequence[Any], main: pa.RecordBatch) -> pa.RecordBatch:
+    def _child(self, child: Child, source: pa.Array, main: pa.RecordBatch) -> pa.RecordBatch:
         """Return one row for each entry of a map or list; what identifies the record is repeated."""
-        counts = lengths(values)
-        owners = pa.array(np.repeat(np.arange(len(values)), counts), pa.int64())
+        offsets = source.offsets.to_numpy()
+        counts = np.diff(offsets)
+        owners = pa.array(np.repeat(np.arange(len(source)), counts), pa.int64())
         if child.source.member.kind == "map":
-            names, entries = map_entries(values)
-            place = pa.array(names, pa.string())
+            place, entries = source.keys, source.items
         else:
-            entries = [inner for value in values if value for inner in value]
-            place = pa.array([i for count in counts for i in range(count)], pa.int32())
+            place = pa.array(np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts), pa.int32())
+            entries = source.values
         element = child.source.member.element
         assert element is not None
         filled = {child.entry.name: place}
         for column in child.columns:
-            get: Any = getter(element, column.path) if column.path else list
-            filled[column.field.name] = array(column.member, get(entries))
+            filled[column.field.name] = below(element, entries, column.path)
         schema = self._layout.schemas[child.table]
         return pa.RecordBatch.from_arrays(
             [filled[name] if name in filled else main.column(name).take(owners) for name in schema.names],
