@@ -65,6 +65,13 @@ class _WithoutPandas(MetaPathFinder):
             raise ModuleNotFoundError(fullname, name=fullname)
 
 
+class ReportFormat(StrEnum):
+    """How the report is written."""
+
+    HTML = "html"
+    PNG = "png"
+
+
 def main() -> None:
     """Run the command line; the process ends with one of the exit codes of the README."""
     open_streams()
@@ -331,6 +338,29 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     query = named_query(name)
     values = bind(query, _named_arguments(context.args))
     write_table(ask(_settings(config).warehouse.path / FILE_NAME, query.text, values), Format.JSON if as_json else form)
+
+
+@app.command("report")
+def report_command(
+    config: Config = Path("config.yaml"),
+    output: Annotated[
+        Path | None, typer.Option(help="File of the page, or directory of the pictures; default report.html or report.")
+    ] = None,
+    form: Annotated[ReportFormat, typer.Option("--format", help="One page, or a picture of each chart.")] = (
+        ReportFormat.HTML
+    ),
+) -> None:
+    """Write what there is to know of the last nights, the sessions, their hours and storage as one HTML file."""
+    from etl.report import write_pictures, write_report  # noqa: PLC0415  matplotlib
+
+    settings = _settings(config)
+    if form is ReportFormat.HTML:
+        written = [output or Path("report.html")]
+        write_report(settings, written[0])
+    else:
+        written = write_pictures(settings, output or Path("report"))
+    for path in written:
+        print(path)
 
 
 @app.command("describe")

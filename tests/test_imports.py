@@ -19,7 +19,7 @@ FLOORS = (
     {"etl.extract", "etl.transform", "etl.load", "etl.ledger", "etl.query", "etl.emulator"},
     {"etl.catalog", "etl.plan", "etl.publish", "etl.state", "etl.watch"},
     {"etl.pipeline", "etl.replay", "etl.maintenance", "etl.notify", "etl.verify", "etl.status", "etl.describe"}
-    | {"etl.importer", "etl.progress", "etl.propose", "etl.render"},
+    | {"etl.importer", "etl.progress", "etl.propose", "etl.render", "etl.report"},
     {"etl.demo"},
     {"etl.cli"},
     {"etl.__main__"},
@@ -34,6 +34,7 @@ ONLY_IN = {
     "typer": {"etl.cli"},
     "starlette": {"etl.emulator"},
     "uvicorn": {"etl.emulator"},
+    "matplotlib": {"etl.report.charts"},
 }
 """Outside library -> the room, or the one module, that may import it."""
 

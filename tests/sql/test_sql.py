@@ -9,7 +9,9 @@ from etl.query import bind
 from etl.sqlfiles import CHECK_HEADERS, HEADERS, sql_files
 
 FILES = {
-    (kind, name): file for kind in ("views", "marts", "checks", "queries") for name, file in sql_files(kind).items()
+    (kind, name): file
+    for kind in ("views", "marts", "checks", "queries", "report")
+    for name, file in sql_files(kind).items()
 }
 
 SESSIONS = """
@@ -204,8 +206,165 @@ insert into etl_slices values
 create table etl_pages (run_id varchar, slice_id varchar, attempt integer, kept integer);
 insert into etl_pages values ('r2', 'x', 1, 99), ('r2', 'x', 2, 4), ('r2', 'x', 2, 2);
 """
+NIGHTS = """
+create table etl_runs (
+    snapshot_date date, run_id varchar, started_at timestamptz, exit_code integer, seconds double, retries bigint,
+    invocations integer
+);
+insert into etl_runs values
+    ('2026-11-18', 'r1', '2026-11-18 02:00:00Z', 0, 99, 0, 1),
+    ('2026-11-19', 'r2', '2026-11-19 02:00:00Z', 5, 10, 3, 2),
+    ('2026-11-19', 'r3', '2026-11-19 08:00:00Z', 0, 5.5, 1, 1),
+    ('2026-11-20', 'r4', '2026-11-20 02:00:00Z', 5, 7, 0, 1);
+create table etl_slices (
+    snapshot_date date, run_id varchar, slice_id varchar, dataset varchar, parents map(varchar, varchar), state varchar,
+    is_published boolean, published_at timestamptz, attempt integer, records bigint, rejects bigint, error varchar
+);
+insert into etl_slices
+select date::date, run, slice, 'streaming_sessions', map {'studioId': slice}, state, published,
+    (date || ' 03:00:00Z')::timestamptz + to_hours(attempt), attempt, records, rejects, error
+from (values
+    ('2026-11-18', 'r1', 'x', 'failed', false, 1, 1, 0, 'long ago'),
+    ('2026-11-19', 'r2', 'x', 'complete', true, 1, 100, 1, null),
+    ('2026-11-19', 'r2', 'y', 'failed', false, 1, 20, 0, 'denied'),
+    ('2026-11-19', 'r3', 'x', 'complete', true, 3, 110, 2, null),
+    ('2026-11-19', 'r3', 'y', 'complete', true, 1, 50, 0, null),
+    ('2026-11-20', 'r4', 'x', 'walking', false, 1, 10, 0, null)
+) as given (date, run, slice, state, published, attempt, records, rejects, error);
+"""
 D = dt.date
 CASES = {
+    ("report", "nights"): (
+        NIGHTS,
+        {"nights": "2"},
+        "from answer",
+        [(D(2026, 11, 19), 0, 15.5, 160, 2, 4, 2, 1, 1), (D(2026, 11, 20), 5, 7, 0, 0, 0, 0, 0, 0)],
+    ),
+    ("report", "unfinished_walks"): (
+        NIGHTS,
+        {"nights": "2", "rows": "2"},
+        "from answer",
+        [
+            (D(2026, 11, 20), "streaming_sessions", "x", "walking", None, 2),
+            (D(2026, 11, 19), "streaming_sessions", "y", "failed", "denied", 2),
+        ],
+    ),
+    ("report", "failed_checks"): (
+        (
+            "create table etl_checks (check_name varchar, severity varchar, failures bigint, meaning varchar);"
+            " insert into etl_checks values ('b', 'warning', 1, 'B.'), ('a', 'error', 0, 'A.'), ('c', 'error', 2, 'C.')"
+        ),
+        {},
+        "from answer",
+        [("c", "error", 2, "C."), ("b", "warning", 1, "B.")],
+    ),
+    ("report", "current_sessions"): (WORKSTATIONS, {}, "from answer", [(5, 1, 3, 800)]),
+    ("report", "states_by_night"): (
+        RUNS + DATES,
+        {"nights": "3"},  # nobody saw all of it on the 20th
+        "from answer",
+        [(D(2026, 11, 19), 1, 1, 0, 1, 0), (D(2026, 11, 21), 1, 0, 1, 1, 0)],
+    ),
+    ("report", "hours_by_instance_type"): (
+        f"{RUNS}{DATES} update streaming_sessions_versions set ec2_instance_type = 'g3.xlarge' where session_id = 'b'",
+        {"rows": "1"},
+        "from answer",
+        [("g5.xlarge", pytest.approx(48 + 0.5 / 3600)), ("others (1)", 36.0)],
+    ),
+    ("report", "hours_by_studio"): (
+        f"{RUNS}{DATES} update streaming_sessions_versions set studio_id = 's0' where session_id = 'b'",
+        {"rows": "1", "days": "3"},
+        "from answer",
+        [
+            (D(2026, 11, 18), "s1", pytest.approx(10 + 0.5 / 3600)),
+            (D(2026, 11, 19), "s1", 12.0),
+            (D(2026, 11, 20), "s1", 24.0),
+            (D(2026, 11, 18), "others (1)", 24.0),
+        ],
+    ),
+    ("report", "top_owners"): (
+        RUNS + DATES,
+        {},
+        "from answer",
+        [("ben", pytest.approx(48 + 0.5 / 3600)), ("ann", 36.0)],  # of the 21st nobody knows more than its beginning
+    ),
+    ("report", "idle_sessions"): (
+        f"{SESSIONS} alter table streaming_sessions add column started_at timestamptz",
+        {"hours": "12", "rows": "1"},
+        "from answer",
+        [("s2", "a", "eve", "g4dn.xlarge", 48, 2)],  # b is a second short of it
+    ),
+    ("report", "idle_times"): (
+        f"{SESSIONS} alter table streaming_sessions add column started_at timestamptz",
+        {},
+        "select sessions from answer",
+        [(0,), (0,), (1,), (1,), (1,), (0,)],
+    ),
+    ("report", "ending_sessions"): (
+        WORKSTATIONS,
+        {"hours": "24", "rows": "2"},
+        "select session_id, ending, ends_at::varchar, total from answer",
+        [("b", "terminate", "2026-11-20 02:30:00+00", 2), ("a", "stop", "2026-11-20 03:00:00+00", 2)],
+    ),
+    ("report", "planned_ends"): (
+        WORKSTATIONS,
+        {"days": "2"},
+        "from answer",
+        [("within 24 hours", 1, 1), ("in 1 to 2 days", 0, 1)],
+    ),
+    ("report", "storage_by_night"): (
+        (
+            f"{RUNS}{DATES} update streaming_sessions_versions set slice_id = 'y' where session_id = 'c';"
+            " insert into snapshots"
+            " select * replace ('y' as slice_id, map {'studioId': 's0'} as parents) from snapshots"
+        ),
+        {"nights": "3", "rows": "1"},
+        "from answer",
+        [
+            (D(2026, 11, 19), "s1", 500 / 1024),
+            (D(2026, 11, 21), "s1", 600 / 1024),
+            (D(2026, 11, 19), "others (1)", 100 / 1024),
+            (D(2026, 11, 21), "others (1)", 100 / 1024),
+        ],
+    ),
+    ("report", "storage_by_owner"): (
+        (
+            f"{WORKSTATIONS} update streaming_sessions set owned_by = 'ann', volume_configuration_size = 1"
+            " where studio_id = 's2'"
+        ),
+        {"rows": "1"},
+        "from answer",
+        [("ann", 701)],
+    ),
+    ("report", "changes_by_night"): (
+        CHANGES,
+        {"nights": "2"},
+        "from answer",
+        [(D(2026, 11, 19), 1, 1, 0), (D(2026, 11, 20), 0, 1, 1)],
+    ),
+    ("report", "changes_last_night"): (
+        (
+            f"{CHANGES} alter table streaming_session_changes add column slice_id varchar default 'x';"
+            " create table current_slices (slice_id varchar, snapshot_date date, parents map(varchar, varchar),"
+            " dataset varchar); insert into current_slices values"
+            " ('x', '2026-11-20', map {'studioId': 's1'}, 'streaming_sessions'),"
+            " ('y', '2026-11-20', map {'studioId': 's2'}, 'streaming_sessions'),"  # nothing changed
+            " ('z', '2026-11-19', map {'studioId': 's3'}, 'streaming_sessions'),"  # its walk failed
+            " ('l', '2026-11-21', map {}, 'studios')"
+        ),
+        {},
+        "from answer",
+        [("s1", 0, 1, 1, 2), ("s2", 0, 0, 0, 2)],
+    ),
+    ("report", "studio_names"): (
+        (
+            "create table studios (studio_id varchar, studio_name varchar); insert into studios values"
+            " ('s1', 'moon'), ('s2', 'sun'), ('s3', 'sun'), ('s4', null), ('s5', '')"
+        ),
+        {},
+        "from answer order by all",
+        [("s1", "moon"), ("s2", "sun s2"), ("s3", "sun s3")],
+    ),
     ("queries", "storage_by_owner"): (
         WORKSTATIONS,
         {},
@@ -539,15 +698,15 @@ def test_every_file_begins_with_its_name_and_has_the_header(key):
 
 
 @pytest.mark.parametrize(
-    "key", [key for key in FILES if key[0] in ("marts", "checks") and FILES[key].columns], ids="/".join
+    "key", [key for key in FILES if key[0] in ("marts", "checks", "report") and FILES[key].columns], ids="/".join
 )
-def test_every_column_of_marts_and_checks_is_described_in_its_place(key):
+def test_every_column_of_marts_checks_and_the_report_is_described_in_its_place(key):
     """They go into the dictionary; two marts have the columns of what they read."""
     file = FILES[key]
     with duckdb.connect() as connection:
         connection.execute(CASES[key][0])
         add_sources(connection, file)
-        columns = connection.sql(file.text).columns
+        columns = connection.sql(file.text, params=bind(file, {})).columns
 
     assert list(file.columns) == columns
     assert all(file.columns.values())

@@ -14,8 +14,8 @@ from pathlib import Path
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-extensions",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
 _PATIENCE_S = 120
@@ -32,7 +32,7 @@ class Browser:
     def __init__(self, program: str, profile: Path):
         to_browser, self._to = os.pipe()
         self._from, from_browser = os.pipe()
-        wiring = f"exec 3<&{to_browser} 4>&{from_browser}; exec \"$@\""
+        wiring = f'exec 3<&{to_browser} 4>&{from_browser}; exec "$@"'
         with (profile.parent / f"{profile.name}.log").open("wb") as log:
             self._process = subprocess.Popen(
                 ["bash", "-c", wiring, "bash", program, *_FLAGS, f"--user-data-dir={profile}"],
@@ -106,8 +106,10 @@ class Browser:
 
     def complaints(self) -> list[dict]:
         """Return what stands on the console, and every exception."""
-        return self._told("Log.entryAdded") + self._told("Runtime.consoleAPICalled") + self._told(
-            "Runtime.exceptionThrown"
+        return (
+            self._told("Log.entryAdded")
+            + self._told("Runtime.consoleAPICalled")
+            + self._told("Runtime.exceptionThrown")
         )
 
     def _told(self, method: str) -> list[dict]:

@@ -1,0 +1,32 @@
+-- storage_by_night.sql
+-- Question:    How much storage did the sessions of each studio hold in the last $nights nights?
+-- Grain:       one row per snapshot date and studio; the studios beyond $rows together.
+-- Reads:       daily_states.
+-- Parameters:  $nights INTEGER, default 90; $rows INTEGER, default 5.
+-- Columns:     snapshot_date: UTC date of the snapshot;
+--              studio_id: studio;
+--              volume_tib: root volumes together [TiB].
+with volumes as (
+    select snapshot_date, studio_id, sum(volume_gib) / 1024 as volume_tib
+    from daily_states
+    where snapshot_date > (select max(snapshot_date) from daily_states) - $nights
+    group by snapshot_date, studio_id
+),
+
+studios as (
+    select
+        studio_id,
+        row_number() over (order by arg_max(volume_tib, snapshot_date) desc, studio_id) as place,
+        count(*) over () as studios
+    from volumes
+    group by studio_id
+)
+
+select
+    snapshot_date,
+    if(place <= $rows, studio_id, 'others (' || studios - $rows || ')') as studio_id,
+    sum(volume_tib) as volume_tib
+from volumes
+join studios using (studio_id)
+group by all
+order by min(place) > $rows, studio_id, snapshot_date
