@@ -4,9 +4,10 @@
 # make torture seeded schedules of faults and kills: MINUTES=10, SCHEDULES=1000, or REPLAY=<seed>
 # make mutants break the code on purpose, one place at a time: a test must notice
 # make bench   measure beside peers and against targets, about an hour; make bench-quick: the ratios, two minutes
+# make year    build a year of nights, and compare every mart and query with what the studio's events say: NIGHTS, SESSIONS
 # make audit   look for known vulnerabilities of the locked packages
 # make lock    bring requirements.lock up to date with pyproject.toml
-.PHONY: demo test faults torture mutants bench bench-quick audit lint lock clean
+.PHONY: demo test faults torture mutants bench bench-quick year audit lint lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,6 +28,9 @@ torture: .venv/test
 
 mutants: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m mutants
+
+year: .venv/run
+	$(BIN)/python -m benchmarks.year --nights $(or $(NIGHTS),365) --sessions $(or $(SESSIONS),5000)
 
 bench: .venv/run .venv-bench/run
 	$(BIN)/python -m benchmarks

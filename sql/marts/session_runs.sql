@@ -27,10 +27,10 @@ with runs as (
         max(stopped_at) filter (where stopped_at >= started_at) as stopped_at,
         bool_or(is_current) as is_listed,
         max(seen_until)::timestamp at time zone 'UTC' as shown_until,
-        arg_max(ec2_instance_type, valid_from) as ec2_instance_type,
-        arg_max(owned_by, valid_from) as owned_by,
-        arg_max(launch_profile_id, valid_from) as launch_profile_id,
-        arg_max(tags, valid_from) as tags
+        arg_max_null(ec2_instance_type, valid_from) as ec2_instance_type,
+        arg_max_null(owned_by, valid_from) as owned_by,
+        arg_max_null(launch_profile_id, valid_from) as launch_profile_id,
+        arg_max_null(tags, valid_from) as tags
     from streaming_sessions_versions
     where started_at is not null
     group by slice_id, session_id, started_at
