@@ -1,6 +1,6 @@
 # make demo    create the environment, export three nights of the embedded studio, show what the warehouse answers
 # make test    lint, types and all tests
-# make faults  the fault catalogue: number, tests, outcome
+# make faults  the fault catalogue: number, tests, outcome; tries more than make test
 # make torture seeded schedules of faults and kills: MINUTES=10, SCHEDULES=1000, or REPLAY=<seed>
 # make mutants break the code on purpose, one place at a time: a test must notice
 # make bench   measure beside peers and against targets, about an hour; make bench-quick: the ratios, two minutes
@@ -19,7 +19,7 @@ test: lint
 	$(BIN)/python -m pytest -q -n auto --dist worksteal $(PYTEST)
 
 faults: .venv/test
-	$(BIN)/python -m pytest -q -n auto --dist worksteal --faults -k fault
+	THOROUGH=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --faults -k fault
 
 MINUTES ?= 10
 torture: .venv/test

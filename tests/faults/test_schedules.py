@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.job import DATE, NIGHT, job_at
+from support.thorough import THOROUGH
 from torture.check import check, check_changes, check_facts, read_catalog, read_delta
 from torture.model import STUDIOS, Content, Model
 from torture.play import READERS, Tally, ViolationError, play
@@ -19,7 +20,7 @@ from torture.schedule import Schedule, Step
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 
-SEEDS = 40
+SEEDS = 40 if THOROUGH else 16
 AT_A_TIME = 4
 WORLD = World(studios=1, sessions_per_studio=12, epoch=dt.date(2026, 1, 1))
 STUDIO = WORLD.studio_ids[0]

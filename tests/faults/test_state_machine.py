@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from support.job import NIGHT, job_at
+from support.thorough import THOROUGH
 from torture.check import by_place, read_catalog, read_delta
 from torture.model import Content, digest
 
@@ -291,7 +292,7 @@ def test_fault_3_9_29_to_35_readers_see_exactly_what_a_plain_model_predicts():
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=10,
+            max_examples=10 if THOROUGH else 6,
             stateful_step_count=10,
             derandomize=True,
             deadline=None,
