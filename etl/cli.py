@@ -76,6 +76,8 @@ def main() -> None:
     """Run the command line; the process ends with one of the exit codes of the README."""
     open_streams()
     sys.meta_path.insert(0, _WithoutPandas())
+    # Arrow's own allocator keeps what it once had, 50 MB and more; read when pyarrow is imported.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # Records come by the thousand and hold no cycles: looking for cycles every 700 objects was a third of flattening.
     gc.set_threshold(50_000)
     try:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 PARTITION = "snapshot_date"
 _ROW_GROUP_ROWS = 122_880
-_ROW_GROUP_BYTES = 32 * 1024 * 1024
+_ROW_GROUP_BYTES = 24 * 1024 * 1024
 """In memory, repeated texts as dictionaries."""
 _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
