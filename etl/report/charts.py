@@ -27,7 +27,7 @@ from etl.report.contents import Chart, Rows
 
 WIDTH = 360
 """Of every chart, in CSS pixels: what a telephone shows without scaling."""
-PALETTE = ("#2f6fb7", "#d9822b", "#2e8b57", "#8a5fb8", "#cc4b55", "#7a828c")
+PALETTE = ("#2f6fb7", "#c8731c", "#2e8b57", "#8a5fb8", "#cc4b55", "#7a828c")
 INK, FAINT = "#1f2328", "#d5d9de"
 VARIABLES = {INK: "--ink", FAINT: "--faint", **{colour: f"--c{place}" for place, colour in enumerate(PALETTE)}}
 """Colours of the drawing, with the CSS variables that stand for them on the page."""

@@ -89,7 +89,7 @@ SECTIONS = (
             ),
             Chart(
                 "nights-faults",
-                "Faults survived",
+                "Faults, survived or not",
                 "times",
                 "nights",
                 "dates",

@@ -14,9 +14,6 @@ from typing import Any
 from etl.report import charts
 from etl.report.contents import SECTIONS, Answers, Chart, Rows, Section, Table
 
-_NARROW = 4
-"""Columns that stand beside each other on a telephone; of more, each row is a card."""
-
 
 def render(answers: Answers, made_at: dt.datetime, version: str) -> str:
     """Return the report as HTML; `made_at` is now, `version` that of nimble-etl."""
@@ -78,22 +75,28 @@ def _table(table: Table, rows: Rows) -> str:
     title = f"<h3>{escape(table.title)}</h3>"
     if not rows:
         return f"{title}<p>{escape(table.nothing)}</p>"
-    columns = table.columns.items()
-    numeric = {column for column in table.columns if isinstance(rows[0][column], int | float)}
-    head = "".join(_cell("th", column in numeric, escape(name)) for column, name in columns)
-    body = "".join(
-        f"<tr>{''.join(_cell('td', column in numeric, _text(row[column]), name) for column, name in columns)}</tr>"
-        for row in rows
-    )
+    kinds = {column: _kind(rows[0][column]) for column in table.columns}
+    head = "".join(f"<th{kinds[column]}>{escape(name)}</th>" for column, name in table.columns.items())
+    body = "".join(f"<tr>{_cells(table, kinds, row)}</tr>" for row in rows)
     hidden = _total(rows) - len(rows) if "total" in rows[0] else 0
     rest = f"<p>… and {hidden:,} more: <code>{escape(table.more)}</code></p>" if hidden else ""
-    kind = ' class="cards"' if len(columns) > _NARROW else ""
-    return f"{title}<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
+    # Where there is one column of text, the columns fit beside each other on a telephone; else a row becomes a card.
+    layout = ' class="cards"' if list(kinds.values()).count("") > 1 else ""
+    return f"{title}<table{layout}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
 
 
-def _cell(tag: str, numeric: bool, content: str, name: str = "") -> str:  # noqa: FBT001
-    attributes = (' class="n"' if numeric else "") + (f' data-name="{escape(name)}"' if name else "")
-    return f"<{tag}{attributes}>{content}</{tag}>"
+def _cells(table: Table, kinds: Mapping[str, str], row: Mapping[str, Any]) -> str:
+    return "".join(
+        f'<td{kinds[column]} data-name="{escape(name)}">{_text(row[column])}</td>'
+        for column, name in table.columns.items()
+    )
+
+
+def _kind(value: Any) -> str:
+    """Return the attribute of cells: numbers stand at the right, and neither they nor dates are broken."""
+    if isinstance(value, int | float):
+        return ' class="number"'
+    return ' class="date"' if isinstance(value, dt.date) else ""
 
 
 def _total(rows: Rows) -> int:

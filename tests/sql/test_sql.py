@@ -337,10 +337,14 @@ CASES = {
         [("ann", 701)],
     ),
     ("report", "changes_by_night"): (
-        CHANGES,
-        {"nights": "2"},
+        (
+            f"{CHANGES} create table snapshots (snapshot_date date, dataset varchar, state varchar);"
+            " insert into snapshots select day, 'streaming_sessions', 'complete'"
+            " from generate_series(date '2026-11-18', date '2026-11-21', interval 1 day) as days (day)"
+        ),
+        {"nights": "3"},
         "from answer",
-        [(D(2026, 11, 19), 1, 1, 0), (D(2026, 11, 20), 0, 1, 1)],
+        [(D(2026, 11, 19), 1, 1, 0), (D(2026, 11, 20), 0, 1, 1), (D(2026, 11, 21), 0, 0, 0)],
     ),
     ("report", "changes_last_night"): (
         (

@@ -72,8 +72,8 @@ class Browser:
         assert "error" not in answer, answer
         return answer["result"]
 
-    def show(self, path: Path, *, width: int = 1280, dark: bool = False, media: str = "screen") -> None:
-        """Open a file and wait until all of it is loaded."""
+    def show(self, path: Path, *, width: int = 1280, dark: bool = False, media: str = "") -> None:
+        """Open a file and wait until all of it is loaded; `media` instead of that which is in use."""
         self.events.clear()
         mobile = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=mobile)

@@ -1,0 +1,82 @@
+"""Catalogs with the tables that the report reads, of any size and with any names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from etl.load.catalog import FILE_NAME
+
+_RUNS = """
+create table etl_runs as
+select
+    date '2026-11-20' - n::integer as snapshot_date, 'r' || n as run_id, snapshot_date::timestamptz as started_at,
+    if(n = 0, 5, 0) as exit_code, 100 + n * 37 % 61 as seconds, n % 4 * 3 as retries, 1 + n % 5 // 4 as invocations
+from range($nights) as nights (n) where n % 11 <> 7;
+create table etl_slices as
+select
+    snapshot_date, run_id, 's' || studio as slice_id, 'streaming_sessions' as dataset,
+    map {'studioId': 's' || studio} as parents, if(n = 0 and studio % 2 = 1, 'failed', 'complete') as state,
+    state = 'complete' as is_published, 1 + n % 6 // 5 as attempt, 1_000_000 + n * 1000 as records, 0 as rejects,
+    if(state = 'failed', $name || ': ' || repeat('AccessDenied', 20), null) as error
+from (select *, date_diff('day', snapshot_date, date '2026-11-20') as n from etl_runs), range($studios) as s (studio);
+create table snapshots as from etl_slices where is_published;
+create table current_slices as from snapshots where snapshot_date = (select max(snapshot_date) from snapshots);
+create table etl_checks as
+select $name as check_name, 'warning' as severity, 1234567 as failures, repeat($name || ' ', 9) as meaning;
+"""
+_SESSIONS = """
+create table studios as
+select 's' || studio as studio_id, if(studio = 0, $name, 'us-west-2-studio' || studio) as studio_name
+from range($studios) as s (studio);
+create table streaming_sessions as
+select
+    's' || n % $studios as studio_id, 'session-0123456789-' || n as session_id,
+    case n % $owners when 0 then $name when 1 then null else md5(n % $owners || '') || 'ffffffff' end as owned_by,
+    if(n % 3 = 0, 'STOPPED', 'READY') as state, (n % 7 + 1) * 500 as volume_configuration_size
+from range($owners * 3) as s (n);
+create table daily_states as
+select snapshot_date, slice_id as studio_id, states.state, 1000 + hash(run_id, slice_id) % 100 as sessions,
+    sessions * 500 as volume_gib
+from snapshots, (values ('READY'), ('STOPPED'), ('START_FAILED'), ('STOP_IN_PROGRESS'), ('UNKNOWN')) as states (state);
+create table daily_hours as
+select snapshot_date as day, studio_id, owned_by, if(studio_id = 's0', $name, 'g5.' || studio_id) as ec2_instance_type,
+    hash(run_id, session_id) % 20000 as running_hours
+from snapshots join streaming_sessions on slice_id = studio_id;
+create table idle_times as
+select *, 'g4dn.16xlarge' as ec2_instance_type, hash(session_id) % 400_000 as idle_seconds
+from streaming_sessions where state = 'READY';
+create table planned_ends as
+select *, if(hash(session_id) % 2 = 1, 'stop', 'terminate') as ending,
+    hash(session_id) % 600_000 as seconds_left,
+    timestamptz '2026-11-21 02:00:00Z' as ends_at
+from streaming_sessions;
+create table storage_held as
+select studio_id, owned_by, sum(volume_configuration_size) as volume_gib from streaming_sessions group by all;
+create table streaming_session_changes as
+select snapshot_date, if(snapshot_date > date '2025-11-01', snapshot_date - 1, null) as previous_date, slice_id,
+    slice_id as studio_id, unnest(['appeared', 'changed', 'changed', 'vanished']) as change
+from snapshots;
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """What a catalog is about: `name` is that of an owner, a studio, an instance type and a check."""
+
+    nights: int = 30
+    studios: int = 2
+    owners: int = 30
+    name: str = "ann"
+
+
+def write_catalog(directory: Path, world: World, *, sessions: bool = True) -> None:
+    """Write a configuration and a catalog, with tables of sessions or without."""
+    (directory / "warehouse").mkdir(parents=True)
+    (directory / "config.yaml").write_text("source: {endpoint_url: embedded}\n")
+    values = {"nights": world.nights, "studios": world.studios, "owners": world.owners, "name": world.name}
+    with duckdb.connect(directory / "warehouse" / FILE_NAME) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        for statement in (_RUNS + _SESSIONS if sessions else _RUNS).split(";\n"):
+            used = {name: value for name, value in values.items() if f"${name}" in statement}
+            connection.execute(statement, used or None)
