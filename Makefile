@@ -5,9 +5,11 @@
 # make mutants break the code on purpose, one place at a time: a test must notice
 # make bench   measure beside peers and against targets, about an hour; make bench-quick: the ratios, two minutes
 # make year    build a year of nights, and compare every mart and query with what the studio's events say: NIGHTS, SESSIONS
+# make docs    write docs/tables.md from the dictionary
+# make paginators  count what boto3 can list: exported from raw bodies, from parsed ones, refused
 # make audit   look for known vulnerabilities of the locked packages
 # make lock    bring requirements.lock up to date with pyproject.toml
-.PHONY: demo test faults torture mutants bench bench-quick year audit lint lock clean
+.PHONY: demo test faults torture mutants bench bench-quick year docs paginators audit lint lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -38,6 +40,12 @@ bench: .venv/run .venv-bench/run
 
 bench-quick: .venv/run .venv-bench/run
 	$(BIN)/python -m benchmarks --quick
+
+docs: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m support.tables_page
+
+paginators: .venv/test
+	@PYTHONPATH=tests $(BIN)/python -m support.paginators
 
 audit: .venv/test
 	@$(BIN)/python .ci/audit

@@ -23,13 +23,17 @@ def describe(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     What the catalog has is described as its `etl_columns` says: views, marts and `bi` too, with null_rate, first_date
     and last_date. What was not exported yet follows from the model.
     """
+    return {**_derived(settings), **_exported(settings)}
+
+
+def _derived(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """Return what follows from the definitions of the datasets and the service models."""
     session = model_session()
     tables: dict[str, pa.Schema] = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
         schemas = layout(dataset, describe_operation(session, dataset)).schemas
         tables |= dict(sorted(schemas.items(), key=lambda entry: entry[0] != dataset.name))
-    derived = {name: [_column(field) for field in schema] for name, schema in {**tables, **ETL_TABLES}.items()}
-    return {**derived, **_exported(settings)}
+    return {name: [_column(field) for field in schema] for name, schema in {**tables, **ETL_TABLES}.items()}
 
 
 def _exported(settings: Settings) -> dict[str, list[dict[str, Any]]]:
@@ -65,7 +69,7 @@ def check(settings: Settings) -> list[str]:
     """
     content(settings)
     Plan.make(settings, Source(settings.source, Endpoint(settings.source.endpoint_url), threading.Event()))
-    return list(describe(settings))
+    return list(_derived(settings))
 
 
 def list_datasets(settings: Settings) -> list[dict[str, Any]]:

@@ -88,9 +88,12 @@ def test_the_configuration_shown_is_the_one_that_comes_with_the_project():
 
 def test_every_flag_that_the_readme_names_exists():
     named = set(re.findall(r"`(--[a-z-]+)", README))
+    commands = (["run"], ["query"], ["emulator"], ["verify"], ["datasets"], ["datasets", "add"], ["report"])
     helps = "".join(
-        subprocess.run([sys.executable, "-m", "etl", name, "--help"], capture_output=True, text=True, check=True).stdout
-        for name in ("run", "query", "emulator", "verify")
+        subprocess.run(
+            [sys.executable, "-m", "etl", *words, "--help"], stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+        for words in commands
     )
     assert named - set(re.findall(r"--[a-z-]+", helps)) == set()
 

@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 import sqlalchemy
 from support.job import DATE, NIGHT, job_at
+from support.tables_page import PAGE, page
+from support.tables_page import everything as all_listings
 
 from etl.catalog import content
 from etl.emulator import EmbeddedStudio, StudioSettings, World
@@ -47,16 +49,8 @@ def studio():
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory, studio):
     """A job with all ten listings and three pinned tags, after one night."""
-    job = job_at(
-        tmp_path_factory.mktemp("bi") / "job",
-        studio,
-        marts=True,
-        rest=(
-            "datasets: [studios, streaming_sessions, streaming_session_backups, launch_profiles,"
-            " launch_profile_members, streaming_images, studio_components, studio_members, eulas, eula_acceptances]\n"
-            "bi: {pinned_tags: [Project, Artist level, Nobody has it]}"
-        ),
-    )
+    job = all_listings(tmp_path_factory.mktemp("bi") / "job", studio)
+    job.config.write_text(f"{job.config.read_text()}\nbi: {{pinned_tags: [Project, Artist level, Nobody has it]}}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIMBLE_ETL_PRIVACY__KEY", "key")
         ended = job.cli("run", "--snapshot-date", DATE.isoformat())
@@ -137,6 +131,10 @@ def test_describe_shows_what_the_catalog_has(everything):
     assert [row for rows in shown.values() for row in rows if not row["meaning"]] == []
     ended = everything.cli("describe", "storage_held", "--format", "markdown")
     assert "| volume_gib | BIGINT | GiB | their volumes together |" in ended.stdout
+
+
+def test_the_page_of_tables_is_what_the_dictionary_says(everything):
+    assert page(everything) == PAGE.read_text(encoding="utf-8"), "`make docs` writes it anew"
 
 
 HOLDER = """

@@ -12,7 +12,9 @@ import hashlib
 import io
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -248,6 +250,19 @@ def test_the_comparison_can_fail():
                 row[name] = kept
         with pytest.raises((AssertionError, ValueError)):
             check(found, records, {**rows, table: of_table[:-1]})
+
+
+def test_the_counts_of_the_readme_are_those_of_the_locked_botocore():
+    counts = Counter(found.kind for name in services() for found in paginated(name))
+    expected = [
+        f"| paginators of {len(services())} services in the locked botocore | {counts.total():,} |",
+        "|---|---|",
+        f"| exported from raw bodies | {counts.pop('raw'):,} |",
+        f"| exported from what botocore parses | {counts.pop('parsed'):,} |",
+        *(f"| refused: {kind} | {count:,} |" for kind, count in counts.most_common()),
+    ]
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(expected) in readme
 
 
 def test_no_service_is_left_out():
