@@ -7,6 +7,7 @@ so that two nights in a row differ as a working studio's do. They are written th
 import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +30,11 @@ def spend_nights(warehouse: Path, seed: Path, last: dt.date, count: int) -> None
         count: how many nights.
     """
     tables, exported = Tables(warehouse), _read(Tables(seed))
+    with mock.patch("os.fsync"):  # a power loss may take it
+        _spend(tables, exported, last, count)
+
+
+def _spend(tables: Tables, exported: Mapping[str, pa.Table], last: dt.date, count: int) -> None:
     sessions = exported["streaming_sessions"]
     part_of = pa.array([i % PARTS for i in range(sessions.num_rows)])
     for night in range(count):
