@@ -392,6 +392,21 @@ class Tables:
                 f"nimble-etl/{writer}/{table}", 1
             )
 
+    def drop(self, table: str, snapshot_date: dt.date) -> None:
+        """Let go of all rows of a date, in one commit; their files stay for readers until `vacuum`.
+
+        Raises:
+            CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit` says.
+        """
+        committed = self.read(table)
+        if committed and (files := committed.files.get(snapshot_date)):
+            slices = {
+                name for file in files for rows in read_batches(file, ["slice_id"]) for name in rows[0].to_pylist()
+            }
+            writer = f"drop-{uuid.uuid4().hex}"
+            replacement = Replacement(snapshot_date, "slice_id", tuple(sorted(slices)))
+            self.stage(table, committed.schema, replacement, writer).commit(f"nimble-etl/{writer}/{table}", 1)
+
     def vacuum(self, table: str, grace: dt.timedelta) -> int:
         """Remove the data files that left the table, or never became part of it, longer ago than `grace`.
 
@@ -670,7 +685,8 @@ def read_batches(file: str, columns: Sequence[str], batch_rows: int = 65_536) ->
         WarehouseError: it is missing or damaged.
     """
     try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        # Ahead of what is asked for, pyarrow would read the whole file, and keep it to the end.
+        with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
             yield from parquet.iter_batches(batch_rows, columns=list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as exc:
         raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
