@@ -34,9 +34,9 @@ EVIL = (
     "\N{RIGHT-TO-LEFT OVERRIDE}live\x07\n\N{GRINNING FACE}" + "x" * 90
 )
 WORLDS = {
-    "an ordinary month": World(),
+    "a month of evil names": World(owners=8, name=EVIL),
     "many of all": World(nights=400, studios=40, owners=80, name=EVIL),
-    "one night": World(nights=1, studios=1, owners=1, name="<b>one</b>"),
+    "one night": World(nights=1, studios=1, owners=1, name="<b>$\\frac{1}{0}$ 一&amp;</b>"),
 }
 PHONE, SCREEN, A4 = 390, 1280, 688
 """Widths in CSS pixels; the last one is A4 without its margins."""
@@ -110,7 +110,7 @@ def report_of(tmp_path_factory):
     return make
 
 
-def settings_of(place, world="an ordinary month", **tables):
+def settings_of(place, world="a month of evil names", **tables):
     write_catalog(place, WORLDS[world], **tables)
     return load_settings(place / "config.yaml")
 
@@ -161,7 +161,7 @@ def test_nothing_overlaps_and_nothing_is_cut(browser, report_of, world, width):
 @pytest.mark.parametrize("width", [SCREEN, PHONE])
 def test_every_chart_is_seen(browser, report_of, width, dark):
     """Pixels, not elements: what is drawn in the colour of the paper is there, and nobody sees it."""
-    browser.show(report_of("an ordinary month"), width=width, dark=dark)
+    browser.show(report_of("a month of evil names"), width=width, dark=dark)
     colours = dict(browser.evaluate(COLOURS))
     picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
     inks = {rgb(colour) for name, colour in colours.items() if name.startswith("--c")}
@@ -197,8 +197,15 @@ def test_names_are_text_whatever_they_hold(browser, report_of):
     assert set(used) <= set(ids)
 
 
+def test_names_in_charts_are_text_too(browser, report_of):
+    """Between two dollar signs, matplotlib would set a formula."""
+    browser.show(report_of("one night"))
+    texts = browser.evaluate("[...document.querySelectorAll('#storage-by-owner text')].map(text => text.textContent)")
+    assert texts == [WORLDS["one night"].name, "3,000"]
+
+
 def test_every_chart_is_named_and_described(browser, report_of):
-    browser.show(report_of("an ordinary month"))
+    browser.show(report_of("a month of evil names"))
     tree = browser.call("Accessibility.getFullAXTree")["nodes"]
     images = [node for node in tree if node.get("role", {}).get("value") in {"image", "img"}]
     assert len(images) == len(CHARTS)
@@ -208,7 +215,7 @@ def test_every_chart_is_named_and_described(browser, report_of):
 
 
 def test_printed_chart_stays_on_one_page(browser, report_of):
-    browser.show(report_of("an ordinary month"), media="print")
+    browser.show(report_of("a month of evil names"), media="print")
     displays = browser.evaluate("[...document.querySelectorAll('figure')].map(f => getComputedStyle(f).display)")
     assert set(displays) == {"inline-block"}  # which is never broken
     assert browser.pdf().startswith(b"%PDF")
