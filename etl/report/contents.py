@@ -82,10 +82,16 @@ SECTIONS = (
         "The last 30 nights",
         (
             Chart(
-                "nights-duration", "How long they took", "seconds", "nights", "dates", "snapshot_date", {"seconds": ""}
+                "nights-duration",
+                "Duration of the nights",
+                "seconds",
+                "nights",
+                "dates",
+                "snapshot_date",
+                {"seconds": ""},
             ),
             Chart(
-                "nights-records", "What they published", "records", "nights", "dates", "snapshot_date", {"records": ""}
+                "nights-records", "Records published", "records", "nights", "dates", "snapshot_date", {"records": ""}
             ),
             Chart(
                 "nights-faults",
@@ -217,7 +223,7 @@ SECTIONS = (
         (
             Chart(
                 "hours-by-studio",
-                "By studio and day",
+                "Running hours by studio",
                 "hours",
                 "hours_by_studio",
                 "dates",
@@ -227,14 +233,22 @@ SECTIONS = (
             ),
             Chart(
                 "hours-by-instance-type",
-                "By instance type",
+                "Running hours by instance type",
                 "hours",
                 "hours_by_instance_type",
                 "ranks",
                 "ec2_instance_type",
                 {"running_hours": ""},
             ),
-            Chart("top-owners", "Top owners", "hours", "top_owners", "ranks", "owned_by", {"running_hours": ""}),
+            Chart(
+                "top-owners",
+                "Top owners by running hours",
+                "hours",
+                "top_owners",
+                "ranks",
+                "owned_by",
+                {"running_hours": ""},
+            ),
         ),
     ),
     Section(
@@ -242,7 +256,7 @@ SECTIONS = (
         (
             Chart(
                 "storage-by-studio",
-                "By studio and night",
+                "Storage by studio",
                 "TiB",
                 "storage_by_night",
                 "dates",
@@ -252,7 +266,7 @@ SECTIONS = (
             ),
             Chart(
                 "storage-by-owner",
-                "By owner, the largest",
+                "Storage by owner, the largest",
                 "GiB",
                 "storage_by_owner",
                 "ranks",
