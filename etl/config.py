@@ -162,6 +162,9 @@ class Warehouse(Frozen):
     """Where the tables are written."""
 
     path: Path = Path("warehouse")
+    keep_snapshots: Duration | None = Field(
+        None, description="`vacuum` lets go of older daily partitions; versions and newest snapshots stay"
+    )
     vacuum_grace: Duration = Field(
         dt.timedelta(days=2), description="`vacuum` keeps files so long after they were replaced, for their readers"
     )

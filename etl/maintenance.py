@@ -1,12 +1,21 @@
 """What may be done to the warehouse at leisure: fewer files, and none that nobody reads any more."""
 
+import datetime as dt
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etl.catalog import refresh_catalog
 from etl.config import Settings
+from etl.errors import LedgerError
+from etl.ledger import Ledger, ledger_paths
+from etl.load.catalog import FILE_NAME, has_slices
 from etl.load.tables import Tables
 from etl.publish import settle
+from etl.query import ask
 from etl.state import check_writable, lock
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,8 @@ def compact(settings: Settings) -> list[Upkeep]:
 def vacuum(settings: Settings) -> list[Upkeep]:
     """Remove files that no table names any more, once they are older than `warehouse.vacuum_grace`.
 
+    Before that, daily partitions older than `warehouse.keep_snapshots` are let go, if that is set.
+
     Raises:
         LockedError: a run is at work on this state directory.
         EtlError: the disk refused; what readers see has not changed.
@@ -55,8 +66,42 @@ def vacuum(settings: Settings) -> list[Upkeep]:
         tables = Tables(settings.warehouse.path)
         settle(settings, tables)
         refresh_catalog(settings, tables)  # a run that was killed may have left one that names older files
+        if _thin(settings, tables):
+            refresh_catalog(settings, tables)
         for name in tables.names():
             before = tables.file_count(name)
             removed = tables.vacuum(name, settings.warehouse.vacuum_grace)
             done.append(Upkeep(name, before, tables.file_count(name), removed))
     return done
+
+
+def _thin(settings: Settings, tables: Tables) -> bool:
+    """Let go of the daily partitions that are too old; tell whether there were any.
+
+    The newest snapshot of a slice stays however old it is, and so does a date whose pages a ledger still has: `verify`
+    compares the two.
+    """
+    keep = settings.warehouse.keep_snapshots
+    if keep is None:
+        return False
+    newest = ask(settings.warehouse.path / FILE_NAME, "select distinct snapshot_date from current_slices")
+    kept = {*newest.column(0).to_pylist(), *_dates_of_ledgers(settings)}
+    oldest = dt.datetime.now(dt.UTC).date() - keep
+    dropped = False
+    for name in tables.names():
+        table = tables.read(name)
+        if table and has_slices(table):
+            for date in sorted(date for date in table.files if date < oldest and date not in kept):
+                log.info("%s: the rows of %s go: warehouse.keep_snapshots is %s", name, date, keep)
+                tables.drop(name, date)
+                dropped = True
+    return dropped
+
+
+def _dates_of_ledgers(settings: Settings) -> Iterator[dt.date]:
+    for path in ledger_paths(settings.state_dir):
+        try:
+            with Ledger.open(path) as ledger:
+                yield ledger.run().snapshot_date
+        except LedgerError as exc:
+            log.warning("%s", exc)

@@ -253,7 +253,8 @@ def _log_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Seque
     by_date = {date: {name: before[name][0] if name in before else None for name in slice_ids}}
     for name, (later, _) in next_snapshots(tables, date, slice_ids).items():
         by_date.setdefault(later, {})[name] = date
-    for snapshot_date, previous_dates in by_date.items():
+    # Later dates first: what a date was like that retention has removed, the log says as it was before this one.
+    for snapshot_date, previous_dates in sorted(by_date.items(), reverse=True):
         label = f"{layout.changes_table}@{snapshot_date}"
         if not previous_dates or writer.is_committed(tables, layout.changes_table, label):
             continue
@@ -265,7 +266,7 @@ def _log_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Seque
         keys = [column.field.name for column in layout.key_columns]
         try:
             write_changes(
-                Comparison(committed, snapshot_date, previous_dates),
+                Comparison(committed, tables.read(layout.changes_table), date, snapshot_date, previous_dates),
                 layout.changes,
                 keys,
                 [name for name in columns if name not in keys],

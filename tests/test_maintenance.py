@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from support.job import DATE
+from support.job import DATE, job_at
 
 from etl.load.catalog import FILE_NAME
 from etl.load.tables import Tables
@@ -92,3 +92,99 @@ def test_old_ledgers_are_deleted_and_younger_ones_stay(job):
     assert not old.exists()
     assert young.exists()
     assert foreign.exists()
+
+
+# Retention of daily partitions
+
+KEPT = "warehouse: {keep_snapshots: 2d, vacuum_grace: 0s}"
+VERSIONS = "select * exclude (run_id, tags), list_sort(map_entries(tags)) from streaming_sessions_versions order by all"
+
+
+def days_ago(days):
+    return dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
+
+
+def export(job, studio, *days):
+    for each in days:
+        studio.set_instant(dt.datetime.combine(days_ago(each), dt.time(2), dt.UTC))
+        assert job.run(days_ago(each))[0].exit_code == 0
+
+
+def forget_ledgers(job):
+    for path in (job.directory / "state" / "runs").glob("*.sqlite*"):
+        path.unlink()
+
+
+def dates(job, table="streaming_sessions_history"):
+    return [date for (date,) in job.ask(f"select distinct snapshot_date from {table} order by all")]
+
+
+def history(job):
+    return job.ask(f"select version::varchar from ({VERSIONS}) as version")
+
+
+def test_old_daily_partitions_go_and_no_version_is_lost(job, studio):
+    export(job, studio, 6, 5, 3, 1)
+    before = history(job), job.rows("streaming_sessions"), job.ask("select count(*) from streaming_session_changes")
+    job.config.write_text(f"{job.config.read_text()}\n{KEPT}\n")
+    vacuum(job.settings())
+    assert dates(job) == [days_ago(6), days_ago(5), days_ago(3), days_ago(1)], "ledgers have them still"
+    forget_ledgers(job)
+
+    vacuum(job.settings())
+
+    assert dates(job) == dates(job, "streaming_session_tags_history") == [days_ago(1)]
+    files = (job.directory / "warehouse" / "streaming_sessions").glob("snapshot_date=*/*.parquet")
+    assert {file.parent.name for file in files} == {f"snapshot_date={days_ago(1)}"}
+    assert before == (
+        history(job), job.rows("streaming_sessions"), job.ask("select count(*) from streaming_session_changes")
+    )  # fmt: skip
+    as_of = f"select count(*) from streaming_sessions_as_of(timestamptz '{days_ago(5)} 12:00:00Z')"
+    assert job.ask(as_of) == job.ask(
+        "select sum(rows)::bigint from etl_slices"
+        f" where snapshot_date = '{days_ago(5)}' and dataset = 'streaming_sessions'"
+    )
+    export(job, studio, 0)
+    assert not any(finding.problem for finding in verify(job.settings()))
+
+
+def test_the_newest_snapshot_of_a_studio_stays_however_old_it_is(job, studio):
+    export(job, studio, 6, 5)
+    before = job.rows("streaming_sessions")
+    forget_ledgers(job)
+    job.config.write_text(f"{job.config.read_text()}\n{KEPT}\n")
+
+    vacuum(job.settings())
+
+    assert dates(job) == [days_ago(5)]
+    assert job.rows("streaming_sessions") == before != []
+
+
+@pytest.mark.parametrize("filled_in", [4, 2])
+def test_a_night_that_is_filled_in_later_is_compared_with_one_that_is_gone(filled_in, tmp_path, studio, monkeypatch):
+    """As if nothing had gone: the change log says what that night was like."""
+    found = []
+    for number, is_thinned in enumerate((False, True)):
+        job = job_at(tmp_path / str(number), studio)
+        for name, value in job.environment.items():
+            monkeypatch.setenv(name, value)
+        export(job, studio, 6, 5, 3, 1)
+        if is_thinned:
+            forget_ledgers(job)
+            job.config.write_text(f"{job.config.read_text()}\n{KEPT}\n")
+            vacuum(job.settings())
+            assert dates(job) == [days_ago(1)]
+        export(job, studio, filled_in)
+        found.append(history(job))
+    assert found[0] == found[1] != []
+
+
+def test_a_studio_that_has_become_empty_vanishes_from_the_log_although_it_has_no_files(job, studio):
+    export(job, studio, 2)
+    studio.set_faults(["empty-list:operation=ListStreamingSessions,times=ever"])
+    (outcome,) = job.run(days_ago(1), allow_fall=True)
+    assert outcome.exit_code == 0
+    vanished = "select count(*) filter (where change = 'vanished'), count(*) from streaming_session_changes"
+    gone, all_changes = job.ask(vanished)[0]
+    assert gone == all_changes / 2 > 100
+    assert job.ask("select count(*) from streaming_sessions_versions where is_current") == [(0,)]

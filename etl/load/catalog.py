@@ -106,12 +106,12 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
                 found.append(committed or Committed(name, -1, content.known[name], {}))
         for table in found:
             files = [file for names in table.files.values() for file in names]
-            _add_relation(connection, _history(table.name) if _has_slices(table) else table.name, table.schema, files)
+            _add_relation(connection, _history(table.name) if has_slices(table) else table.name, table.schema, files)
         _add_prices(connection, content.prices)
         add_files(connection, ["marts"], _NEEDED)
         dates = connection.execute("select distinct snapshot_date from current_slices order by all").fetchall()
         for table in found:
-            if _has_slices(table):
+            if has_slices(table):
                 files = [file for (date,) in dates for file in table.files.get(date, ())]
                 newest = "semi join current_slices using (slice_id, snapshot_date)"
                 _add_relation(connection, table.name, table.schema, files, newest)
@@ -199,7 +199,8 @@ def _add_versions(connection: duckdb.DuckDBPyConnection, log: str, schema: pa.Sc
     comment_on(connection, versions, comments)
 
 
-def _has_slices(table: Committed) -> bool:
+def has_slices(table: Committed) -> bool:
+    """Tell whether it is a table of a dataset: its rows belong to a snapshot, which may be the newest of its slice."""
     names = table.schema.names
     return not table.name.startswith("etl_") and "slice_id" in names and CHANGE not in names
 

@@ -21,9 +21,15 @@ _BATCH_ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Slices of one date, each with the date of its complete snapshot before; None for the first."""
+    """Slices of one date, each with the date of its complete snapshot before; None for the first.
+
+    `log` is the change log so far: it says what a date was like whose data files retention has removed; all but
+    `published`, the date that is new.
+    """
 
     table: Committed
+    log: Committed | None
+    published: dt.date
     snapshot_date: dt.date
     previous_dates: Mapping[str, dt.date | None]
 
@@ -53,8 +59,8 @@ def write_changes(
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
             try:
-                _add_rows(connection, "now_rows", comparison.table, comparison.snapshot_date, slice_ids)
-                _add_rows(connection, "then_rows", comparison.table, previous_date, slice_ids)
+                _add_rows(connection, "now_rows", comparison, comparison.snapshot_date, slice_ids, keys)
+                _add_rows(connection, "then_rows", comparison, previous_date, slice_ids, keys)
                 statement = _statement(schema, keys, columns)
                 dates = {"snapshot_date": comparison.snapshot_date, "previous_date": previous_date}
                 for batch in connection.sql(statement, params=dates).to_arrow_reader(_BATCH_ROWS):
@@ -81,26 +87,40 @@ def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _add_rows(
-    connection: duckdb.DuckDBPyConnection, view: str, table: Committed, date: dt.date, slice_ids: Iterable[str]
+def _add_rows(  # noqa: PLR0913, PLR0917  what rows of which slices, and under which name
+    connection: duckdb.DuckDBPyConnection,
+    view: str,
+    comparison: Comparison,
+    date: dt.date,
+    slice_ids: Iterable[str],
+    keys: Sequence[str],
 ) -> None:
     """Add the rows that some slices have on a date, under a name of their own."""
-    files = table.files.get(date, [])
-    names = [name for name in table.schema.names if name != "snapshot_date"]
-    if not files:
-        connection.register(f"no_{view}", pa.table(table.schema.empty_table()).select(names))
-        connection.execute(f"create view {view} as from no_{view}")
-        return
-    connection.register(f"empty_{view}", pa.table(table.schema.empty_table()).select(names))
+    schema = comparison.table.schema
+    connection.register(f"empty_{view}", pa.table(schema.empty_table()).drop_columns("snapshot_date"))
     # Older files lack younger columns.
     connection.execute(f"create table {view}_types as from empty_{view}")
-    kept = ", ".join(f"'{slice_id}'" for slice_id in slice_ids)  # hexadecimal digits
-    paths = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-    connection.execute(
-        f"create view {view} as from {view}_types union all by name"  # noqa: S608  quoted above
-        f" select * from read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
-        f" where slice_id in ({kept})"
-    )
+    kept = f"slice_id in ({', '.join(map(_literal, slice_ids))})"
+    source = f"{view}_types"
+    if files := comparison.table.files.get(date, []):
+        source += f" union all by name select * from {_parquet(files)} where {kept}"  # noqa: S608  quoted
+    elif date != comparison.published and (files := _until(comparison.log, date)):
+        record = ", ".join(map(_quoted, ("slice_id", *keys)))
+        source += (
+            f" union all by name select * from (from {_parquet(files)} where {kept}"  # noqa: S608
+            f" qualify row_number() over (partition by {record} order by snapshot_date desc) = 1)"
+            f" where {CHANGE} <> 'vanished'"
+        )
+    connection.execute(f"create view {view} as from {source}")
+
+
+def _until(log: Committed | None, date: dt.date) -> list[str]:
+    return [file for day, files in log.files.items() if day <= date for file in files] if log else []
+
+
+def _parquet(files: Iterable[str]) -> str:
+    options = "union_by_name = true, hive_partitioning = true, hive_types = {'snapshot_date': date}"
+    return f"read_parquet([{', '.join(map(_literal, files))}], {options})"
 
 
 def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -> str:
@@ -142,6 +162,10 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> list[pa.Array]:
     return [batch.column(field.name).cast(field.type) for field in schema]
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _quoted(identifier: str) -> str:
