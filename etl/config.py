@@ -171,10 +171,11 @@ class Warehouse(Frozen):
 
     @field_validator("path")
     @classmethod
-    def _has_no_percent(cls, value: Path) -> Path:
-        if "%" in str(value):
-            # deltalake 1.6 writes to one directory and reads from another: it decodes %20 in a path only once.
-            raise ValueError("has a % in it, which deltalake cannot handle; choose another directory")
+    def _has_a_name_for_all(cls, value: Path) -> Path:
+        # deltalake 1.6 writes to one directory and reads from another: to it, a path is half a URL.
+        found = sorted({character for character in str(value) if character in "%?\\" or not character.isprintable()})
+        if found:
+            raise ValueError(f"has {', '.join(map(repr, found))} in it, which deltalake cannot handle; choose another")
         return value
 
 

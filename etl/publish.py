@@ -179,9 +179,12 @@ def publish_facts(tables: Tables, outcomes: Sequence[tuple[Ledger, Outcome]], *,
     for table, schema in RUN_TABLES.items():
         if not writer.is_committed(tables, table):
             stage = writer.stage(tables, table, schema, replacement)
-            for ledger, outcome in outcomes:
-                stage.write(batch(schema, date, outcome.run.run_id, _fact_rows(table, ledger, outcome)))
-            writer.commit(stage, table)
+            try:
+                for ledger, outcome in outcomes:
+                    stage.write(batch(schema, date, outcome.run.run_id, _fact_rows(table, ledger, outcome)))
+                writer.commit(stage, table)
+            finally:
+                stage.discard()
     for (ledger, _), publication in zip(outcomes, publications, strict=True):
         ledger.mark_published(publication, {})
 

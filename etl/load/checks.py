@@ -5,24 +5,20 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from etl.load.relations import comment_on, descriptions, names
+from etl.load.relations import comment_on, described, descriptions, names
 from etl.model import CheckResult
 from etl.sqlfiles import sql_files
 
 _SHOWN = 5
 
 
-def _field(name: str, kind: pa.DataType, description: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"description": description})
-
-
 CHECKS = pa.schema(
     [
-        _field("check_name", pa.string(), "name of the check: its file in sql/checks"),
-        _field("severity", pa.string(), "error: the run ends with exit code 5; warning: it is only told"),
-        _field("meaning", pa.string(), "what holds while the check passes"),
-        _field("failures", pa.int64(), "rows that the check returned; 0: it passed"),
-        _field("examples", pa.string(), f"the first {_SHOWN} of them as a JSON list; null if there are none"),
+        described("check_name", pa.string(), "name of the check: its file in sql/checks"),
+        described("severity", pa.string(), "error: the run ends with exit code 5; warning: it is only told"),
+        described("meaning", pa.string(), "what holds while the check passes"),
+        described("failures", pa.int64(), "rows that the check returned; 0: it passed"),
+        described("examples", pa.string(), f"the first {_SHOWN} of them as a JSON list; null if there are none"),
     ]
 )
 

@@ -7,31 +7,26 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from etl.load.relations import Column, columns, comment_on, descriptions, quoted
+from etl.load.relations import Column, columns, comment_on, described, descriptions, quoted
 from etl.sqlfiles import sql_files
-
-
-def _field(name: str, kind: pa.DataType, description: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"description": description})
-
 
 COLUMNS = pa.schema(
     [
-        _field("schema_name", pa.string(), "main, or bi for the flat views"),
-        _field("table_name", pa.string(), "table or view"),
-        _field("column_name", pa.string(), "column"),
-        _field("position", pa.int32(), "place of the column, from 1"),
-        _field("data_type", pa.string(), "its type in DuckDB"),
-        _field("unit", pa.string(), "unit of its values; null if they have none"),
-        _field("meaning", pa.string(), "what it says"),
-        _field("api_path", pa.string(), "member of the API that it holds; null if it holds none"),
-        _field(
+        described("schema_name", pa.string(), "main, or bi for the flat views"),
+        described("table_name", pa.string(), "table or view"),
+        described("column_name", pa.string(), "column"),
+        described("position", pa.int32(), "place of the column, from 1"),
+        described("data_type", pa.string(), "its type in DuckDB"),
+        described("unit", pa.string(), "unit of its values; null if they have none"),
+        described("meaning", pa.string(), "what it says"),
+        described("api_path", pa.string(), "member of the API that it holds; null if it holds none"),
+        described(
             "allowed_values", pa.list_(pa.string()), "values that the service model knows; null if it is no enumeration"
         ),
-        _field("is_sensitive", pa.bool_(), "whether the service model marks it sensitive"),
-        _field("null_rate", pa.float64(), "share of null among the rows, from 0 to 1; null without rows"),
-        _field("first_date", pa.date32(), "first snapshot date, or day, with a value; null where that is not kept"),
-        _field("last_date", pa.date32(), "last such date"),
+        described("is_sensitive", pa.bool_(), "whether the service model marks it sensitive"),
+        described("null_rate", pa.float64(), "share of null among the rows, from 0 to 1; null without rows"),
+        described("first_date", pa.date32(), "first snapshot date, or day, with a value; null where that is not kept"),
+        described("last_date", pa.date32(), "last such date"),
     ]
 )
 _FIRST = ("valid_from", "snapshot_date", "day")

@@ -6,16 +6,13 @@ import pyarrow as pa
 from pyarrow import csv
 
 from etl.errors import ConfigError
+from etl.load.relations import described
 
 PRICES = pa.schema(
     [
-        pa.field("ec2_instance_type", pa.string(), metadata={"description": "EC2 instance type"}),
-        pa.field(
-            "price_per_hour",
-            pa.float64(),
-            metadata={"description": "what an hour costs; no rows: no price table is named"},
-        ),
-        pa.field("currency", pa.string(), metadata={"description": "of the price, as the table says it"}),
+        described("ec2_instance_type", pa.string(), "EC2 instance type"),
+        described("price_per_hour", pa.float64(), "what an hour costs; no rows: no price table is named"),
+        described("currency", pa.string(), "of the price, as the table says it"),
     ]
 )
 

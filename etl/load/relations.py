@@ -30,6 +30,11 @@ def names(connection: duckdb.DuckDBPyConnection, schema: str = "main") -> set[st
     return {name for (name,) in found.fetchall()}
 
 
+def described(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    """Return an Arrow field that says what it is."""
+    return pa.field(name, kind, metadata={"description": description})
+
+
 def descriptions(schema: pa.Schema) -> dict[str, str]:
     """Return what Arrow fields say about themselves, by column."""
     return {field.name: (field.metadata or {}).get(b"description", b"").decode() for field in schema}

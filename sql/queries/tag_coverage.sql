@@ -1,27 +1,9 @@
 -- tag_coverage.sql
 -- Question:    How many of the sessions have each tag?
 -- Grain:       one row per studio and tag key; keys are case-sensitive.
--- Reads:       streaming_sessions, streaming_session_tags (current snapshot).
+-- Reads:       tag_usage.
 -- Parameters:  none.
 -- Columns:     coverage is the share of the studio's sessions that have the tag, from 0 to 1.
-with sessions as (
-    select slice_id, any_value(studio_id) as studio_id, count(*) as sessions
-    from streaming_sessions
-    group by slice_id
-),
-
-tags as (
-    select slice_id, key, count(*) as tagged, count(distinct value) as different_values
-    from streaming_session_tags
-    group by all
-)
-
-select
-    sessions.studio_id,
-    tags.key as tag,
-    tags.tagged as sessions,
-    round(tags.tagged / sessions.sessions, 3) as coverage,
-    tags.different_values
-from tags
-join sessions using (slice_id)
-order by sessions.studio_id, coverage desc, tag
+select studio_id, tag, sessions, round(coverage, 3) as coverage, different_values
+from tag_usage
+order by studio_id, coverage desc, tag
