@@ -40,7 +40,8 @@ _ROW_GROUP_BYTES = 24 * 1024 * 1024
 """In memory, repeated texts as dictionaries."""
 _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
-_CHECKPOINT_COMMITS = 100
+_CHECKPOINT_COMMITS = 10
+"""As Delta has it: a publication opens its tables dozens of times, and reads what came since the last one each time."""
 _ASIDE = "_checkpoint-"
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """deltalake would write a checkpoint, sync nothing, and remove the log entries that it sums up: a power loss then could
