@@ -11,6 +11,7 @@ import json
 import logging
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,20 @@ class Publication:
     slice_ids: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class _Arrived:
+    """A page that is to be stored, as parameters of the two statements, and what became of it."""
+
+    page: tuple[object, ...]
+    progress: tuple[object, ...]
+    is_settled: bool = False
+    failure: Exception | None = None
+
+    def settle(self, failure: Exception | None = None) -> None:
+        """Say that it is durable, or why not."""
+        self.is_settled, self.failure = True, failure
+
+
 class Ledger:
     """One run's ledger. Safe to use from several threads."""
 
@@ -73,6 +88,7 @@ class Ledger:
         self.path = path
         self._connection = connection
         self._lock = threading.RLock()
+        self._arrived: deque[_Arrived] = deque()
 
     @classmethod
     def create(cls, path: Path, run_id: str, snapshot_date: dt.date, request: str) -> "Ledger":
@@ -238,18 +254,49 @@ class Ledger:
         """
         body = pa.compress(page.body, codec="zstd", asbytes=True)
         state = SliceState.WALKING if page.next_starting_token else SliceState.COMPLETE
+        arrived = _Arrived(
+            (page.number, body, len(page.body), hashlib.sha256(page.body).hexdigest(), page.records, page.first,
+             page.stop, page.next_starting_token, page.request_id, page.retries, page.received_at.isoformat(),
+             part.slice_id),
+            (page.next_starting_token, state, part.slice_id),
+        )  # fmt: skip
+        self._arrived.append(arrived)
+        with self._lock:
+            if not arrived.is_settled:
+                self._store_arrived(arrived)
+        if arrived.failure is not None:
+            raise arrived.failure
+
+    def _store_arrived(self, first: _Arrived) -> None:
+        """Store a page, and those of other slices that came meanwhile: one sync is enough for all."""
+        several = [first]
+        while self._arrived:
+            arrived = self._arrived.popleft()
+            if arrived is not first:
+                several.append(arrived)
+        try:
+            self._store(several)
+        except Exception:  # noqa: BLE001  the page that is at fault must not keep the others out
+            for arrived in several:
+                try:
+                    self._store([arrived])
+                except Exception as exc:  # noqa: BLE001  raised where the page is waited for
+                    arrived.settle(exc)
+
+    def _store(self, several: Sequence[_Arrived]) -> None:
         with self._transaction() as connection:
-            connection.execute(
-                "insert into page select slice_id, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from slice"
-                " where slice_id = ?",
-                (page.number, body, len(page.body), hashlib.sha256(page.body).hexdigest(), page.records, page.first,
-                 page.stop, page.next_starting_token, page.request_id, page.retries, page.received_at.isoformat(),
-                 part.slice_id),
-            )  # fmt: skip
-            connection.execute(
-                "update slice set starting_token = ?, state = ?, error = null, resumable = 0 where slice_id = ?",
-                (page.next_starting_token, state, part.slice_id),
-            )
+            for arrived in several:
+                connection.execute(
+                    "insert into page select slice_id, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from slice"
+                    " where slice_id = ?",
+                    arrived.page,
+                )
+                connection.execute(
+                    "update slice set starting_token = ?, state = ?, error = null, resumable = 0 where slice_id = ?",
+                    arrived.progress,
+                )
+        for arrived in several:
+            arrived.settle()
 
     def fail_slice(self, part: Slice, state: SliceState, error: str, *, resumable: bool) -> None:
         """Note why a walk ended early. A resumable one goes on at its checkpoint next time."""

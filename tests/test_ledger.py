@@ -513,3 +513,51 @@ def test_fault_45_state_directory_that_is_a_file_is_a_storage_error(tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(StorageError, match=r"runs"):
         Ledger.create(tmp_path / "runs/a.sqlite", "a", DATE, "request")
+
+
+# Pages of several slices
+
+
+@pytest.fixture
+def storing(ledger):
+    """Return a function that stores pages of several slices while all of them wait, and how each of them ended."""
+
+    def store_together(*pages):
+        with ThreadPoolExecutor(len(pages)) as pool:
+            with ledger._lock:
+                futures = [pool.submit(ledger.store_page, where, stored) for where, stored in pages]
+                while len(ledger._arrived) < len(pages):
+                    threading.Event().wait(0)
+            return [future.exception() for future in futures]
+
+    return store_together
+
+
+def test_pages_of_several_slices_that_wait_are_stored_by_one_transaction(ledger, storing):
+    """A sync takes longer than all else: with many slices at once, one for each page would be what a walk waits for."""
+    commits = []
+    ledger._connection.set_trace_callback(
+        lambda statement: commits.append(statement) if statement == "commit" else None
+    )
+    assert storing((A, page([{}], 1, token="a2")), (B, page([{}, {}], 1, token="b2"))) == [None, None]
+    assert len(commits) == 1
+    assert [ledger.checkpoint(where).starting_token for where in (A, B)] == ["a2", "b2"]
+    assert [facts_of(ledger, where).records for where in (A, B)] == [1, 2]
+
+
+def test_page_that_cannot_be_stored_does_not_keep_the_others_out(ledger, storing):
+    ledger.store_page(A, page([{}], 1, token="a2"))
+    twice, fine = storing((A, page([{}], 1, token="a3")), (B, page([{}], 1, token="b2")))
+    assert isinstance(twice, LedgerError)
+    assert fine is None
+    assert [ledger.checkpoint(where).starting_token for where in (A, B)] == ["a2", "b2"]
+
+
+def test_full_disk_is_told_to_everyone_who_waits(ledger, storing, monkeypatch):
+    def refuse(_several):
+        raise StorageError("full")
+
+    monkeypatch.setattr(ledger, "_store", refuse)
+    ended = storing((A, page([{}], 1, token="a2")), (B, page([{}], 1, token="b2")))
+    assert [str(exc) for exc in ended] == ["full", "full"]
+    assert [ledger.checkpoint(where).pages for where in (A, B)] == [0, 0]
