@@ -70,9 +70,10 @@ def nimble(out: Path, *arguments: str, module: str = "etl", marts: bool = False)
     Marts are left out where it stands beside peers, for they make none.
     """
     config = out / "config.yaml"
+    datasets = "[studios, streaming_sessions]" if marts else "[streaming_sessions]"
     config.write_text(
         "source: {endpoint_url: null, account_id: '123456789012'}\n"
-        "datasets: [streaming_sessions]\nrun: {concurrency: 16}\n"
+        f"datasets: {datasets}\nrun: {{concurrency: 16}}\n"
         f"marts: {{build: {str(marts).lower()}}}\n"
     )
     job = arguments or ("run", "--snapshot-date", DATE.isoformat())

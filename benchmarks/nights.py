@@ -46,6 +46,8 @@ def _spend(tables: Tables, exported: Mapping[str, pa.Table], last: dt.date, coun
             names.index("state"), "state", pc.if_else(changed, _CHANGED, sessions["state"].combine_chunks())
         )
         rows = {**exported, "streaming_sessions": later, "streaming_session_changes": _changes(exported, later, night)}
+        if night:
+            del rows["studio_changes"]  # a studio stays as it is
         for table, found in rows.items():
             key = "run_id" if table.startswith("etl_") and table != "etl_rejects" else "slice_id"
             values = tuple(set(found[key].to_pylist())) if key == "slice_id" else (run_id,)

@@ -227,7 +227,7 @@ def nights(bench: Bench) -> list[Row]:
     seed = bench.fresh("seed")
     cpu_s = {}
     with studio(recording(20_000), 20_000) as environment:
-        measure(nimble(seed), **environment)
+        measure(nimble(seed, marts=True), **environment)
         for count in (9, 999):
             out = bench.fresh(f"nights-{count}")
             say(f"{count} nights")
