@@ -452,6 +452,27 @@ def datasets_add(  # noqa: PLR0913, PLR0917  one parameter per flag
                 print(f"{draft.name}: fill in {', '.join(draft.blanks)}")
 
 
+@app.command("check")
+def check_command(config: Config = Path("config.yaml"), as_json: Json = False) -> None:
+    """Show what the checks of sql/checks found when the catalog was built. Exit 5 if one of severity error failed."""
+    from etl.load.catalog import FILE_NAME  # noqa: PLC0415
+    from etl.query import ask  # noqa: PLC0415
+    from etl.render import write_json, write_rows  # noqa: PLC0415
+
+    rows = ask(
+        _settings(config).warehouse.path / FILE_NAME, "from etl_checks order by severity, check_name"
+    ).to_pylist()
+    if as_json:
+        write_json(rows)
+    else:
+        write_rows(rows, ("check_name", "severity", "failures", "meaning"))
+        for row in rows:
+            if row["failures"]:
+                print(f"{row['check_name']}: {row['examples']}")
+    if any(row["failures"] and row["severity"] == "error" for row in rows):
+        raise typer.Exit(EXIT_FINDINGS)
+
+
 @app.command("verify")
 def verify_command(
     config: Config = Path("config.yaml"),

@@ -57,8 +57,13 @@ def test_an_error_ends_the_run_with_5_and_readers_see_the_night_and_what_is_wron
     assert found[2:] == ("error", "No session belongs to somebody.")
     assert f"check {name}: found {found[0]} rows, expected none" in caplog.text
     assert examples[0]["owned_by"] not in caplog.text, "logs have no data"
+    shown = job.cli("check")
+    assert shown.returncode == 5
+    assert shown.stdout.splitlines()[-1].startswith(f"{name}: [{{")
     ended = job.cli("run", "--snapshot-date", DATE.isoformat())
     assert ended.returncode == 0, "the checks of the command line are those of the project"
+    assert job.cli("check").returncode == 0
+    assert [row["failures"] for row in json.loads(job.cli("check", "--json").stdout)] == [0] * 9
 
 
 def test_a_warning_is_told_and_nothing_more(job, add_check, caplog):
