@@ -6,9 +6,11 @@ also read files that are staged or superseded.
 """
 
 import fcntl
+import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -24,6 +26,8 @@ from etl.load.prices import PRICES
 from etl.load.relations import add_files, comment_on, descriptions, literal, quoted
 from etl.load.tables import PARTITION, Committed, Tables, storage_errors, sync_directory, sync_file
 from etl.model import CheckResult, Dataset
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = "warehouse.duckdb"
 
@@ -65,7 +69,7 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
         try:
             with storage_errors(path):
                 _remove(draft)
-            found = _fill(draft, tables, content)
+            found = _fill_as_far_as_possible(draft, tables, content)
             with storage_errors(path):
                 sync_file(draft)
                 reach("catalog.built")
@@ -92,6 +96,24 @@ def _alone(path: Path) -> Iterator[None]:
     with storage_errors(path), path.with_name(f".{FILE_NAME}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
+    """Make a new DuckDB file; without marts where the data are such that they cannot be computed.
+
+    A column that privacy has made a text of, for instance, is no number any more. A night does not wait for that.
+    """
+    try:
+        return _fill(draft, tables, content)
+    except (duckdb.ProgrammingError, duckdb.DataError) as exc:
+        if not content.with_marts:
+            raise
+        reason = str(exc).splitlines()[0]
+        log.error("%s: marts, checks, flat views and dictionary are left out: %s", draft.name, reason)  # noqa: TRY400
+        _remove(draft)
+        _fill(draft, tables, replace(content, with_marts=False))
+        meaning = "Marts, checks and flat views can be computed; `marts: {build: false}` does without them."
+        return [CheckResult("marts_are_built", "error", meaning, 1, json.dumps(reason))]
 
 
 def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:

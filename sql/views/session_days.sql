@@ -13,10 +13,12 @@
 --              owned_by: owner in that run;
 --              launch_profile_id: launch profile in that run;
 --              tags: tags in that run.
+-- Assumes:     The service stops a session after 30 days at the latest (43,200 minutes). A run of more than 400 days has
+--              a wrong start or stop, and is left out.
 with spans as (
     select *, started_at at time zone 'UTC' as begins, ended_at at time zone 'UTC' as ends
     from session_runs
-    where ended_at > started_at
+    where ended_at > started_at and ended_at < started_at + interval 400 day
 ),
 
 days as (

@@ -6,7 +6,7 @@ import json
 import signal
 
 import pytest
-from support.job import DATE
+from support.job import DATE, job_at
 
 from etl.config import load_settings
 from etl.errors import ConfigError
@@ -183,6 +183,24 @@ def test_verify_and_replay_use_the_same_key(private, monkeypatch):
 
     assert private.rows("streaming_sessions") != before
     assert not any(finding.problem for finding in verify(private.settings()))
+
+
+def test_a_night_is_published_without_marts_where_privacy_leaves_nothing_to_compute(
+    tmp_path, studio, monkeypatch, caplog
+):
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
+    rules = "privacy: {rules: {streaming_sessions: {tags: hash, volume_configuration_size: hash}}}"
+    job = job_at(tmp_path / "job", studio, marts=True, rest=rules)
+    for name, value in job.environment.items():
+        monkeypatch.setenv(name, value)
+
+    (outcome,) = job.run()
+
+    assert outcome.exit_code == 5
+    assert [check.name for check in outcome.failed_checks] == ["marts_are_built"]
+    assert "marts, checks, flat views and dictionary are left out: Binder Error" in caplog.text
+    assert job.ask("select count(*) > 200, count(distinct length(tags)) from streaming_sessions") == [(True, 1)]
+    assert job.ask("select count(*) from information_schema.tables where table_name = 'daily_hours'") == [(0,)]
 
 
 def test_what_a_killed_run_began_to_publish_is_finished_with_the_key(private):

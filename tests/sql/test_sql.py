@@ -144,6 +144,13 @@ from (values
 create table prices (ec2_instance_type varchar, price_per_hour double, currency varchar);
 """
 PRICED = RUNS + "insert into prices values ('g5.xlarge', 2.0, 'USD');"
+LONG_AGO = """
+insert into streaming_sessions_versions
+select * replace ('e' as session_id, timestamptz '0001-01-01 00:00:00Z' as started_at)
+from streaming_sessions_versions
+where session_id = 'b';
+"""
+"""A start that cannot be."""
 DATES = """
 create table snapshots (
     slice_id varchar, snapshot_date date, parents map(varchar, varchar), dataset varchar, state varchar,
@@ -500,7 +507,7 @@ CASES = {
         ],
     ),
     ("views", "session_days"): (
-        RUNS,
+        RUNS + LONG_AGO,
         {},
         "select session_id, day, running_seconds from answer order by all",
         [
