@@ -37,9 +37,9 @@ def _derived(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
 
 def _exported(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Return what the dictionary of the catalog says; nothing without a catalog."""
+    """Return what the dictionary of the catalog says; nothing where there is none."""
     catalog = settings.warehouse.path / FILE_NAME
-    if not catalog.exists():
+    if not catalog.exists() or not ask(catalog, "from duckdb_tables() where table_name = 'etl_columns'").num_rows:
         return {}
     tables: dict[str, list[dict[str, Any]]] = {}
     for row in ask(catalog, "from etl_columns order by schema_name <> 'main', table_name, position").to_pylist():

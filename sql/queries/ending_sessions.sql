@@ -4,7 +4,7 @@
 -- Reads:       planned_ends.
 -- Parameters:  $hours INTEGER, default 24.
 -- Columns:     minutes_left from the moment when the page was received; ending is stop or terminate.
-select studio_id, session_id, owned_by, state, ending, ends_at, (seconds_left // 60)::bigint as minutes_left
+select studio_id, session_id, owned_by, state, ending, ends_at, floor(seconds_left / 60)::bigint as minutes_left
 from planned_ends
 where seconds_left >= 0 and seconds_left < $hours * 3600
 order by ends_at, studio_id, session_id, ending

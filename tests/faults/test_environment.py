@@ -107,7 +107,7 @@ def test_fault_45_a_directory_of_somebody_else_is_found_before_the_first_request
 
         exit_code = child_of(job, AS_NOBODY)
 
-        assert exit_code == 3
+        assert exit_code == 3, log_of(job)
         assert f"{job.directory / what}" in log_of(job)
         assert "Permission denied" in log_of(job)
         assert "must be a directory that can be written" in log_of(job)

@@ -77,7 +77,7 @@ def test_fault_3_5_a_passing_failure_is_survived_and_counted(job, studio, baseli
 def test_fault_4_throttled_for_ever_ends_at_the_deadline_resumable(job, studio, baseline):
     studio.set_faults([f"throttle:{LIST},page=2,times=ever"])
 
-    (outcome,) = job.run(overrides={"max_duration": "1s"})
+    (outcome,) = job.run(overrides={"max_duration": "4s"})
 
     assert fired(studio) == {"throttle"}
     assert outcome.exit_code == 3

@@ -68,7 +68,7 @@ select
     stopped::timestamptz, terminate::timestamptz, '2026-11-20 01:00:00Z', '2026-11-20 02:00:00Z', gib, gib * 10, 125
 from (values
     ('s1', 'x', 'a', 'ann', 'g5.xlarge', 'READY', null, '2026-11-20 03:00:00Z', null, '2026-11-21 02:00:00Z', 500),
-    ('s1', 'x', 'b', 'ben', 'g5.xlarge', 'STOPPED', null, null, '2026-11-06 02:00:00Z', '2026-11-20 02:30:00Z', 100),
+    ('s1', 'x', 'b', 'ben', 'g5.xlarge', 'STOPPED', null, null, '2026-11-06 02:00:00Z', '2026-11-20 02:30:59.9Z', 100),
     ('s1', 'x', 'c', 'ann', 'g5.xlarge', 'STOPPED', null, null, '2026-11-06 02:00:01Z', null, 200),
     ('s1', 'x', 'd', 'ann', 'g4dn.xlarge', 'START_FAILED', 'NETWORK', '2026-11-20 02:00:00Z', null, null, null),
     ('s2', 'y', 'a', 'eve', 'g5.xlarge', 'STOPPED', null, null, '2026-10-01 00:00:00Z', null, null)
@@ -311,7 +311,7 @@ CASES = {
         WORKSTATIONS,
         {"hours": "24", "rows": "2"},
         "select session_id, ending, ends_at::varchar, total from answer",
-        [("b", "terminate", "2026-11-20 02:30:00+00", 2), ("a", "stop", "2026-11-20 03:00:00+00", 2)],
+        [("b", "terminate", "2026-11-20 02:30:59.9+00", 2), ("a", "stop", "2026-11-20 03:00:00+00", 2)],
     ),
     ("report", "planned_ends"): (
         WORKSTATIONS,
@@ -595,7 +595,7 @@ CASES = {
         WORKSTATIONS,
         {},
         "select session_id, ending, seconds_left from answer order by all",
-        [("a", "stop", 3600), ("a", "terminate", 24 * 3600), ("b", "terminate", 1800)],  # d has failed: no stop
+        [("a", "stop", 3600), ("a", "terminate", 24 * 3600), ("b", "terminate", 1859.9)],  # d has failed: no stop
     ),
     ("marts", "storage_held"): (
         WORKSTATIONS,

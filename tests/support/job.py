@@ -25,7 +25,9 @@ DATE = NIGHT.date()
 
 # Children are forked from a process that has imported everything and started no thread: a start costs milliseconds.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["support.job", "etl.cli", "etl.demo", "etl.describe", "etl.status", "etl.verify"])
+_FORKS.set_forkserver_preload(
+    ["support.job", "etl.cli", "etl.demo", "etl.describe", "etl.progress", "etl.status", "etl.verify"]
+)
 
 
 @dataclass
