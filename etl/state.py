@@ -11,7 +11,8 @@ from pathlib import Path
 from etl.config import Settings
 from etl.errors import LockedError, StorageError
 from etl.ledger import ledger_paths, remove_ledger
-from etl.load.tables import Tables, sync_directory
+from etl.load.files import sync_directory
+from etl.load.tables import Tables
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 from etl.config import Settings
 from etl.errors import EtlError, LedgerError, WarehouseError
 from etl.ledger import Ledger, ledger_paths
-from etl.load.tables import PARTITION, Tables, check_file
+from etl.load.files import check_file
+from etl.load.tables import PARTITION, Tables
 from etl.model import SliceFacts, Snapshot
 from etl.publish import count_slice
 from etl.transform.schema import REJECTS, Layout, layout

@@ -8,7 +8,7 @@ also read files that are staged or superseded.
 import fcntl
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +21,11 @@ from etl.failpoints import reach
 from etl.load.changes import CHANGE
 from etl.load.checks import run_checks
 from etl.load.dictionary import add_dictionary
+from etl.load.files import storage_errors, sync_directory, sync_file
 from etl.load.flat import add_flat_views
 from etl.load.prices import PRICES
 from etl.load.relations import add_files, comment_on, descriptions, literal, quoted
-from etl.load.tables import PARTITION, Committed, Tables, storage_errors, sync_directory, sync_file
+from etl.load.tables import PARTITION, Committed, Tables
 from etl.model import CheckResult, Dataset
 
 log = logging.getLogger(__name__)
@@ -82,12 +83,31 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
                 _remove(draft)
             if not isinstance(exc, duckdb.Error):
                 raise
-            reason = f"{str(exc).splitlines()[0]}; the old one stays"  # below it, DuckDB repeats the statement
+            reason = str(exc).splitlines()[0]  # below it, DuckDB repeats the statement
             if draft.name in reason or isinstance(exc, duckdb.FatalException):  # the latter: a sync failed
-                raise StorageError.at(path, reason) from exc
-            raise WarehouseError(f"{path}: the catalog cannot be built: {reason}. Run `verify`") from exc
+                raise StorageError.at(path, f"{reason}; the old one stays") from exc
+            raise _unbuildable(path, reason) from exc
     reach("catalog.swapped")
     return found
+
+
+def _unbuildable(path: Path, reason: str) -> WarehouseError:
+    return WarehouseError(f"{path}: the catalog cannot be built: {reason}; the old one stays. Run `verify`")
+
+
+def _check_files(path: Path, table: Committed) -> None:
+    """Look whether the data files are there, whole: DuckDB opens most of them only when somebody asks.
+
+    Raises:
+        WarehouseError: one is missing, or not as long as the log of the table says.
+    """
+    for file, facts in table.facts.items():
+        try:
+            found = f"{Path(file).stat().st_size} bytes"
+        except FileNotFoundError:
+            found = "no file"
+        if found != f"{facts.size} bytes":
+            raise _unbuildable(path, f"{file}: expected {facts.size} bytes, found {found}")
 
 
 @contextmanager
@@ -123,12 +143,14 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
         connection.begin()  # DuckDB syncs its log with every transaction
         found = []
         for name in sorted({*tables.names(), *content.known}):
-            committed = tables.read(name)
+            committed = tables.read(name, with_facts=True)
+            if committed:
+                _check_files(tables.path / FILE_NAME, committed)
             if committed or name in content.known:  # neither: its first commit was killed half-way
                 found.append(committed or Committed(name, -1, content.known[name], {}))
         for table in found:
             files = [file for names in table.files.values() for file in names]
-            _add_relation(connection, _history(table.name) if has_slices(table) else table.name, table.schema, files)
+            _add_relation(connection, _history(table.name) if has_slices(table) else table.name, table, files)
         _add_prices(connection, content.prices)
         add_files(connection, ["marts"], _NEEDED)
         dates = connection.execute("select distinct snapshot_date from current_slices order by all").fetchall()
@@ -136,7 +158,7 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             if has_slices(table):
                 files = [file for (date,) in dates for file in table.files.get(date, ())]
                 newest = "semi join current_slices using (slice_id, snapshot_date)"
-                _add_relation(connection, table.name, table.schema, files, newest)
+                _add_relation(connection, table.name, table, files, newest)
             elif CHANGE in table.schema.names:
                 _add_versions(connection, table.name, table.schema)
         results = []
@@ -153,26 +175,44 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
 
 
 def _add_relation(
-    connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, files: Sequence[str], only: str = ""
+    connection: duckdb.DuckDBPyConnection, name: str, table: Committed, files: Sequence[str], only: str = ""
 ) -> None:
-    """Add a view on data files, or an empty table where there are none."""
-    connection.register("empty_table", pa.table(schema.empty_table()))
+    """Add a view on data files of a table, or an empty table where there are none."""
+    connection.register("empty_table", pa.table(table.schema.empty_table()))
     if files:
-        source = (
-            f"read_parquet([{', '.join(map(literal, files))}], union_by_name = true,"
-            f" hive_partitioning = true, hive_types = {{'{PARTITION}': date}})"
-        )
-        # A column that no file has yet: its table was widened, and nothing was committed to it since.
-        present = {column for column, *_ in connection.execute(f"describe from {source}").fetchall()}
-        columns = ", ".join(
-            f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
-            for column, kind, *_ in connection.execute("describe empty_table").fetchall()
-        )
-        connection.execute(f"create view {quoted(name)} as select {columns} from {source} {only}")  # noqa: S608  quoted
+        types = {column: kind for column, kind, *_ in connection.execute("describe empty_table").fetchall()}
+        alike: dict[frozenset[str], list[str]] = {}
+        for file in files:
+            alike.setdefault(frozenset(table.facts[file].nulls), []).append(file)
+        parts = (_select(connection, types, present, some) + f" {only}" for present, some in alike.items())
+        connection.execute(f"create view {quoted(name)} as {' union all '.join(parts)}")
     else:
         connection.execute(f"create table {quoted(name)} as from empty_table")
     connection.unregister("empty_table")
-    comment_on(connection, quoted(name), descriptions(schema))
+    comment_on(connection, quoted(name), descriptions(table.schema))
+
+
+def _select(
+    connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], present: Collection[str], files: Sequence[str]
+) -> str:
+    """Return the query for the rows of data files that have the same columns; none given: nobody knows which.
+
+    A table that was widened has columns that older files lack. Where the log says which, no file is opened to find
+    out, neither now nor each time that somebody queries the view.
+    """
+    options = f"hive_partitioning = true, hive_types = {{'{PARTITION}': date}}"
+    source = f"read_parquet([{', '.join(map(literal, files))}], {options}"
+    if present:
+        present = {PARTITION, *present}
+        source += ")"
+    else:
+        source += ", union_by_name = true)"
+        present = {column for column, *_ in connection.execute(f"describe from {source}").fetchall()}
+    columns = ", ".join(
+        f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
+        for column, kind in types.items()
+    )
+    return f"select {columns} from {source}"  # noqa: S608  quoted
 
 
 def _add_prices(connection: duckdb.DuckDBPyConnection, prices: pa.Table) -> None:

@@ -10,13 +10,11 @@ import datetime as dt
 import json
 import logging
 import math
-import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,13 +22,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.failpoints import reach
+from etl.load.files import DataFile, read_batches, read_file, remove_files, storage_errors, sync_directory, sync_file
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +40,18 @@ _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
 _CHECKPOINT_COMMITS = 10
 """As Delta has it: a publication opens its tables dozens of times, and reads what came since the last one each time."""
+_CONFIGURATION = {"delta.dataSkippingNumIndexedCols": "-1"}
+"""The log says of every column, not only of the first 32, how many values of a file are null."""
 _ASIDE = "_checkpoint-"
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """deltalake would write a checkpoint, sync nothing, and remove the log entries that it sums up: a power loss then could
 leave neither."""
 _READER_VERSION, _WRITER_VERSION = 1, 2
 """Of the Delta protocol. Above them a data file alone no longer says which rows it has, and by which names."""
+_EXPECTED = (
+    f"expected reader version {_READER_VERSION}, writer version {_WRITER_VERSION} of the Delta protocol. "
+    "Use a newer nimble-etl, or move the table away to begin a new one"
+)
 _PROVEN = pads.ParquetFileFormat(
     default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
@@ -64,53 +68,68 @@ class Replacement:
 
 
 @dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What the log says of a data file: its size in bytes, and how many values of each of its columns are null.
+
+    `nulls` is empty of files whose writer did not tell.
+    """
+
+    size: int
+    nulls: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
-    """A table as of one version: its schema and data files (absolute paths), by snapshot date."""
+    """A table as of one version: its schema and data files (absolute paths), by snapshot date.
+
+    `facts` are those of every file, where `Tables.read` was asked for them.
+    """
 
     name: str
     version: int
     schema: pa.Schema
     files: dict[dt.date, list[str]]
+    facts: dict[str, FileFacts] = field(default_factory=dict)
 
 
 class Stage:
     """Data files of one table that no reader sees yet.
 
     Args:
-        path: directory of the table.
+        tables: the warehouse.
+        name: of the table.
         schema: schema of the table, partition column included.
         replacement: what the commit will replace.
         run_id: begins the names of the files.
         rebuild: let existing files go that cannot be read.
     """
 
-    def __init__(
-        self, path: Path, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool = False
+    def __init__(  # noqa: PLR0913  as `Tables.stage`, its only caller
+        self, tables: "Tables", name: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool
     ) -> None:
-        self._path = path
+        self._tables = tables
+        self._name = name
+        self._path = tables.path / name
         self._rebuild = rebuild
         self._schema = schema
         self._file_schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
         self._stage_schema = self._file_schema
         self._replacement = replacement
         self._run_id = run_id
-        self._writer: pq.ParquetWriter | None = None
-        self._file: Path | None = None
-        self._rows = 0
+        self._file: DataFile | None = None
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
-        self._staged: list[tuple[Path, int]] = []
+        self._staged: list[DataFile] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows. They are durable after `commit` only."""
         if not batch.num_rows:
             return
         with storage_errors(self._path):
-            if self._writer is None:
-                self._file = self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
+            if self._file is None:
                 # Of one run, most batches repeat the same texts. Which columns those are, the first one tells.
                 self._stage_schema = _with_dictionaries(batch.select(self._file_schema.names), self._file_schema)
-                self._writer = _writer(self._file, self._stage_schema)
+                self._file = self._new_file(self._stage_schema)
             columns = [
                 batch.column(field.name).dictionary_encode()
                 if pa.types.is_dictionary(field.type)
@@ -121,8 +140,7 @@ class Stage:
             self._waiting_bytes += self._waiting[-1].nbytes
             if self._waiting_bytes >= _ROW_GROUP_BYTES:
                 self._write_row_group()
-                assert self._file is not None
-                if self._file.stat().st_size > _FILE_BYTES:
+                if self._file.path.stat().st_size > _FILE_BYTES:
                     self._close_file()
 
     def commit(self, app_id: str, number: int) -> None:
@@ -139,9 +157,10 @@ class Stage:
         """
         with storage_errors(self._path):
             self._close_file()
-        _ensure_table(self._path, self._schema)
+        self._ensure_table()
         for _ in range(_COMMIT_TRIES):
-            table = DeltaTable(self._path)
+            table = self._tables.open(self._name)
+            assert table is not None
             before = table.version()
             if (table.transaction_version(app_id) or 0) >= number:
                 self.discard()
@@ -168,7 +187,7 @@ class Stage:
             except CommitFailedError:
                 # Proven not landed: another commit took the version or the files that this one replaces.
                 log.info("%s: another writer was faster; trying again", self._path.name)
-                _remove_files(file for file, _ in carried)
+                remove_files(file.path for file in carried)
                 continue
             except (DeltaError, OSError) as exc:
                 self._staged.clear()  # they may be part of the table now
@@ -180,64 +199,102 @@ class Stage:
             self._staged.clear()  # they are part of the table now
             _sync_log(self._path, since=before)
             reach("table.durable")
-            _write_checkpoint(self._path, since=before)
+            if before // _checkpoint_interval(table) != table.version() // _checkpoint_interval(table):
+                _write_checkpoint(self._path)
             return
         self.discard()
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
 
+    def _ensure_table(self) -> None:
+        """Make the table if it is new, and add the columns that it lacks.
+
+        Raises:
+            WarehouseError: a column has another type than the table's; readers would break.
+            CommitConflictError: other writers were faster, again and again.
+            StorageError: the disk refused.
+        """
+        for _ in range(_COMMIT_TRIES):
+            try:
+                self._make_or_widen()
+            except CommitFailedError:
+                log.info("%s: another writer changed the columns at the same time; looking again", self._name)
+            except (DeltaError, OSError) as exc:
+                raise StorageError.at(self._path, _first_line(exc)) from exc
+            else:
+                return
+        raise CommitConflictError(f"{self._path}: other writers changed the columns {_COMMIT_TRIES} times; run again")
+
+    def _make_or_widen(self) -> None:
+        table, schema = self._tables.open(self._name), Schema.from_arrow(self._schema)
+        if table is None:
+            DeltaTable.create(
+                self._path, schema=schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION
+            )
+            _sync_log(self._path)
+            return
+        wanted = {field.name: field for field in schema.fields}
+        found = {field.name: field for field in table.schema().fields}
+        for name in wanted.keys() & found.keys():
+            if str(wanted[name].type) != str(found[name].type):
+                raise WarehouseError(
+                    f"{self._path}: column {name} is {found[name].type}; the service model now says "
+                    f"{wanted[name].type}. Move the table away to begin a new one"
+                )
+        before, missing = table.version(), [field for name, field in wanted.items() if name not in found]
+        if missing:
+            table.alter.add_columns(missing, post_commithook_properties=_NO_HOOKS)
+        if not _tells_nulls(table):
+            table.alter.set_table_properties(_CONFIGURATION, post_commithook_properties=_NO_HOOKS)
+        if table.version() != before:
+            _sync_log(self._path, since=before)
+
     def discard(self) -> None:
         """Remove the staged files, unless they have become part of the table."""
         self._waiting, self._waiting_bytes = [], 0
-        if self._writer is not None and self._file is not None:
-            with suppress(OSError, pa.ArrowException):  # a full disk also refuses the end of a file
-                self._writer.close()
-            _remove_files([self._file])
-            self._writer, self._file = None, None
-        _remove_files(file for file, _ in self._staged)
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
+        remove_files(file.path for file in self._staged)
         self._staged.clear()
 
     @property
     def _partition(self) -> Path:
         return self._path / f"{PARTITION}={self._replacement.snapshot_date.isoformat()}"
 
+    def _new_file(self, schema: pa.Schema) -> DataFile:
+        return DataFile(self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet", schema)
+
     def _write_row_group(self) -> None:
         """Write what waits as one row group: dictionaries and statistics of small ones cost more than they save."""
-        if self._writer is not None and self._waiting:
+        if self._file is not None and self._waiting:
             rows = pa.Table.from_batches(self._waiting).unify_dictionaries()
             self._waiting, self._waiting_bytes = [], 0
-            self._writer.write_table(rows, row_group_size=rows.num_rows)
-            self._rows += rows.num_rows
+            self._file.write(rows)
 
     def _close_file(self) -> None:
-        if self._writer is None or self._file is None:
-            return
-        self._write_row_group()
-        self._writer.close()
-        sync_file(self._file)
-        self._staged.append((self._file, self._rows))
-        self._writer, self._file, self._rows = None, None, 0
+        if self._file is not None:
+            self._write_row_group()
+            self._file.close()
+            self._staged.append(self._file)
+            self._file = None
 
-    def _carry_over(self, existing: Sequence[str], schema: pa.Schema) -> list[tuple[Path, int]]:
+    def _carry_over(self, existing: Sequence[str], schema: pa.Schema) -> list[DataFile]:
         """Write the rows of the partition that this commit does not replace into one file of their own.
 
         `schema` is the table's: it may have columns that this run knows nothing of.
         """
-        schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
-        file = self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
-        rows, writer = 0, None
+        file: DataFile | None = None
         try:
-            for batch in self._kept(existing, schema):
-                writer = writer or _writer(file, schema)
-                writer.write_batch(batch, row_group_size=_ROW_GROUP_ROWS)
-                rows += batch.num_rows
-            if writer is None:
-                return []
-            writer.close()
-            sync_file(file)
+            for batch in self._kept(existing, pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])):
+                file = file or self._new_file(batch.schema)
+                file.write(batch, _ROW_GROUP_ROWS)
+            if file is not None:
+                file.close()
         except BaseException:
-            _remove_files([file])
+            if file is not None:
+                file.abandon()
             raise
-        return [(file, rows)]
+        return [file] if file is not None else []
 
     def _kept(self, existing: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Yield the rows of the partition that this commit does not replace.
@@ -264,15 +321,15 @@ class Stage:
                     f"`nimble-etl replay --since {self._replacement.snapshot_date}` writes them anew from the ledgers"
                 ) from exc
 
-    def _add(self, staged: tuple[Path, int]) -> AddAction:
-        file, rows = staged
+    def _add(self, file: DataFile) -> AddAction:
+        facts = file.path.stat()
         return AddAction(
-            path=file.relative_to(self._path).as_posix(),
-            size=file.stat().st_size,
+            path=file.path.relative_to(self._path).as_posix(),
+            size=facts.st_size,
             partition_values={PARTITION: self._replacement.snapshot_date.isoformat()},
-            modification_time=int(file.stat().st_mtime * 1000),
+            modification_time=int(facts.st_mtime * 1000),
             data_change=True,
-            stats=json.dumps({"numRecords": rows}),
+            stats=json.dumps({"numRecords": file.rows, "nullCount": file.nulls}),
         )
 
     def _remove(self, name: str) -> RemoveAction:
@@ -286,7 +343,7 @@ class Stage:
 
 
 class Tables:
-    """The Delta tables below one directory. To look what is new in a log costs a fraction of reading it."""
+    """The Delta tables below one directory, for one thread. What is open stays open: to look for news costs less."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -309,31 +366,32 @@ class Tables:
             if leftovers:
                 # A file that was part of the table once may still be named by a catalog that someone reads.
                 log_text = "".join(entry.read_text() for entry in (path / "_delta_log").glob("*.json"))
-                _remove_files(file for file in leftovers if file.name not in log_text)
-        return Stage(path, schema, replacement, run_id, rebuild=rebuild)
+                remove_files(file for file in leftovers if file.name not in log_text)
+        return Stage(self, table, schema, replacement, run_id, rebuild=rebuild)
 
     def is_committed(self, table: str, app_id: str, number: int) -> bool:
         """Tell whether a commit is in the log of a table, durably: who made it may have died before that."""
-        found = self._open(table)
+        found = self.open(table)
         if found is None or (found.transaction_version(app_id) or 0) < number:
             return False
         _sync_log(self.path / table)
         return True
 
-    def read(self, table: str) -> Committed | None:
+    def read(self, table: str, *, with_facts: bool = False) -> Committed | None:
         """Return the newest version of a table; None if it was never committed to."""
         path = self.path / table
-        found = self._open(table)
+        found = self.open(table)
         if found is None:
             return None
         files = {date: [str(path / name) for name in names] for date, names in _data_files(found).items()}
-        return Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files)
+        facts = {str(path / name): known for name, known in _file_facts(found)} if with_facts else {}
+        return Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files, facts)
 
-    def _open(self, table: str) -> DeltaTable | None:
+    def open(self, table: str) -> DeltaTable | None:
         """Return the newest version of a table; None if it was never committed to.
 
         Raises:
-            WarehouseError: as `_open` says.
+            WarehouseError: it is damaged, or a newer version has written it.
         """
         found = self._opened.pop(table, None)
         try:
@@ -343,6 +401,7 @@ class Tables:
             found = None  # what is wrong is said by whoever opens it
         found = found or _open(self.path / table)
         if found is not None:
+            _check_protocol(self.path / table, found)
             self._opened[table] = found
         return found
 
@@ -423,7 +482,7 @@ class Tables:
         Raises:
             StorageError: the disk refused.
         """
-        found = _open(self.path / table)
+        found = self.open(table)
         if found is None:
             return 0
         before = found.version()
@@ -449,7 +508,7 @@ class Tables:
         """Return some columns of the rows of one date; for small tables."""
         committed = self.read(table)
         files = committed.files.get(snapshot_date, []) if committed else []
-        return [row for file in files for row in _read(file, columns).to_pylist()]
+        return [row for file in files for row in read_file(file, columns).to_pylist()]
 
     def count(self, table: str, replacement: Replacement) -> dict[str, int]:
         """Return the committed rows of a replacement, per value of its column, as the files have them.
@@ -483,39 +542,6 @@ class Tables:
         return found
 
 
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Say where the disk refused, instead of only why."""
-    try:
-        yield
-    except OSError as exc:
-        raise StorageError.at(path, exc.strerror or exc) from exc
-
-
-def check_file(file: str) -> None:
-    """Read a whole data file, its checksums proven.
-
-    Raises:
-        WarehouseError: it is missing or damaged.
-    """
-    _read(file, None)
-
-
-def sync_file(path: Path) -> None:
-    """Return when the content of a file is on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_directory(path: Path) -> None:
-    """Return when the names in a directory are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _sync_names(path: Path) -> None:
     """Return when the names in a directory, and in those above it up to the table's, are on the disk."""
     for directory in (path, path.parent, path.parent.parent):
@@ -537,20 +563,23 @@ def _log_entries(logs: Path) -> list[Path]:
     return sorted(logs.glob(f"{'[0-9]' * 20}.json"))
 
 
-def _write_checkpoint(path: Path, since: int = -1) -> None:
-    """Sum the log of a table up, if enough commits have come together; it is durable when this returns.
+def _tells_nulls(table: DeltaTable) -> bool:
+    """Tell whether the log says of every column of a file how many values are null, as far as it was told."""
+    return _CONFIGURATION.items() <= table.metadata().configuration.items()
 
-    Args:
-        path: directory of the table.
-        since: the version before; a checkpoint is due where a multiple of the table's interval lies between.
+
+def _checkpoint_interval(table: DeltaTable) -> int:
+    """Return after how many commits the log of a table is summed up."""
+    return int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
+
+
+def _write_checkpoint(path: Path) -> None:
+    """Sum the log of a table up; it is durable when this returns.
 
     Raises:
         StorageError: the disk refused. The table is what it was.
     """
-    logs, table = path / "_delta_log", DeltaTable(path)
-    every = int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
-    if since // every == table.version() // every:
-        return
+    logs = path / "_delta_log"
     try:
         # Made aside and renamed: no reader can open a table whose newest checkpoint is there by name only.
         with TemporaryDirectory(prefix=_ASIDE, dir=path, ignore_cleanup_errors=True) as aside:
@@ -586,69 +615,31 @@ def _open(path: Path) -> DeltaTable | None:
     """Return a table; None if it was never committed to.
 
     Raises:
-        WarehouseError: it is damaged, or a newer version has written it.
+        WarehouseError: it is damaged.
     """
-    expected = (
-        f"expected reader version {_READER_VERSION}, writer version {_WRITER_VERSION} of the Delta protocol. "
-        "Use a newer nimble-etl, or move the table away to begin a new one"
-    )
     try:
-        table = DeltaTable(path)
+        return DeltaTable(path)
     except TableNotFoundError:
         return None
     except DeltaError as exc:
         raise WarehouseError(
-            f"{path}: the table cannot be opened: {_first_line(exc)}; {expected}. After a power loss, run again: "
+            f"{path}: the table cannot be opened: {_first_line(exc)}; {_EXPECTED}. After a power loss, run again: "
             "what it left of a commit is set aside"
         ) from exc
+
+
+def _check_protocol(path: Path, table: DeltaTable) -> None:
+    """Look whether this version may read and write a table.
+
+    Raises:
+        WarehouseError: a newer version has written it.
+    """
     found = table.protocol()
     if found.min_reader_version > _READER_VERSION or found.min_writer_version > _WRITER_VERSION:
         raise WarehouseError(
             f"{path}: the table has reader version {found.min_reader_version}, writer version "
-            f"{found.min_writer_version}; {expected}"
+            f"{found.min_writer_version}; {_EXPECTED}"
         )
-    return table
-
-
-def _ensure_table(path: Path, schema: pa.Schema) -> None:
-    """Make the table if it is new, and add the columns that it lacks.
-
-    Raises:
-        WarehouseError: a column has another type than the table's; readers would break.
-        CommitConflictError: other writers were faster, again and again.
-        StorageError: the disk refused.
-    """
-    for _ in range(_COMMIT_TRIES):
-        try:
-            _make_or_widen(path, schema)
-        except CommitFailedError:
-            log.info("%s: another writer changed the columns at the same time; looking again", path.name)
-        except (DeltaError, OSError) as exc:
-            raise StorageError.at(path, _first_line(exc)) from exc
-        else:
-            return
-    raise CommitConflictError(f"{path}: other writers changed the columns {_COMMIT_TRIES} times; run again")
-
-
-def _make_or_widen(path: Path, schema: pa.Schema) -> None:
-    table = _open(path)
-    if table is None:
-        DeltaTable.create(path, schema=Schema.from_arrow(schema), mode="ignore", partition_by=[PARTITION])
-        _sync_log(path)
-        return
-    wanted = {field.name: field for field in Schema.from_arrow(schema).fields}
-    found = {field.name: field for field in table.schema().fields}
-    for name in wanted.keys() & found.keys():
-        if str(wanted[name].type) != str(found[name].type):
-            raise WarehouseError(
-                f"{path}: column {name} is {found[name].type}; the service model now says {wanted[name].type}. "
-                "Move the table away to begin a new one"
-            )
-    missing = [field for name, field in wanted.items() if name not in found]
-    if missing:
-        before = table.version()
-        table.alter.add_columns(missing, post_commithook_properties=_NO_HOOKS)
-        _sync_log(path, since=before)
 
 
 def _data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
@@ -665,32 +656,13 @@ def _data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
     return files
 
 
-def _read(file: str, columns: Sequence[str] | None) -> pa.Table:
-    """Return some columns of a data file, or all, its checksums proven.
-
-    Raises:
-        WarehouseError: it is missing or damaged.
-    """
-    try:
-        return pq.ParquetFile(file, page_checksum_verification=True).read(
-            columns=columns and list(columns), use_threads=False
-        )
-    except (OSError, pa.ArrowException) as exc:
-        raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
-
-
-def read_batches(file: str, columns: Sequence[str], batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-    """Yield some columns of a data file, its checksums proven, some thousand rows at a time.
-
-    Raises:
-        WarehouseError: it is missing or damaged.
-    """
-    try:
-        # Ahead of what is asked for, pyarrow would read the whole file, and keep it to the end.
-        with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
-            yield from parquet.iter_batches(batch_rows, columns=list(columns), use_threads=False)
-    except (OSError, pa.ArrowException) as exc:
-        raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
+def _file_facts(table: DeltaTable) -> Iterator[tuple[str, FileFacts]]:
+    """Yield the live data files, named as by `_data_files`, and what the log says of them."""
+    prefix, is_told = "null_count.", _tells_nulls(table)
+    for row in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        counts = {name.removeprefix(prefix): count for name, count in row.items() if name.startswith(prefix)}
+        nulls = {name: count for name, count in counts.items() if count is not None and is_told}
+        yield "/".join(row["path"].rsplit("/", 2)[-2:]), FileFacts(row["size_bytes"], nulls)
 
 
 def _with_dictionaries(sample: pa.RecordBatch, schema: pa.Schema) -> pa.Schema:
@@ -704,12 +676,6 @@ def _with_dictionaries(sample: pa.RecordBatch, schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_type(kind) if field.name in texts else field for field in schema])
 
 
-def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        file, schema, compression="zstd", write_page_checksum=True, store_schema=False, version="2.6"
-    )
-
-
 def _first_line(exc: Exception) -> str:
     """Return what an error of the storage library says, without its backtrace and its colours."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(exc).splitlines()]
@@ -718,10 +684,3 @@ def _first_line(exc: Exception) -> str:
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0  # a file that is rebuilt may be lost
-
-
-def _remove_files(files: Any) -> None:
-    """Remove what can be removed; a disk that refuses leaves it to the next run, and the error that led here stands."""
-    for file in files:
-        with suppress(OSError):
-            Path(file).unlink()

@@ -13,7 +13,7 @@ from typing import Any
 from etl.config import Settings
 from etl.errors import ConfigError, WarehouseError
 from etl.load.catalog import FILE_NAME
-from etl.load.tables import storage_errors
+from etl.load.files import storage_errors
 from etl.query import ask, bind
 from etl.report.contents import SECTIONS, Answers
 from etl.sqlfiles import sql_files

@@ -24,7 +24,8 @@ from deltalake import Schema
 from support.paginators import REASONS, SESSION, paginated, services
 
 from etl.extract.datasets import describe_operation
-from etl.load.tables import Replacement, Tables, _writer
+from etl.load.files import OPTIONS
+from etl.load.tables import Replacement, Tables
 from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
 
@@ -157,7 +158,8 @@ def flat(found, records):
 def written(batch):
     """Return the rows of a batch after a way through Parquet."""
     file = io.BytesIO()
-    with _writer(file, pa.schema([field.remove_metadata() for field in batch.schema])) as writer:
+    schema = pa.schema([field.remove_metadata() for field in batch.schema])
+    with pq.ParquetWriter(file, schema, **OPTIONS) as writer:
         writer.write_batch(batch)
     return (
         pq.ParquetFile(io.BytesIO(file.getvalue()), page_checksum_verification=True).read(use_threads=False).to_pylist()
