@@ -13,6 +13,7 @@ from typing import Any
 
 from botocore import xform_name
 from botocore.exceptions import DataNotFoundError, UnknownServiceError
+from botocore.loaders import Loader, create_loader
 from botocore.model import OperationModel, ServiceModel, Shape
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
@@ -68,8 +69,16 @@ def model_session() -> Session:
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=lambda value: value)
     session.register_component("response_parser_factory", _StrictParsers(parsers))
-    session.get_component("data_loader").search_paths.append(str(MODELS))
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     return session
+
+
+@cache
+def _loader(data_path: str | None) -> Loader:
+    """Return what reads service models, and keeps them: to look for them takes longer than to read them."""
+    loader = create_loader(data_path)
+    loader.search_paths.append(str(MODELS))
+    return loader
 
 
 @cache

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from etl.errors import StorageError, WarehouseError
 from etl.failpoints import reach
-from etl.load.changes import CHANGE
+from etl.load.changes import CHANGE, logged_dataset
 from etl.load.checks import run_checks
 from etl.load.dictionary import add_dictionary
 from etl.load.files import storage_errors, sync_directory, sync_file
@@ -159,15 +159,15 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
                 files = [file for (date,) in dates for file in table.files.get(date, ())]
                 newest = "semi join current_slices using (slice_id, snapshot_date)"
                 _add_relation(connection, table.name, table, files, newest)
-            elif CHANGE in table.schema.names:
-                _add_versions(connection, table.name, table.schema)
+            elif dataset := logged_dataset(table.schema):
+                _add_versions(connection, dataset, table)
         results = []
         if content.with_marts:
             # Files say what they read; one that reads what there is not is left out.
             add_files(connection, ("views", "marts"))
             add_flat_views(connection, content.datasets, content.pinned_tags)
             results = run_checks(connection)
-            add_dictionary(connection, {table.name: table.schema for table in found})
+            add_dictionary(connection, {table.name: table for table in found})
         connection.commit()
         # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
         connection.execute("checkpoint")
@@ -222,11 +222,10 @@ def _add_prices(connection: duckdb.DuckDBPyConnection, prices: pa.Table) -> None
     comment_on(connection, "prices", descriptions(PRICES))
 
 
-def _add_versions(connection: duckdb.DuckDBPyConnection, log: str, schema: pa.Schema) -> None:
+def _add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Committed) -> None:
     """Add what follows from a change log: every version of every record, and macros for dates past."""
-    facts = {field.name: field.metadata or {} for field in schema}
-    dataset = facts[CHANGE][b"dataset"].decode()
-    keys = ", ".join(quoted(name) for name, known in facts.items() if b"key" in known)
+    log = table.name
+    keys = ", ".join(quoted(field.name) for field in table.schema if b"key" in (field.metadata or {}))
     about_changes = (CHANGE, "changed_columns", "old_values", "previous_date")
     versions, next_date = quoted(f"{dataset}_versions"), "next_date"
     # A record that vanished and appeared again has a gap between two versions.
@@ -251,7 +250,7 @@ def _add_versions(connection: duckdb.DuckDBPyConnection, log: str, schema: pa.Sc
         f" select * from {quoted(log)} where {PARTITION} between from_date::date and to_date::date"
     )
     comments = {
-        **{name: text for name, text in descriptions(schema).items() if name not in about_changes},
+        **{name: text for name, text in descriptions(table.schema).items() if name not in about_changes},
         "valid_from": "snapshot date from which the record was like this",
         "valid_to": "snapshot date from which it was different or gone; null if it still is like this",
         "seen_until": "newest complete snapshot that shows the record like this",

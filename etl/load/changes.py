@@ -35,6 +35,11 @@ class Comparison:
     previous_dates: Mapping[str, dt.date | None]
 
 
+def logged_dataset(schema: pa.Schema) -> str | None:
+    """Return the dataset whose changes a table logs; None if it logs none."""
+    return schema.field(CHANGE).metadata[b"dataset"].decode() if CHANGE in schema.names else None
+
+
 def write_changes(
     comparison: Comparison, schema: pa.Schema, keys: Sequence[str], columns: Sequence[str], stage: Stage
 ) -> None:

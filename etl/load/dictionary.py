@@ -1,5 +1,6 @@
 """The dictionary: every column of every table and view that readers see, in the table `etl_columns`."""
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from etl.load.changes import logged_dataset
 from etl.load.relations import Column, columns, comment_on, described, descriptions, quoted
+from etl.load.tables import PARTITION, Committed, FileFacts
 from etl.sqlfiles import sql_files
 
 COLUMNS = pa.schema(
@@ -25,26 +28,25 @@ COLUMNS = pa.schema(
         ),
         described("is_sensitive", pa.bool_(), "whether the service model marks it sensitive"),
         described("null_rate", pa.float64(), "share of null among the rows, from 0 to 1; null without rows"),
-        described("first_date", pa.date32(), "first snapshot date, or day, with a value; null where that is not kept"),
-        described("last_date", pa.date32(), "last such date"),
+        described("first_date", pa.date32(), "first snapshot date, or day, with a value; null where that is not known"),
+        described("last_date", pa.date32(), "last such date; of datasets among the daily partitions that are kept"),
     ]
 )
-_FIRST = ("valid_from", "snapshot_date", "day")
-_LAST = ("seen_until", "snapshot_date", "day")
-"""Columns with the date from which, and until which, a row tells something."""
+_Measured = dict[str, dict[str, Any]]
+"""Column -> its null rate, first and last date, as far as they are known."""
 
 
-def add_dictionary(connection: duckdb.DuckDBPyConnection, schemas: Mapping[str, pa.Schema]) -> None:
+def add_dictionary(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Committed]) -> None:
     """Add `etl_columns`, itself included.
 
     Args:
         connection: to the catalog, everything else in place.
-        schemas: of the tables of the warehouse, with the facts of the service model in their fields.
+        tables: those of the warehouse by name, with facts of their files; their fields have those of the service model.
     """
     facts = {
         (table, field.name): {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
-        for table, schema in schemas.items()
-        for field in schema
+        for table, committed in tables.items()
+        for field in committed.schema
     }
     connection.register("dictionary_rows", COLUMNS.empty_table())
     connection.execute("create table etl_columns as from dictionary_rows")
@@ -54,7 +56,11 @@ def add_dictionary(connection: duckdb.DuckDBPyConnection, schemas: Mapping[str, 
     rows = []
     for (schema_name, table), those in listed.items():
         own = table.removesuffix("_history").removesuffix("_versions")
-        measured = _measure(connection, listed, own) if schema_name == "main" and own == table else {}
+        measured: _Measured = {}
+        if schema_name == "main" and table in sql_files("marts"):
+            measured = _measure_mart(connection, those)
+        elif schema_name == "main" and ("main", f"{table}_history") in listed:
+            measured = _measure_dataset(connection, those, tables)
         for column in those:
             known = facts.get((table, column.name)) or facts.get((own, column.name)) or {}
             meaning, _, unit = column.comment.removesuffix("]").partition(" [")
@@ -78,33 +84,48 @@ def add_dictionary(connection: duckdb.DuckDBPyConnection, schemas: Mapping[str, 
     connection.unregister("dictionary_rows")
 
 
-def _measure(
-    connection: duckdb.DuckDBPyConnection, listed: Mapping[tuple[str, str], Sequence[Column]], table: str
-) -> dict[str, dict[str, Any]]:
-    """Return null rate, first and last date of each column: of marts, and of the newest snapshots of datasets.
-
-    Dates of the latter come from their versions: to read every night of the history would take longer each night.
-    """
-    is_current = ("main", f"{table}_history") in listed
-    if not is_current and table not in sql_files("marts"):
-        return {}
-    names = [column.name for column in listed["main", table]]
-    rates = _aggregate(connection, table, [f"1 - count({quoted(name)}) / nullif(count(*), 0)" for name in names])
-    found = {name: {"null_rate": rate} for name, rate in zip(names, rates, strict=True)}
-    source = f"{table}_versions" if ("main", f"{table}_versions") in listed else table
-    dated = {column.name for column in listed["main", source]}
-    first, last = (next((name for name in when if name in dated), None) for when in (_FIRST, _LAST))
-    if first and last:
-        shared = [name for name in names if name in dated]
+def _measure_mart(connection: duckdb.DuckDBPyConnection, mart: Sequence[Column]) -> _Measured:
+    found = _null_rates(connection, mart)
+    when = next((name for name in (PARTITION, "day") if name in found), None)
+    if when:
         spans = [
-            f"{when} filter (where {quoted(name)} is not null)"
-            for name in shared
-            for when in (f"min({first})", f"max({last})")
+            f"{bound}({when}) filter (where {quoted(name)} is not null)" for name in found for bound in ("min", "max")
         ]
-        dates = iter(_aggregate(connection, source, spans))
-        for name in shared:
-            found[name] |= {"first_date": next(dates), "last_date": next(dates)}
+        dates = iter(_aggregate(connection, mart[0].table, spans))
+        for known in found.values():
+            known |= {"first_date": next(dates), "last_date": next(dates)}
     return found
+
+
+def _measure_dataset(
+    connection: duckdb.DuckDBPyConnection, newest: Sequence[Column], tables: Mapping[str, Committed]
+) -> _Measured:
+    """Return null rates of the newest snapshots, and dates by what the log says of the files of all of them.
+
+    To read every night of the history would take longer each night.
+    """
+    found, table = _null_rates(connection, newest), tables[newest[0].table]
+    logs = [log for log in tables.values() if logged_dataset(log.schema) == table.name]
+    for name, known in found.items():
+        # What retention has removed, the change log still has.
+        known["first_date"] = min((date for kept in (table, *logs) for date in _dates_with(name, kept)), default=None)
+        known["last_date"] = max(_dates_with(name, table), default=None)
+    return found
+
+
+def _dates_with(column: str, table: Committed) -> list[dt.date]:
+    """Return the dates for which some file of a table has a value of a column."""
+    return [date for date, files in table.files.items() if any(_has(column, table.facts[file]) for file in files)]
+
+
+def _has(column: str, facts: FileFacts) -> bool:
+    return column == PARTITION or facts.nulls.get(column, facts.rows) < facts.rows
+
+
+def _null_rates(connection: duckdb.DuckDBPyConnection, relation: Sequence[Column]) -> _Measured:
+    expressions = [f"1 - count({quoted(column.name)}) / nullif(count(*), 0)" for column in relation]
+    rates = _aggregate(connection, relation[0].table, expressions)
+    return {column.name: {"null_rate": rate} for column, rate in zip(relation, rates, strict=True)}
 
 
 def _aggregate(connection: duckdb.DuckDBPyConnection, relation: str, expressions: list[str]) -> tuple[Any, ...]:

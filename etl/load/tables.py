@@ -69,12 +69,13 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What the log says of a data file: its size in bytes, and how many values of each of its columns are null.
+    """What the log says of a data file: its size in bytes, its rows, how many values of each of its columns are null.
 
     `nulls` is empty of files whose writer did not tell.
     """
 
     size: int
+    rows: int
     nulls: dict[str, int]
 
 
@@ -159,7 +160,7 @@ class Stage:
             self._close_file()
         self._ensure_table()
         for _ in range(_COMMIT_TRIES):
-            table = self._tables.open(self._name)
+            table = self._tables.take(self._name)
             assert table is not None
             before = table.version()
             if (table.transaction_version(app_id) or 0) >= number:
@@ -199,8 +200,11 @@ class Stage:
             self._staged.clear()  # they are part of the table now
             _sync_log(self._path, since=before)
             reach("table.durable")
-            if before // _checkpoint_interval(table) != table.version() // _checkpoint_interval(table):
+            table.update_incremental()
+            every = int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
+            if before // every != table.version() // every:
                 _write_checkpoint(self._path)
+            self._tables.give_back(self._name, table)
             return
         self.discard()
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
@@ -225,7 +229,7 @@ class Stage:
         raise CommitConflictError(f"{self._path}: other writers changed the columns {_COMMIT_TRIES} times; run again")
 
     def _make_or_widen(self) -> None:
-        table, schema = self._tables.open(self._name), Schema.from_arrow(self._schema)
+        table, schema = self._tables.take(self._name), Schema.from_arrow(self._schema)
         if table is None:
             DeltaTable.create(
                 self._path, schema=schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION
@@ -247,6 +251,7 @@ class Stage:
             table.alter.set_table_properties(_CONFIGURATION, post_commithook_properties=_NO_HOOKS)
         if table.version() != before:
             _sync_log(self._path, since=before)
+        self._tables.give_back(self._name, table)
 
     def discard(self) -> None:
         """Remove the staged files, unless they have become part of the table."""
@@ -343,7 +348,7 @@ class Stage:
 
 
 class Tables:
-    """The Delta tables below one directory, for one thread. What is open stays open: to look for news costs less."""
+    """The Delta tables below one directory. To look what is new in a log costs a fraction of reading it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -393,6 +398,17 @@ class Tables:
         Raises:
             WarehouseError: it is damaged, or a newer version has written it.
         """
+        found = self.take(table)
+        if found is not None:
+            self.give_back(table, found)
+        return found
+
+    def take(self, table: str) -> DeltaTable | None:
+        """Return the newest version of a table for the caller alone, who may change it; None as `open`.
+
+        Raises:
+            WarehouseError: as `open`.
+        """
         found = self._opened.pop(table, None)
         try:
             if found is not None:
@@ -402,8 +418,11 @@ class Tables:
         found = found or _open(self.path / table)
         if found is not None:
             _check_protocol(self.path / table, found)
-            self._opened[table] = found
         return found
+
+    def give_back(self, table: str, found: DeltaTable) -> None:
+        """Keep a table for whoever asks next."""
+        self._opened[table] = found
 
     def names(self) -> list[str]:
         """Return the names of all tables."""
@@ -568,11 +587,6 @@ def _tells_nulls(table: DeltaTable) -> bool:
     return _CONFIGURATION.items() <= table.metadata().configuration.items()
 
 
-def _checkpoint_interval(table: DeltaTable) -> int:
-    """Return after how many commits the log of a table is summed up."""
-    return int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
-
-
 def _write_checkpoint(path: Path) -> None:
     """Sum the log of a table up; it is durable when this returns.
 
@@ -658,11 +672,14 @@ def _data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
 
 def _file_facts(table: DeltaTable) -> Iterator[tuple[str, FileFacts]]:
     """Yield the live data files, named as by `_data_files`, and what the log says of them."""
-    prefix, is_told = "null_count.", _tells_nulls(table)
-    for row in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        counts = {name.removeprefix(prefix): count for name, count in row.items() if name.startswith(prefix)}
-        nulls = {name: count for name, count in counts.items() if count is not None and is_told}
-        yield "/".join(row["path"].rsplit("/", 2)[-2:]), FileFacts(row["size_bytes"], nulls)
+    actions = pa.table(table.get_add_actions(flatten=True))
+    prefix = "null_count."
+    told = [name for name in actions.schema.names if name.startswith(prefix)] if _tells_nulls(table) else []
+    columns = [name.removeprefix(prefix) for name in told]
+    listed = (actions[name].to_pylist() for name in ("path", "size_bytes", "num_records", *told))
+    for path, size, rows, *counts in zip(*listed, strict=True):
+        nulls = {name: count for name, count in zip(columns, counts, strict=True) if count is not None}
+        yield "/".join(path.rsplit("/", 2)[-2:]), FileFacts(size, rows, nulls)
 
 
 def _with_dictionaries(sample: pa.RecordBatch, schema: pa.Schema) -> pa.Schema:

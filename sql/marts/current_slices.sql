@@ -1,13 +1,13 @@
 -- current_slices.sql
 -- Question:    Which snapshot of each studio (or other slice) is the newest complete one?
 -- Grain:       one row per dataset, account, Region and parent parameters.
--- Reads:       etl_slices.
+-- Reads:       snapshots.
 -- Parameters:  none.
 -- Columns:     as in etl_slices. A listing without filters goes before one with.
 with complete as (
     select *
-    from etl_slices
-    where is_published and not is_partial and state = 'complete'
+    from snapshots
+    where not is_partial and state = 'complete'
 )
 select
     dataset,

@@ -1,8 +1,10 @@
 """Delta tables on a real disk: a commit replaces what it names and nothing else, durably, or changes nothing."""
 
 import datetime as dt
+import json
 import os
 import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shapes import DATE
@@ -337,7 +339,7 @@ def test_fault_42_writer_that_always_loses_says_so_and_leaves_nothing(tables, be
 
 def test_fault_42_threads_that_make_a_table_at_the_same_time_all_land(tables):
     names = list("abcd")
-    stages = [stage(Tables(tables.path), {name: [1]}, run=f"run-{name}") for name in names]
+    stages = [stage(tables, {name: [1]}, run=f"run-{name}") for name in names]
     together = threading.Barrier(len(names))
 
     def commit(staged, name):
@@ -386,6 +388,51 @@ def test_commit_that_failed_before_it_landed_is_made_by_the_next_run(tables, mon
     assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [2]}
     live = live_files(tables)
     assert [file for file in data_files(tables) if file.name.startswith("run-1-") and file not in live] == []
+
+
+# What the log says of the files
+
+
+def test_log_says_of_every_file_how_long_it_is_and_how_many_values_of_each_column_are_null(tables):
+    wide = pa.schema([*THINGS, *(field(f"c{number:02}", pa.int32(), "one of many") for number in range(40))])
+    blank = {f"c{number:02}": [None, 1, None] for number in range(40)}
+    publish(tables, {"a": [1, 2, 3]}, schema=wide, text=["x", None, None], tags=[None, [], [("k", None)]], **blank)
+    publish(tables, {"b": []}, run="run-2", schema=wide, **{name: [] for name in blank})  # a is carried over
+
+    committed = tables.read("things", with_facts=True)
+
+    (file,) = live_files(tables)
+    assert committed.facts.keys() == {str(file)}
+    facts = committed.facts[str(file)]
+    assert facts.size == file.stat().st_size
+    counts = {"slice_id": 0, "n": 0, "text": 2, "tags": 1, "at": 0, **dict.fromkeys(blank, 2)}
+    assert facts.nulls == counts
+
+
+def test_file_of_a_writer_that_did_not_tell_has_no_null_counts_and_the_table_is_told_to_keep_them(tables):
+    """As tables were before: Delta then keeps counts of the first 32 columns only, and a column seems to be missing."""
+    DeltaTable.create(tables.path / "things", schema=Schema.from_arrow(THINGS), partition_by=["snapshot_date"])
+    publish(tables, {"a": [1]})
+    (file,) = live_files(tables)
+    entry = max((tables.path / "things/_delta_log").glob("*.json"))
+    entry.write_text(re.sub(r',\\"nullCount\\":\{.*?\}|, \\"nullCount\\": \{.*?\}', "", entry.read_text()))
+    assert "nullCount" not in entry.read_text()
+
+    tables = Tables(tables.path)
+    assert tables.read("things", with_facts=True).facts[str(file)].nulls == {}
+    publish(tables, {"b": [2]}, date=NEXT_DATE, run="run-2")
+    facts = tables.read("things", with_facts=True).facts
+    assert sorted(len(known.nulls) for known in facts.values()) == [0, 5]
+
+
+def test_log_is_summed_up_every_ten_commits(tables):
+    """Without, who opens the table reads every night of its life."""
+    for number in range(1, 22):
+        publish(tables, {"a": [number]}, number=number)
+    logs = tables.path / "things/_delta_log"
+    assert [int(file.name[:20]) for file in sorted(logs.glob("*.checkpoint.parquet"))] == [10, 20]
+    assert json.loads((logs / "_last_checkpoint").read_text())["version"] == 20
+    assert numbers(Tables(tables.path)) == {(DATE, "a"): [21]}
 
 
 # What a killed attempt leaves
@@ -650,7 +697,7 @@ def test_log_that_is_garbage_is_one_line_that_names_the_table(tables):
     publish(tables, {"a": [1]})
     (tables.path / "things/_delta_log/00000000000000000001.json").write_text("{garbage")
     with pytest.raises(WarehouseError, match=r"things: the table cannot be opened: .*; expected reader") as caught:
-        tables.read("things")
+        Tables(tables.path).read("things")
     assert "\n" not in str(caught.value)
 
 

@@ -419,10 +419,10 @@ CASES = {
         [("b", 14, 100)],  # c is a second short of it, the other holds no volume
     ),
     ("queries", "waits_to_start"): (
-        VERSIONS,
+        RUNS,
         {},
         "from answer",
-        [("s1", "g5.xlarge", 2, 15.3, 20.5)],  # c was started before any snapshot: nobody saw its first start
+        [("s1", "g5.xlarge", 2, 90.0, 120.0)],  # b was started before any snapshot: nobody saw its first start
     ),
     ("queries", "session_history"): (
         VERSIONS,
