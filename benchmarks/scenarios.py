@@ -32,7 +32,7 @@ from benchmarks.content import count_differences, session_files
 from benchmarks.nights import spend_nights
 from benchmarks.studio import PAGE_SESSIONS, record
 from benchmarks.table import Row, at_least, at_most
-from etl.load.catalog import FILE_NAME
+from etl.model import CATALOG_NAME
 from etl.query import ask, bind
 from etl.sqlfiles import sql_files
 
@@ -243,7 +243,7 @@ def nights(bench: Bench) -> list[Row]:
     return [
         at_most("nightly publish, night 1,000 to night 10, 20,000 sessions", 1.25, ratio, "{:.2f} times",
                 f" ({cpu_s[1000]:.1f} s : {cpu_s[10]:.1f} s of CPU)"),
-        *_answers(bench.directory / "nights-999" / "warehouse" / FILE_NAME, bench.repetitions),
+        *_answers(bench.directory / "nights-999" / "warehouse" / CATALOG_NAME, bench.repetitions),
     ]  # fmt: skip
 
 

@@ -298,12 +298,11 @@ def sql_command(
     as_json: Json = False,
 ) -> None:
     """Ask the catalog, read-only."""
-    from etl.load.catalog import FILE_NAME  # noqa: PLC0415
     from etl.query import ask  # noqa: PLC0415
     from etl.render import write_table  # noqa: PLC0415
 
     text = sys.stdin.read() if statement == "-" else statement
-    write_table(ask(_settings(config).warehouse.path / FILE_NAME, text), Format.JSON if as_json else form)
+    write_table(ask(_settings(config).warehouse.catalog, text), Format.JSON if as_json else form)
 
 
 @app.command("query", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -318,7 +317,6 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     as_json: Json = False,
 ) -> None:
     """Ask a named question: `nimble-etl query idle_sessions --hours 24`."""
-    from etl.load.catalog import FILE_NAME  # noqa: PLC0415
     from etl.query import ask, bind, named_query  # noqa: PLC0415
     from etl.render import write_json, write_rows, write_table  # noqa: PLC0415
     from etl.sqlfiles import sql_files  # noqa: PLC0415
@@ -339,7 +337,7 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         return
     query = named_query(name)
     values = bind(query, _named_arguments(context.args))
-    write_table(ask(_settings(config).warehouse.path / FILE_NAME, query.text, values), Format.JSON if as_json else form)
+    write_table(ask(_settings(config).warehouse.catalog, query.text, values), Format.JSON if as_json else form)
 
 
 @app.command("report")
@@ -455,13 +453,10 @@ def datasets_add(  # noqa: PLR0913, PLR0917  one parameter per flag
 @app.command("check")
 def check_command(config: Config = Path("config.yaml"), as_json: Json = False) -> None:
     """Show what the checks of sql/checks found when the catalog was built. Exit 5 if one of severity error failed."""
-    from etl.load.catalog import FILE_NAME  # noqa: PLC0415
     from etl.query import ask  # noqa: PLC0415
     from etl.render import write_json, write_rows  # noqa: PLC0415
 
-    rows = ask(
-        _settings(config).warehouse.path / FILE_NAME, "from etl_checks order by severity, check_name"
-    ).to_pylist()
+    rows = ask(_settings(config).warehouse.catalog, "from etl_checks order by severity, check_name").to_pylist()
     if as_json:
         write_json(rows)
     else:

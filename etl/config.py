@@ -20,7 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from etl.errors import ConfigError
-from etl.model import Dataset, Frozen, Rule, tag_column
+from etl.model import CATALOG_NAME, Dataset, Frozen, Rule, tag_column
 
 EMBEDDED = "embedded"
 ENV_PREFIX = "NIMBLE_ETL_"
@@ -168,6 +168,11 @@ class Warehouse(Frozen):
     vacuum_grace: Duration = Field(
         dt.timedelta(days=2), description="`vacuum` keeps files so long after they were replaced, for their readers"
     )
+
+    @property
+    def catalog(self) -> Path:
+        """The file that people connect to; not there before the first night."""
+        return self.path / CATALOG_NAME
 
     @field_validator("path")
     @classmethod

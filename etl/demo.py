@@ -6,7 +6,6 @@ from string import Template
 
 from etl.config import EMBEDDED, Settings
 from etl.errors import ConfigError
-from etl.load.catalog import FILE_NAME
 from etl.model import Outcome
 from etl.pipeline import Request, Stop, run
 from etl.query import ask, bind, named_query
@@ -34,7 +33,7 @@ def demo(settings: Settings, stop: Stop, show: Callable[[Outcome], None]) -> int
             show(outcome)
             if outcome.exit_code:
                 return outcome.exit_code
-    catalog = settings.warehouse.path / FILE_NAME
+    catalog = settings.warehouse.catalog
     for name, values in _QUESTIONS.items():
         query = named_query(name)
         bound = bind(query, values)

@@ -9,8 +9,8 @@ import pyarrow as pa
 from etl.catalog import content
 from etl.config import Settings
 from etl.extract.client import Endpoint, Source
-from etl.extract.datasets import builtin_datasets, describe_operation, model_session, select_datasets
-from etl.load.catalog import FILE_NAME
+from etl.extract.datasets import builtin_datasets, select_datasets
+from etl.extract.service_model import describe_operation, model_session
 from etl.plan import Plan
 from etl.query import ask
 from etl.transform.facts import ETL_TABLES
@@ -38,7 +38,7 @@ def _derived(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
 def _exported(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     """Return what the dictionary of the catalog says; nothing where there is none."""
-    catalog = settings.warehouse.path / FILE_NAME
+    catalog = settings.warehouse.catalog
     if not catalog.exists() or not ask(catalog, "from duckdb_tables() where table_name = 'etl_columns'").num_rows:
         return {}
     tables: dict[str, list[dict[str, Any]]] = {}

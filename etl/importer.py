@@ -19,8 +19,9 @@ from pathlib import Path
 from etl.catalog import refresh_catalog
 from etl.config import Settings
 from etl.errors import ConfigError, SourceError
-from etl.extract.datasets import describe_operation, model_session, select_datasets
+from etl.extract.datasets import select_datasets
 from etl.extract.dump import Dump
+from etl.extract.service_model import describe_operation, model_session
 from etl.failpoints import reach
 from etl.ledger import Ledger, remove_ledger
 from etl.load.tables import Tables

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import pyarrow as pa
-
 from etl.errors import LedgerError, StorageError
 from etl.failpoints import reach
 from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, Slice, SliceFacts, SliceState
@@ -252,7 +250,7 @@ class Ledger:
         Raises:
             StorageError: it is not durable; the walk must not go on.
         """
-        body = pa.compress(page.body, codec="zstd", asbytes=True)
+        body = _zstd().compress(page.body, asbytes=True)
         state = SliceState.WALKING if page.next_starting_token else SliceState.COMPLETE
         arrived = _Arrived(
             (page.number, body, len(page.body), hashlib.sha256(page.body).hexdigest(), page.records, page.first,
@@ -367,7 +365,7 @@ class Ledger:
     def _read_page(self, row: sqlite3.Row, part: Slice) -> Page:
         broken = f"{self.path}: {part}, page {row['number']}: the stored body is not what was received"
         try:
-            body = pa.decompress(row["body"], decompressed_size=row["size_bytes"], codec="zstd", asbytes=True)
+            body = _zstd().decompress(row["body"], decompressed_size=row["size_bytes"], asbytes=True)
         except (OSError, ValueError, SystemError, MemoryError) as exc:  # the last two: its size was changed
             raise LedgerError(f"{broken}; run with --fresh") from exc
         if hashlib.sha256(body).hexdigest() != row["body_sha256"]:
@@ -501,6 +499,13 @@ def _slice_facts(row: sqlite3.Row) -> SliceFacts:
         duplicates=row["duplicates"],
         drift=tuple(json.loads(row["drift"] or "[]")),
     )
+
+
+def _zstd() -> Any:
+    """Return the codec of bodies. Who only asks how a ledger stands does not load Arrow for it."""
+    from pyarrow import Codec  # noqa: PLC0415
+
+    return Codec("zstd")
 
 
 def _instant(text: str | None) -> dt.datetime | None:

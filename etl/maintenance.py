@@ -9,7 +9,7 @@ from etl.catalog import refresh_catalog
 from etl.config import Settings
 from etl.errors import LedgerError
 from etl.ledger import Ledger, ledger_paths
-from etl.load.catalog import FILE_NAME, has_slices
+from etl.load.catalog import has_slices
 from etl.load.tables import Tables
 from etl.publish import settle
 from etl.query import ask
@@ -84,7 +84,7 @@ def _thin(settings: Settings, tables: Tables) -> bool:
     keep = settings.warehouse.keep_snapshots
     if keep is None:
         return False
-    newest = ask(settings.warehouse.path / FILE_NAME, "select distinct snapshot_date from current_slices")
+    newest = ask(settings.warehouse.catalog, "select distinct snapshot_date from current_slices")
     kept = {*newest.column(0).to_pylist(), *_dates_of_ledgers(settings)}
     oldest = dt.datetime.now(dt.UTC).date() - keep
     dropped = False

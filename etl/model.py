@@ -17,6 +17,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+CATALOG_NAME = "warehouse.duckdb"
+"""Of the file in the warehouse that people connect to."""
+
 Kind = Literal[
     "string",
     "integer",

@@ -7,7 +7,8 @@ from functools import cached_property
 from etl.config import Settings
 from etl.errors import ConfigError
 from etl.extract.client import Source
-from etl.extract.datasets import parameter_names, select_datasets
+from etl.extract.datasets import select_datasets
+from etl.extract.service_model import parameter_names
 from etl.ledger import Ledger
 from etl.model import BLANK, Dataset, Operation, Slice, digest
 from etl.transform.privacy import check_key

@@ -17,14 +17,13 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from etl.config import Settings, load_settings
 from etl.errors import ConfigError
-from etl.extract.datasets import (
+from etl.extract.datasets import builtin_datasets, select_datasets
+from etl.extract.service_model import (
     UnsupportedError,
-    builtin_datasets,
     describe_operation,
     inspect_operation,
     model_session,
     paginated_operations,
-    select_datasets,
 )
 from etl.model import BLANK, KEY_KINDS, Dataset, Member, Operation, leaves, snake_case
 from etl.transform.schema import layout

@@ -8,14 +8,18 @@ statement is parsed first, and refused unless all of it is a query.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
 from etl.errors import ConfigError, WarehouseError
 from etl.sqlfiles import SqlFile, sql_files
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # only who asks for Arrow loads it
 
 _QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLE_FUNCTIONS = re.compile(
@@ -26,17 +30,53 @@ _TABLE_FUNCTIONS = re.compile(
 is hidden in text."""
 
 
-def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-    """Return the answer to one SQL statement. A column name that it would have twice gets a number: a, a_1.
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """An open catalog. What it answers is of one night, whatever is published meanwhile."""
 
-    Args:
-        catalog: the DuckDB file.
-        statement: one query; `$name` stands for a parameter.
-        parameters: bound, never pasted into the text.
+    connection: duckdb.DuckDBPyConnection
+
+    def ask(self, statement: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
+        """Return the answer to one SQL statement. A column name that it would have twice gets a number: a, a_1.
+
+        Args:
+            statement: one query; `$name` stands for a parameter.
+            parameters: bound, never pasted into the text.
+
+        Raises:
+            ConfigError: the statement is not SQL, or asks for what is not allowed.
+        """
+        return _with_unique_names(self._answer(statement, parameters).to_arrow_table())
+
+    def rows(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+        """Return the same as Python's values; of instants, only as text."""
+        answer = self._answer(statement, parameters)
+        return [dict(zip(answer.columns, row, strict=True)) for row in answer.fetchall()]
+
+    def _answer(self, statement: str, parameters: Mapping[str, object] | None) -> duckdb.DuckDBPyRelation:
+        _check_is_query(self.connection, statement)
+        answer = self.connection.sql(statement, params=dict(parameters or {}))
+        if answer is None:
+            raise ConfigError("that statement has no answer; expected a query such as `from streaming_sessions`")
+        return answer
+
+
+def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
+    """Return the answer to one SQL statement, as `Catalog.ask` says.
+
+    Raises:
+        WarehouseError, ConfigError: as `open_catalog` and `Catalog.ask` say.
+    """
+    with open_catalog(catalog) as opened:
+        return opened.ask(statement, parameters)
+
+
+@contextmanager
+def open_catalog(catalog: Path) -> Iterator[Catalog]:
+    """Yield the catalog of a DuckDB file; errors of what is asked within are ours.
 
     Raises:
         WarehouseError: there is no catalog yet, or it cannot be read.
-        ConfigError: the statement is not SQL, or asks for what is not allowed.
     """
     if not catalog.exists():
         raise WarehouseError(f"{catalog}: there is no catalog yet; `nimble-etl run` makes it")
@@ -46,11 +86,7 @@ def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None =
             connection.execute("set allowed_directories = [?]", [f"{catalog.parent}/"])
             connection.execute("set enable_external_access = false")
             connection.execute("set lock_configuration = true")
-            _check_is_query(connection, statement)
-            answer = connection.sql(statement, params=dict(parameters or {}))
-            if answer is None:
-                raise ConfigError("that statement has no answer; expected a query such as `from streaming_sessions`")
-            return _with_unique_names(answer.to_arrow_table())
+            yield Catalog(connection)
     except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as exc:
         raise WarehouseError(f"{catalog}: {exc}; `nimble-etl verify` says what is damaged") from exc
     except duckdb.Error as exc:
@@ -95,7 +131,7 @@ def _kind(statement: duckdb.Statement) -> str:
         return "a statement of another kind"
 
 
-def _with_unique_names(answer: pa.Table) -> pa.Table:
+def _with_unique_names(answer: "pa.Table") -> "pa.Table":
     names: list[str] = []
     for name in answer.column_names:
         taken = {former.lower() for former in names}

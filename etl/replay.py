@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from etl.catalog import refresh_catalog
 from etl.config import Settings
 from etl.errors import ConfigError, WarehouseError
-from etl.extract.datasets import describe_operation, model_session, select_datasets
+from etl.extract.datasets import select_datasets
+from etl.extract.service_model import describe_operation, model_session
 from etl.ledger import Ledger, ledger_paths
 from etl.load.tables import Tables
 from etl.model import Dataset, Operation, Outcome, SliceFacts

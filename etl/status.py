@@ -2,15 +2,13 @@
 
 import datetime as dt
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from etl.config import Settings
 from etl.errors import LedgerError
 from etl.extract.datasets import select_datasets
 from etl.ledger import Ledger, ledger_paths
-from etl.load.catalog import FILE_NAME
-from etl.query import ask
+from etl.query import Catalog, open_catalog
 
 _RUNS = """
 select snapshot_date, run_id, exit_code, slices_published, slices, pages, records, rows, rejects, duplicates, retries,
@@ -48,16 +46,17 @@ class Status:
 
 def status(settings: Settings, last: int) -> Status:
     """Return the last published runs, unfinished runs, and the newest complete snapshot of each slice."""
-    catalog = settings.warehouse.path / FILE_NAME
+    catalog = settings.warehouse.catalog
     unfinished = _unfinished(settings)
     if not catalog.exists():
         return Status([], unfinished, [], is_stale=settings.status.max_age is not None)
-    runs = ask(catalog, _RUNS, {"last": last}).to_pylist()
-    rows = ask(catalog, _SNAPSHOTS, {"now": dt.datetime.now(dt.UTC)}).to_pylist()
-    listed = _listed(settings, catalog)
+    with open_catalog(catalog) as opened:
+        runs = opened.rows(_RUNS, {"last": last})
+        rows = opened.rows(_SNAPSHOTS, {"now": dt.datetime.now(dt.UTC)})
+        listed = _listed(settings, opened)
     snapshots = []
     for row in rows:
-        parents = dict(row.pop("parents"))
+        parents = row.pop("parents")
         is_listed = row["dataset"] not in listed or parents in listed[row["dataset"]]
         state = "ok" if is_listed else "no longer listed"
         seconds_old = row["seconds_old"]
@@ -84,15 +83,15 @@ def _is_old(settings: Settings, seconds_old: int | None) -> bool:
     return limit is not None and (seconds_old is None or dt.timedelta(seconds=seconds_old) >= limit)
 
 
-def _listed(settings: Settings, catalog: Path) -> dict[str, list[dict[str, str]]]:
+def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, str]]]:
     """Return the parameters of the slices that each dataset has now, where its parent's rows are in the catalog."""
-    tables = set(ask(catalog, "select view_name from duckdb_views()").column(0).to_pylist())
+    tables = {row["view_name"] for row in catalog.rows("select view_name from duckdb_views()")}
     listed = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
         if dataset.for_each and dataset.for_each.dataset in tables:
             columns = ", ".join(f'"{column}" as "{name}"' for name, column in dataset.for_each.bind.items())
             statement = f'select distinct {columns} from "{dataset.for_each.dataset}"'  # noqa: S608  names of the model
-            listed[dataset.name] = ask(catalog, statement).to_pylist()
+            listed[dataset.name] = catalog.rows(statement)
     return listed
 
 

@@ -8,9 +8,9 @@ import duckdb
 import pytest
 from support.job import DATE, job_at
 
-from etl.load.catalog import FILE_NAME
 from etl.load.tables import Tables
 from etl.maintenance import compact, vacuum
+from etl.model import CATALOG_NAME
 from etl.verify import verify
 
 
@@ -44,7 +44,7 @@ def test_compact_makes_one_file_of_a_date_and_changes_no_row(job, published):
 @pytest.mark.usefixtures("published")
 def test_vacuum_keeps_replaced_files_for_their_readers_until_the_grace_is_over(job):
     before = parquet_files(job)
-    with duckdb.connect(job.directory / "warehouse" / FILE_NAME, read_only=True) as reader:
+    with duckdb.connect(job.directory / "warehouse" / CATALOG_NAME, read_only=True) as reader:
         seen = reader.execute("select count(*), max(page_number) from streaming_sessions").fetchall()
         compact(job.settings())
 

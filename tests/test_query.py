@@ -9,8 +9,8 @@ from support.shapes import ARRIVED
 from support.warehouse import build, publish, publish_slices
 
 from etl.errors import ConfigError, WarehouseError
-from etl.load.catalog import FILE_NAME
 from etl.load.tables import Tables
+from etl.model import CATALOG_NAME
 from etl.query import _TABLE_FUNCTIONS, ask, bind, named_query
 from etl.sqlfiles import Parameter, SqlFile, sql_files
 
@@ -38,7 +38,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def catalog(place):
-    return place / "warehouse" / FILE_NAME
+    return place / "warehouse" / CATALOG_NAME
 
 
 def everything(place):
@@ -107,7 +107,7 @@ def test_columns_of_the_same_name_are_all_in_the_answer(catalog):
 def test_warehouse_behind_a_link_is_queried(place, tmp_path):
     """For instance /data/warehouse, a link to where the disk of the month is mounted."""
     (tmp_path / "link").symlink_to(place / "warehouse")
-    assert rows(tmp_path / "link" / FILE_NAME, "select n from things order by n") == [(1,), (2,)]
+    assert rows(tmp_path / "link" / CATALOG_NAME, "select n from things order by n") == [(1,), (2,)]
     publish_to = Tables(tmp_path / "link")
     assert rows(build(publish_to), "select n from things order by n") == [(1,), (2,)]
 
@@ -385,10 +385,10 @@ def test_named_query_is_found_and_an_unknown_one_told_from_those_that_exist():
 def test_every_named_query_is_allowed_to_run(tmp_path, name):
     """It passes the same check as what a person types; here on tables without rows."""
     query = named_query(name)
-    with duckdb.connect(tmp_path / FILE_NAME) as connection:
+    with duckdb.connect(tmp_path / CATALOG_NAME) as connection:
         connection.execute("create table empty (x integer)")
     with pytest.raises(ConfigError, match="Catalog Error"):  # parsed and let through: only the tables are missing
-        ask(tmp_path / FILE_NAME, query.text, bind(query, {}))
+        ask(tmp_path / CATALOG_NAME, query.text, bind(query, {}))
 
 
 # What cannot be asked
@@ -396,16 +396,16 @@ def test_every_named_query_is_allowed_to_run(tmp_path, name):
 
 def test_missing_catalog_says_what_makes_it(tmp_path):
     with pytest.raises(WarehouseError, match=r"warehouse\.duckdb: there is no catalog yet; `nimble-etl run` makes it"):
-        ask(tmp_path / FILE_NAME, "select 1")
+        ask(tmp_path / CATALOG_NAME, "select 1")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"hello" * 1000])
 def test_fault_52_catalog_that_is_none_is_a_warehouse_error(tmp_path, content):
-    (tmp_path / FILE_NAME).write_bytes(content)
+    (tmp_path / CATALOG_NAME).write_bytes(content)
     with pytest.raises(WarehouseError, match=r"warehouse\.duckdb: .*`nimble-etl verify` says what is damaged"):
-        ask(tmp_path / FILE_NAME, "select 1")
-    assert (tmp_path / FILE_NAME).read_bytes() == content
+        ask(tmp_path / CATALOG_NAME, "select 1")
+    assert (tmp_path / CATALOG_NAME).read_bytes() == content
 
 
 def test_fault_39_missing_data_file_is_named(tmp_path):

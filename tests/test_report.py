@@ -21,8 +21,8 @@ from support.reports import World, write_catalog
 import etl.report
 from etl.config import load_settings
 from etl.errors import ConfigError, StorageError, WarehouseError
-from etl.load.catalog import FILE_NAME
-from etl.query import ask
+from etl.model import CATALOG_NAME
+from etl.query import Catalog
 from etl.report import charts, write_pictures, write_report
 from etl.report.contents import SECTIONS
 from etl.sqlfiles import sql_files
@@ -255,7 +255,7 @@ def test_warehouse_without_a_night_is_said_to_be_empty_and_nothing_is_written(jo
 
 def test_catalog_without_a_run_is_said_to_be_empty(tmp_path):
     made = settings_of(tmp_path)
-    with duckdb.connect(made.warehouse.path / FILE_NAME) as connection:
+    with duckdb.connect(made.warehouse.path / CATALOG_NAME) as connection:
         connection.execute("delete from etl_runs")
     with pytest.raises(WarehouseError, match="no night is published yet; `nimble-etl run` publishes the first"):
         write_report(made, tmp_path / "report.html")
@@ -274,22 +274,24 @@ def test_answers_are_all_of_one_catalog(tmp_path, monkeypatch):
     """A night may end while the report is written: its numbers would not fit those asked for before."""
     made = settings_of(tmp_path / "job")
     write_catalog(tmp_path / "next", WORLDS["one night"])
-    newer = tmp_path / "next" / "warehouse" / FILE_NAME
+    newer = tmp_path / "next" / "warehouse" / CATALOG_NAME
     few = {name: sql_files("report")[name] for name in ("nights", "studio_names", "unfinished_walks")}
     monkeypatch.setattr(etl.report, "sql_files", lambda _: few)
-    asked = []
+    real, asked = Catalog.ask, []
 
     def ask_then_swap(catalog, statement, parameters=None):
-        answer = ask(catalog, statement, parameters)
+        answer = real(catalog, statement, parameters)
         asked.append(statement)
         if len(asked) == 2:
-            newer.replace(catalog)
+            newer.replace(made.warehouse.catalog)
         return answer
 
-    monkeypatch.setattr(etl.report, "ask", ask_then_swap)
-    answers = etl.report._ask(made)
-    assert len(asked) == 2 * (1 + len(few))
-    assert len(answers.rows["nights"]) == len(answers.rows["studio_names"]) == 1
+    former = etl.report._ask(made)
+    assert former.rows["nights"]
+    monkeypatch.setattr(Catalog, "ask", ask_then_swap)
+    assert etl.report._ask(made) == former
+    assert len(asked) == 1 + len(few)
+    assert etl.report._ask(made) != former, "and the next report is of the new one"
 
 
 def test_every_question_of_the_report_is_shown():

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.studio import NIGHT, PAGE_SESSIONS
 from etl.emulator import World
-from etl.extract.datasets import builtin_datasets, describe_operation, model_session
+from etl.extract.datasets import builtin_datasets
+from etl.extract.service_model import describe_operation, model_session
 from etl.ledger import Ledger
 from etl.load.tables import Replacement, Tables
 from etl.model import Page, Slice, Snapshot

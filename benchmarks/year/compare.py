@@ -10,7 +10,6 @@ from typing import Any
 from benchmarks.year.build import Year, instant
 from benchmarks.year.expected import Expected, Row
 from benchmarks.year.observed import observe
-from etl.load.catalog import FILE_NAME
 from etl.query import ask, bind
 from etl.sqlfiles import sql_files
 
@@ -44,7 +43,7 @@ INSTANTS = 12
 
 def compare(year: Year) -> Iterator[tuple[str, int, str]]:
     """Yield (what, rows, difference) for each mart, macro and named query; no difference: it agrees."""
-    catalog = year.settings.warehouse.path / FILE_NAME
+    catalog = year.settings.warehouse.catalog
 
     def answer(statement: str, values: Mapping[str, object] | None = None) -> list[Row]:
         return [tuple(row.values()) for row in ask(catalog, statement, values).to_pylist()]

@@ -34,8 +34,8 @@ from etl.errors import (
     TokenRejectedError,
     TransientSourceError,
 )
-from etl.extract.datasets import describe_operation, model_session
 from etl.extract.parsed import MalformedPageError, plain_tokens, proof_hook, read_parsed_page
+from etl.extract.service_model import describe_operation, model_session
 from etl.model import Dataset, Operation, Page, Slice
 
 log = logging.getLogger(__name__)

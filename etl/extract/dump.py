@@ -22,7 +22,7 @@ from botocore.model import Shape
 from botocore.paginate import TokenEncoder
 
 from etl.errors import ConfigError, SourceError
-from etl.extract.datasets import model_session
+from etl.extract.service_model import model_session
 from etl.model import Dataset, Member, Operation, Page, leaves
 
 STANDARD_INPUT = Path("-")

@@ -26,11 +26,9 @@ from etl.load.flat import add_flat_views
 from etl.load.prices import PRICES
 from etl.load.relations import add_files, comment_on, descriptions, literal, quoted
 from etl.load.tables import PARTITION, Committed, Tables
-from etl.model import CheckResult, Dataset
+from etl.model import CATALOG_NAME, CheckResult, Dataset
 
 log = logging.getLogger(__name__)
-
-FILE_NAME = "warehouse.duckdb"
 
 _NEEDED = ("snapshots", "current_slices")
 """Marts without which no current view is made."""
@@ -62,8 +60,8 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
         StorageError: the disk refused; the old catalog stays.
         WarehouseError: a committed data file is missing or damaged; the old catalog stays.
     """
-    path = tables.path / FILE_NAME
-    draft = path.with_name(f".{FILE_NAME}.new")
+    path = tables.path / CATALOG_NAME
+    draft = path.with_name(f".{CATALOG_NAME}.new")
     with storage_errors(path):
         tables.path.mkdir(parents=True, exist_ok=True)
     with _alone(path):
@@ -113,7 +111,7 @@ def _check_files(path: Path, table: Committed) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Wait until no other job builds this catalog: the later one sees what the earlier one has committed."""
-    with storage_errors(path), path.with_name(f".{FILE_NAME}.lock").open("a") as file:
+    with storage_errors(path), path.with_name(f".{CATALOG_NAME}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -145,7 +143,7 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
         for name in sorted({*tables.names(), *content.known}):
             committed = tables.read(name, with_facts=True)
             if committed:
-                _check_files(tables.path / FILE_NAME, committed)
+                _check_files(tables.path / CATALOG_NAME, committed)
             if committed or name in content.known:  # neither: its first commit was killed half-way
                 found.append(committed or Committed(name, -1, content.known[name], {}))
         for table in found:

@@ -12,9 +12,8 @@ from typing import Any
 
 from etl.config import Settings
 from etl.errors import ConfigError, WarehouseError
-from etl.load.catalog import FILE_NAME
 from etl.load.files import storage_errors
-from etl.query import ask, bind
+from etl.query import bind, open_catalog
 from etl.report.contents import SECTIONS, Answers
 from etl.sqlfiles import sql_files
 
@@ -59,19 +58,16 @@ def write_pictures(settings: Settings, directory: Path) -> list[Path]:
 
 def _ask(settings: Settings) -> Answers:
     """Return what the catalog says, all of it of the same night."""
-    catalog = settings.warehouse.path / FILE_NAME
+    catalog = settings.warehouse.catalog
     questions = sql_files("report")
-    while True:
-        there = set(ask(catalog, _RELATIONS).column(0).to_pylist())
-        night = catalog.stat().st_ino
+    with open_catalog(catalog) as opened:
+        there = set(opened.ask(_RELATIONS).column(0).to_pylist())
         missing = {name: frozenset(file.reads) - there for name, file in questions.items()}
         rows = {
-            name: ask(catalog, file.text, bind(file, {})).to_pylist()
+            name: opened.ask(file.text, bind(file, {})).to_pylist()
             for name, file in questions.items()
             if not missing[name]
         }
-        if catalog.stat().st_ino == night:  # else a run has put a new catalog into its place meanwhile
-            break
     if not rows.get("nights"):
         raise WarehouseError(f"{catalog}: no night is published yet; `nimble-etl run` publishes the first")
     studios = {row["studio_id"]: row["studio_name"] for row in rows.get("studio_names", ())}

@@ -22,7 +22,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from support.job import Job
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from etl.load.catalog import FILE_NAME
+from etl.model import CATALOG_NAME
 
 KEY = ("AKIDEXAMPLE", "not-a-secret")
 REGION = "us-west-2"
@@ -239,7 +239,7 @@ def plain(shape, value):
 
 def exported(job, dataset):
     """Return the rows of a dataset's view, by the columns of its API, without what is null."""
-    with duckdb.connect(job.directory / "warehouse" / FILE_NAME, read_only=True) as connection:
+    with duckdb.connect(job.directory / "warehouse" / CATALOG_NAME, read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
         found = connection.sql(f"from {dataset.name}").to_arrow_table()
     rows = found.to_pylist()

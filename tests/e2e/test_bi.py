@@ -17,7 +17,7 @@ from support.tables_page import everything as all_listings
 
 from etl.catalog import content
 from etl.emulator import EmbeddedStudio, StudioSettings, World
-from etl.load.catalog import FILE_NAME
+from etl.model import CATALOG_NAME
 
 NEXT = DATE + dt.timedelta(days=1)
 NESTED = ("MAP", "STRUCT", "[]", "JSON", "UNION")
@@ -154,7 +154,7 @@ def test_tools_hold_their_connections_while_nights_are_published_and_nobody_wait
     for name, value in job.environment.items():
         monkeypatch.setenv(name, value)
     job.run(DATE)
-    catalog = job.directory / "warehouse" / FILE_NAME
+    catalog = job.directory / "warehouse" / CATALOG_NAME
     newest = "select max(snapshot_date) from bi.sessions"
     url = f"duckdb:///{catalog}"
 
@@ -183,7 +183,7 @@ def test_tools_hold_their_connections_while_nights_are_published_and_nobody_wait
 
 def test_sqlalchemy_lists_schemas_tables_and_columns_as_superset_does(everything):
     engine = sqlalchemy.create_engine(
-        f"duckdb:///{everything.directory / 'warehouse' / FILE_NAME}", connect_args={"read_only": True}
+        f"duckdb:///{everything.directory / 'warehouse' / CATALOG_NAME}", connect_args={"read_only": True}
     )
     found = sqlalchemy.inspect(engine)
     assert "warehouse.bi" in found.get_schema_names()
@@ -203,7 +203,7 @@ def test_sqlalchemy_lists_schemas_tables_and_columns_as_superset_does(everything
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # DuckDB's own use of pandas
 def test_pandas_and_polars_read_what_duckdb_reads(everything):
     counts = dict(everything.ask("select state, count(*) from streaming_sessions group by all"))
-    with duckdb.connect(everything.directory / "warehouse" / FILE_NAME, read_only=True) as connection:
+    with duckdb.connect(everything.directory / "warehouse" / CATALOG_NAME, read_only=True) as connection:
         frame = connection.sql("select state, created_at from streaming_sessions").df()
     assert frame["state"].value_counts().to_dict() == counts
     assert str(frame["created_at"].dt.tz) in ("UTC", "Etc/UTC") or frame["created_at"].dt.tz is not None

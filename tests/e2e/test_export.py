@@ -12,7 +12,7 @@ from support.job import DATE, NIGHT, job_at
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.errors import ConfigError, LockedError
 from etl.ledger import Ledger, ledger_paths
-from etl.load.catalog import FILE_NAME
+from etl.model import CATALOG_NAME
 from etl.state import lock
 from etl.verify import verify
 
@@ -268,7 +268,7 @@ def test_a_second_run_at_the_same_time_exits_4_at_once(job, studio):
 def test_a_reader_without_nimble_etl_gets_an_answer(job):
     """`duckdb warehouse.duckdb -c …`: nothing but DuckDB, in isolated mode, from another directory."""
     job.run()
-    catalog = job.directory / "warehouse" / FILE_NAME
+    catalog = job.directory / "warehouse" / CATALOG_NAME
     program = (
         f"import duckdb, sys; c = duckdb.connect({str(catalog)!r}, read_only=True);"
         "print(c.execute('select count(*), count(distinct studio_id) from streaming_sessions').fetchone());"

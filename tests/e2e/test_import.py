@@ -16,7 +16,7 @@ from support.job import DATE, NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.errors import LockedError
-from etl.extract.datasets import MODELS
+from etl.extract.service_model import MODELS
 from etl.failpoints import STEPS
 from etl.importer import ImportRequest, import_dump
 from etl.ledger import ledger_paths

@@ -9,7 +9,7 @@ import pytest
 from support.job import DATE
 
 from etl.errors import ConfigError, WarehouseError
-from etl.extract.datasets import MODELS
+from etl.extract.service_model import MODELS
 from etl.replay import Selection, replay
 from etl.verify import verify
 

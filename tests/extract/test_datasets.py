@@ -5,13 +5,8 @@ from botocore.model import ServiceModel
 from support.shapes import operation
 
 from etl.errors import ConfigError
-from etl.extract.datasets import (
-    builtin_datasets,
-    describe_operation,
-    model_session,
-    parameter_names,
-    select_datasets,
-)
+from etl.extract.datasets import builtin_datasets, select_datasets
+from etl.extract.service_model import describe_operation, model_session, parameter_names
 from etl.model import Dataset, ForEach, leaves
 
 SESSION = model_session()

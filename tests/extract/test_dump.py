@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import etl.extract.dump
 from etl.errors import ConfigError, SourceError
-from etl.extract.datasets import builtin_datasets, describe_operation, model_session
+from etl.extract.datasets import builtin_datasets
 from etl.extract.dump import Dump
+from etl.extract.service_model import describe_operation, model_session
 from etl.model import Dataset
 
 ACCOUNT, REGION = "123456789012", "us-west-2"

@@ -23,7 +23,7 @@ from botocore import xform_name
 from deltalake import Schema
 from support.paginators import REASONS, SESSION, paginated, services
 
-from etl.extract.datasets import describe_operation
+from etl.extract.service_model import describe_operation
 from etl.load.files import OPTIONS
 from etl.load.tables import Replacement, Tables
 from etl.model import Page, Slice, Snapshot

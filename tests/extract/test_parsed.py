@@ -19,7 +19,7 @@ from etl.config import Source as SourceSettings
 from etl.errors import ConfigError, SourceError, TransientSourceError
 from etl.extract import client
 from etl.extract.client import Endpoint, Source
-from etl.extract.datasets import inspect_operation, model_session
+from etl.extract.service_model import inspect_operation, model_session
 from etl.model import Dataset, Slice, Snapshot
 from etl.transform.batches import flatten
 from etl.transform.schema import layout

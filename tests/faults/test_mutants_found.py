@@ -22,8 +22,8 @@ from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.emulator.world import Listing
 from etl.errors import LedgerError, WarehouseError
 from etl.extract.client import Endpoint, Source
-from etl.extract.datasets import describe_operation, model_session
 from etl.extract.parsed import MalformedPageError, proof_hook, read_parsed_page
+from etl.extract.service_model import describe_operation, model_session
 from etl.ledger import Ledger, ledger_paths
 from etl.load.tables import Stage, Tables
 from etl.model import Dataset

@@ -25,15 +25,15 @@ from etl.errors import StorageError, WarehouseError
 from etl.load import catalog as module
 from etl.load import relations
 from etl.load import tables as tables_module
-from etl.load.catalog import FILE_NAME
 from etl.load.tables import Tables
+from etl.model import CATALOG_NAME
 from etl.sqlfiles import SqlFile
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import field
 
 HISTORY = "select n from things_history order by n"
 CURRENT = "select n from things order by n"
-LEFT_OVER = {".warehouse.duckdb.lock", "etl_slices", "things", FILE_NAME}
+LEFT_OVER = {".warehouse.duckdb.lock", "etl_slices", "things", CATALOG_NAME}
 """All that is in a warehouse once a catalog was built."""
 
 
@@ -255,7 +255,7 @@ def test_fault_54_hostile_column_names_are_names(tables):
 
 @pytest.mark.parametrize(("step", "shows"), [("half-built", [1]), ("catalog.built", [1]), ("catalog.swapped", [1, 2])])
 def test_fault_34_killed_while_the_catalog_is_swapped_it_is_the_old_or_the_new_and_rebuilt_next(night, step, shows):
-    catalog = night.path / FILE_NAME
+    catalog = night.path / CATALOG_NAME
     publish(night, {"b": [2]}, run="run-2")
     code = """
         import os, sys
@@ -290,13 +290,13 @@ def test_fault_34_first_catalog_of_all_is_whole_or_not_there(tables):
     with process(code, tables.path, NIMBLE_ETL_FAILPOINT="catalog.built") as talk:
         pass
     assert talk.exit_code == -signal.SIGKILL
-    assert not (tables.path / FILE_NAME).exists()
+    assert not (tables.path / CATALOG_NAME).exists()
     assert ask(build(tables), HISTORY) == [1]
 
 
 def test_fault_37_disk_that_refuses_at_any_size_leaves_the_old_catalog_and_no_draft(night):
     """Closing a DuckDB file is silent where the disk refuses the last write: then a file without any table is left."""
-    catalog = night.path / FILE_NAME
+    catalog = night.path / CATALOG_NAME
     content, size = catalog.read_bytes(), catalog.stat().st_size
     code = """
         import os, resource, signal, sys
@@ -336,7 +336,7 @@ def test_fault_37_failed_sync_is_a_storage_error_and_leaves_no_draft(night, monk
         StorageError, match=r"warehouse\.duckdb: Input/output error \([\d,]+ MB free\); make room or repair"
     ):
         build(night)
-    assert ask(night.path / FILE_NAME, HISTORY) == [1]
+    assert ask(night.path / CATALOG_NAME, HISTORY) == [1]
     assert in_directory(night) == LEFT_OVER
 
 
@@ -362,7 +362,7 @@ def test_fault_36_the_new_file_is_on_the_disk_before_it_has_the_name_and_then_th
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-50])])
 def test_fault_39_missing_or_truncated_data_file_is_named_and_the_old_catalog_stays(night, damage):
-    catalog = night.path / FILE_NAME
+    catalog = night.path / CATALOG_NAME
     publish(night, {"b": [2]}, date=NEXT_DATE, run="run-2")
     content = catalog.read_bytes()
     (file,) = night.read("things").files[NEXT_DATE]
@@ -378,14 +378,14 @@ def test_fault_39_missing_or_truncated_data_file_is_named_and_the_old_catalog_st
 
 
 def test_fault_40_table_of_a_newer_version_leaves_the_old_catalog(night):
-    content = (night.path / FILE_NAME).read_bytes()
+    content = (night.path / CATALOG_NAME).read_bytes()
     entry = night.path / "things/_delta_log/00000000000000000000.json"
     newer = entry.read_text().replace('"minReaderVersion":1', '"minReaderVersion":42')
     entry.write_text(newer)
     assert "42" in newer
     with pytest.raises(WarehouseError, match=r"reader version 42.*expected reader version 1"):
         build(night)
-    assert (night.path / FILE_NAME).read_bytes() == content
+    assert (night.path / CATALOG_NAME).read_bytes() == content
     assert in_directory(night) == LEFT_OVER
 
 
@@ -459,7 +459,7 @@ def test_fault_50_whoever_connects_at_any_moment_sees_a_whole_night(tables):
 @pytest.mark.parametrize("mode", ["read-only", "read-write"])
 def test_fault_51_connection_held_open_all_day_does_not_block_the_job(night, mode):
     """It keeps the night on which it connected; one that could write takes DuckDB's exclusive lock on its file."""
-    catalog = night.path / FILE_NAME
+    catalog = night.path / CATALOG_NAME
     look = f"connection.execute('{CURRENT}').fetchall()"
     with process(READER, catalog, mode) as talk:
         assert talk(look) == "[(1,)]"
@@ -510,7 +510,7 @@ def unfinished(file):
 
 
 def draft_of(catalog):
-    return catalog.with_name(f".{FILE_NAME}.new")
+    return catalog.with_name(f".{CATALOG_NAME}.new")
 
 
 BEFORE = {
@@ -532,7 +532,7 @@ BEFORE = {
 
 @pytest.mark.parametrize("kind", BEFORE)
 def test_fault_52_whatever_lies_in_place_of_the_catalog_is_rebuilt(night, kind):
-    catalog = night.path / FILE_NAME
+    catalog = night.path / CATALOG_NAME
     original, files = catalog.read_bytes(), in_directory(night)
     BEFORE[kind](catalog)
     assert catalog.is_symlink() or in_directory(night) != files or catalog.read_bytes() != original
@@ -546,11 +546,11 @@ def test_fault_52_whatever_lies_in_place_of_the_catalog_is_rebuilt(night, kind):
 
 
 def test_fault_52_directory_in_place_of_the_catalog_is_not_deleted(tables):
-    (tables.path / FILE_NAME / "theirs").mkdir(parents=True)
+    (tables.path / CATALOG_NAME / "theirs").mkdir(parents=True)
     with pytest.raises(StorageError, match=r"warehouse\.duckdb: Is a directory"):
         build(tables)
-    assert (tables.path / FILE_NAME / "theirs").is_dir()
-    assert in_directory(tables) == {".warehouse.duckdb.lock", FILE_NAME}
+    assert (tables.path / CATALOG_NAME / "theirs").is_dir()
+    assert in_directory(tables) == {".warehouse.duckdb.lock", CATALOG_NAME}
 
 
 # Two jobs, one warehouse
@@ -593,5 +593,5 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
         assert talk("go on") == "done"
         other.join()
     assert talk.exit_code == 0
-    assert ask(night.path / FILE_NAME, CURRENT) == [1, 2]
+    assert ask(night.path / CATALOG_NAME, CURRENT) == [1, 2]
     assert in_directory(night) == LEFT_OVER

@@ -16,8 +16,7 @@ import etl.cli
 import etl.failpoints
 from etl.config import Overrides, Settings, load_settings
 from etl.emulator import EmbeddedStudio
-from etl.load.catalog import FILE_NAME
-from etl.model import Outcome
+from etl.model import CATALOG_NAME, Outcome
 from etl.pipeline import Request, Stop, run
 
 NIGHT = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
@@ -94,7 +93,7 @@ class Job:
 
     def ask(self, statement: str, **parameters) -> list[tuple]:
         """Ask the catalog as any reader would, without nimble-etl."""
-        with duckdb.connect(self.directory / "warehouse" / FILE_NAME, read_only=True) as connection:
+        with duckdb.connect(self.directory / "warehouse" / CATALOG_NAME, read_only=True) as connection:
             connection.execute("set TimeZone = 'UTC'")
             return connection.execute(statement, parameters or None).fetchall()
 

@@ -9,8 +9,8 @@ import duckdb
 from deltalake import DeltaTable
 
 from etl.emulator import EmbeddedStudio
-from etl.load.catalog import FILE_NAME
 from etl.load.tables import Tables
+from etl.model import CATALOG_NAME
 from etl.verify import verify
 from support.disk import Disk, Ended
 from support.job import NIGHT, Job, job_at
@@ -86,7 +86,7 @@ class Nights:
 
     def seen_in_catalog(self) -> Rows:
         """Return what a reader who connects to the catalog sees."""
-        path = self.job.directory / "warehouse" / FILE_NAME
+        path = self.job.directory / "warehouse" / CATALOG_NAME
         if not path.exists():
             return {table: [] for table in TABLES}
         with duckdb.connect(path, read_only=True) as connection:

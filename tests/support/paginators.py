@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etl.errors import ConfigError
-from etl.extract.datasets import model_session
+from etl.extract.service_model import model_session
 from etl.model import Dataset
 from etl.propose import Service, key_candidates
 from etl.transform.schema import Layout, layout

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import duckdb
 
-from etl.load.catalog import FILE_NAME
+from etl.model import CATALOG_NAME
 
 _RUNS = """
 create table etl_runs as
@@ -75,7 +75,7 @@ def write_catalog(directory: Path, world: World, *, sessions: bool = True) -> No
     (directory / "warehouse").mkdir(parents=True)
     (directory / "config.yaml").write_text("source: {endpoint_url: embedded}\n")
     values = {"nights": world.nights, "studios": world.studios, "owners": world.owners, "name": world.name}
-    with duckdb.connect(directory / "warehouse" / FILE_NAME) as connection:
+    with duckdb.connect(directory / "warehouse" / CATALOG_NAME) as connection:
         connection.execute("set TimeZone = 'UTC'")
         for statement in (_RUNS + _SESSIONS if sessions else _RUNS).split(";\n"):
             used = {name: value for name, value in values.items() if f"${name}" in statement}

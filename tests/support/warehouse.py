@@ -4,8 +4,9 @@ import datetime as dt
 
 import pyarrow as pa
 
-from etl.load.catalog import FILE_NAME, Content, build_catalog
+from etl.load.catalog import Content, build_catalog
 from etl.load.tables import Replacement
+from etl.model import CATALOG_NAME
 from etl.transform.facts import ETL_TABLES, SLICES, batch
 from etl.transform.schema import SNAPSHOT_DATE, field
 from support.shapes import ACCOUNT, ARRIVED, DATE, REGION
@@ -70,4 +71,4 @@ def publish_slices(tables, slices, *, date=DATE, run="run-1", number=1, **change
 def build(tables, **known):
     """Build the catalog as the job does, and return its path."""
     build_catalog(tables, Content({**ETL_TABLES, **known}))
-    return tables.path / FILE_NAME
+    return tables.path / CATALOG_NAME

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from etl.load.catalog import FILE_NAME
+from etl.model import CATALOG_NAME
 from torture.model import KEYS, STUDIOS, Content, Key, Model, Place, Row
 
 PROVENANCE = frozenset(
@@ -50,7 +50,7 @@ def delta_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row
 
 def read_catalog(warehouse: Path) -> dict[str, list[Row]]:
     """Return the rows of the catalog, facts about runs included; nothing before it exists."""
-    path = warehouse / FILE_NAME
+    path = warehouse / CATALOG_NAME
     if not path.exists():
         return {}
     with duckdb.connect(path, read_only=True) as connection:

@@ -16,7 +16,7 @@ import duckdb
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from etl.load.catalog import FILE_NAME
+from etl.model import CATALOG_NAME
 from torture.check import OF_SESSIONS, OF_STUDIOS, delta_rows, place_of, relations
 from torture.model import KEYS, SHOWN, Place, Row, digest
 
@@ -96,7 +96,7 @@ class CatalogReader:
 
     def __init__(self, warehouse: Path, *, holds: bool = False) -> None:
         self.report = Report()
-        self._path = warehouse / FILE_NAME
+        self._path = warehouse / CATALOG_NAME
         self._holds = holds
         self._histories = [_History(tables, self.report) for tables in (OF_STUDIOS, OF_SESSIONS)]
         self._held: duckdb.DuckDBPyConnection | None = None

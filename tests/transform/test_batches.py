@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import shapes
 
-from etl.extract.datasets import builtin_datasets, describe_operation, model_session
+from etl.extract.datasets import builtin_datasets
+from etl.extract.service_model import describe_operation, model_session
 from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded

@@ -1,0 +1,337 @@
+"""What a service model says about operations, whichever: nothing here knows a service."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from botocore import xform_name
+from botocore.exceptions import DataNotFoundError, UnknownServiceError
+from botocore.loaders import Loader, create_loader
+from botocore.model import OperationModel, ServiceModel, Shape
+from botocore.parsers import ResponseParserError
+from botocore.session import Session
+
+from etl.errors import ConfigError
+from etl.extract.parsed import BODY_KEY
+from etl.model import KEY_KINDS, Dataset, Kind, Member, Operation, Pager, leaves
+
+_JSON = ("json", "rest-json")
+_XML = ("query", "ec2", "rest-xml")
+
+MODELS = resources.files("etl.extract") / "service_models"
+_KINDS: Mapping[str, Kind] = {
+    "string": "string", "character": "string", "integer": "integer", "long": "long", "float": "float",
+    "double": "double", "boolean": "boolean", "timestamp": "timestamp", "blob": "blob",
+    "structure": "structure", "map": "map", "list": "list",
+}  # fmt: skip
+
+
+class UnsupportedError(Exception):
+    """An operation cannot be exported; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _StrictParsers:
+    """Parsers with one kind of error: where a body has wrong types, botocore's raise whatever Python does."""
+
+    factory: Any
+
+    def create_parser(self, protocol: str) -> Any:
+        """Return a parser of a protocol."""
+        parser = self.factory.create_parser(protocol)
+        parse = parser.parse
+
+        def parse_strictly(response: Any, shape: Any) -> Any:
+            try:
+                return parse(response, shape)
+            except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as exc:
+                kind = f"{type(exc).__name__}: {exc}"
+                raise ResponseParserError(f"the body is not what the service model says: {kind}") from exc
+
+        parser.parse = parse_strictly
+        return parser
+
+
+def model_session() -> Session:
+    """Return a botocore session that also finds the service models of this package, after those of botocore.
+
+    Its parsers leave timestamps as they were sent: one that is none would otherwise cost a whole page.
+    """
+    session = Session()
+    parsers = session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=lambda value: value)
+    session.register_component("response_parser_factory", _StrictParsers(parsers))
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return session
+
+
+@cache
+def _loader(data_path: str | None) -> Loader:
+    """Return what reads service models, and keeps them: to look for them takes longer than to read them."""
+    loader = create_loader(data_path)
+    loader.search_paths.append(str(MODELS))
+    return loader
+
+
+def describe_operation(session: Session, dataset: Dataset) -> Operation:
+    """Return what the service model says about a dataset's operation.
+
+    Raises:
+        ConfigError: no such service or operation, or it cannot be exported; says why.
+    """
+    try:
+        operation = inspect_operation(
+            session,
+            dataset.service,
+            dataset.operation,
+            dataset.result_key,
+            may_miss_list=dataset.allow_missing_list,
+        )
+    except UnsupportedError as exc:
+        raise ConfigError(f"dataset {dataset.name}: {exc}") from None
+    _check_columns(dataset, operation.record)
+    return operation
+
+
+def inspect_operation(
+    session: Session, service: str, name: str, result_key: str | None = None, *, may_miss_list: bool = False
+) -> Operation:
+    """Return what the service model says about an operation.
+
+    Args:
+        session: finds the service models.
+        service: as boto3 names it.
+        name: the operation, as boto3 names its method.
+        result_key: a path to the list; None for the first that botocore's paginator counts.
+        may_miss_list: a response without the list is an empty page.
+
+    Raises:
+        UnsupportedError: no such service or operation, or it cannot be exported; says why.
+    """
+    service_model = _service_model(session, service)
+    names = {xform_name(name): name for name in service_model.operation_names}
+    if name not in names:
+        raise UnsupportedError(f"{service} has no operation {name!r}")
+    model = service_model.operation_model(names[name])
+    try:
+        pagination = session.get_paginator_model(service).get_paginator(model.name)
+    except (ValueError, UnknownServiceError, DataNotFoundError):
+        raise UnsupportedError(
+            f"{model.name} has no paginator in botocore; it returns one page, with no token"
+        ) from None
+    result_keys = tuple(_as_list(pagination["result_key"]))
+    result = result_key or result_keys[0]
+    try:
+        pager, item = _pager(model, pagination, result)
+        is_raw = not may_miss_list and _is_raw(model, pager)
+        record = _record(item, _wire_name(model, result), _body_name) if is_raw else _record(item, "value", _model_name)
+    except UnsupportedError as exc:
+        raise UnsupportedError(f"{model.name}: {exc}") from None
+    not_parameters = {*pager.input_tokens, pagination.get("limit_key")}
+    inputs = model.input_shape
+    return Operation(
+        service=service,
+        name=model.name,
+        api_version=service_model.api_version,
+        result_key=_wire_name(model, result) if is_raw else BODY_KEY,
+        token_key=_wire_name(model, pager.output_tokens[0]) if is_raw else "",
+        result_member=result if is_raw else "",
+        token_member=pager.output_tokens[0] if is_raw else "",
+        input_token=pager.input_tokens[0],
+        record=record,
+        parameters=tuple(name for name in inputs.members if name not in not_parameters) if inputs else (),
+        required=tuple(inputs.required_members) if inputs else (),
+        documentation=_plain(model.documentation),
+        pager=None if is_raw else pager,
+    )
+
+
+def paginated_operations(session: Session, service: str) -> dict[str, tuple[str, ...]]:
+    """Return the operations of a service that have a paginator, as boto3 names their methods, with their result keys.
+
+    Raises:
+        UnsupportedError: no such service.
+    """
+    _service_model(session, service)
+    try:
+        paginators = session.get_paginator_model(service)
+    except (UnknownServiceError, DataNotFoundError):
+        return {}
+    return {
+        xform_name(name): tuple(_as_list(pagination["result_key"]))
+        for name, pagination in sorted(paginators._paginator_config.items())  # noqa: SLF001  nothing public lists them
+    }
+
+
+def parameter_names(operation: Operation, filters: Mapping[str, str]) -> dict[str, str]:
+    """Return the filters that an operation knows, under the names of its parameters: created_by -> createdBy."""
+    names = {xform_name(name): name for name in operation.parameters}
+    return {names[name]: value for name, value in filters.items() if name in names}
+
+
+def _service_model(session: Session, service: str) -> ServiceModel:
+    try:
+        return session.get_service_model(service)
+    except (UnknownServiceError, DataNotFoundError):
+        raise UnsupportedError(f"botocore has no service {service!r}; `aws help` lists the names") from None
+
+
+def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) -> tuple[Pager, Shape]:
+    """Return how pages are found in a parsed response, and the shape of one item of the list.
+
+    Raises:
+        UnsupportedError: says why not.
+    """
+    steps = re.findall(r"(\w+)(\[\])?(?:\.|$)", result)
+    if ".".join(name + many for name, many in steps) != result:
+        raise UnsupportedError(f"its result key is the expression {result!r}; expected a path of names")
+    shape: Shape = model.output_shape
+    for name, many in steps:
+        if shape is None or shape.type_name != "structure" or name not in shape.members:
+            raise UnsupportedError(f"its responses have no member {result!r}")
+        shape = shape.members[name]
+        if many and shape.type_name != "list":
+            raise UnsupportedError(f"{name!r} in its responses is a {shape.type_name}; expected a list")
+        shape = shape.member if many else shape
+    if not steps[-1][1]:
+        if shape.type_name != "list":
+            raise UnsupportedError(f"{result!r} in its responses is a {shape.type_name}; expected a list")
+        shape = shape.member
+    protocol = model.service_model.resolved_protocol
+    pager = Pager(
+        protocol=protocol,
+        result=result,
+        input_tokens=tuple(_as_list(pagination["input_token"])),
+        output_tokens=tuple(_as_list(pagination["output_token"])),
+        more_results=pagination.get("more_results"),
+        is_plain=shape.type_name != "structure" or getattr(shape, "is_document_type", False),
+        is_primary=result == _as_list(pagination["result_key"])[0],
+        is_always_there=protocol not in _XML and len(steps) == 1,
+        wire_members=tuple(_wire_members(model.output_shape)),
+    )
+    return pager, shape
+
+
+def _record(item: Shape, name: str, name_of: Callable[[Shape, str], str]) -> Member:
+    """Return the structure of one record: an item, or one that has the item as its only member.
+
+    Raises:
+        UnsupportedError: it would have no columns.
+    """
+    member = _member(item, name, (), name_of)
+    if item.type_name == "structure" and not item.members:
+        raise UnsupportedError("its records have no members")
+    if member.kind == "structure":
+        return member
+    return Member(name="record", api_name="record", kind="structure", members=(member,))
+
+
+def _wire_members(output: Shape) -> Iterator[str]:
+    """Yield the names of the members that the body of a response can have at its top.
+
+    Source: botocore, parsers.py, BaseXMLResponseParser._member_key_name.
+    """
+    body = output.members[output.serialization["payload"]] if "payload" in output.serialization else output
+    for name, shape in getattr(body, "members", {}).items():
+        if "location" not in shape.serialization:
+            flat = shape.type_name == "list" and shape.serialization.get("flattened")
+            of_element = shape.member.serialization.get("name") if flat else None
+            yield of_element or shape.serialization.get("name", name)
+
+
+def _is_raw(model: OperationModel, pager: Pager) -> bool:
+    """Tell whether a body is a JSON object with one list of structures and one token, both at its top."""
+    simple = len(pager.output_tokens) == 1 and not pager.more_results and not pager.is_plain
+    names = (pager.result, *pager.output_tokens)
+    members = model.output_shape.members
+    return (
+        simple
+        and pager.protocol in _JSON
+        and all(name in members and "location" not in members[name].serialization for name in names)
+        and "payload" not in model.output_shape.serialization
+        and members[pager.output_tokens[0]].type_name == "string"
+    )
+
+
+def _body_name(shape: Shape, name: str) -> str:
+    return str(shape.serialization.get("name", name))
+
+
+def _model_name(_shape: Shape, name: str) -> str:
+    return name
+
+
+def _wire_name(model: OperationModel, member: str) -> str:
+    """Return the name of a member of the response in its body: MediaLive's Channels are `channels` there."""
+    shape = model.output_shape.members.get(member)
+    return str(shape.serialization.get("name", member)) if shape is not None else member
+
+
+def _member(
+    shape: Shape,
+    api_name: str,
+    above: tuple[str, ...],
+    name_of: Callable[[Shape, str], str],
+    *,
+    required: bool = False,
+) -> Member:
+    """Return the neutral form of a shape, with all that lies below it; `name_of` says what members are called."""
+    kind = _KINDS.get(shape.type_name)
+    empty = shape.type_name == "structure" and not shape.members
+    if kind is None or shape.name in above or empty or getattr(shape, "is_document_type", False):
+        kind = "document"
+    above = (*above, shape.name) if kind == "structure" else above
+    members: tuple[Member, ...] = ()
+    element = None
+    if kind == "structure":
+        members = tuple(
+            _member(child, name_of(child, name), above, name_of, required=name in shape.required_members)
+            for name, child in shape.members.items()
+        )
+    elif kind == "list":
+        element = _member(shape.member, "element", above, name_of)
+    elif kind == "map":
+        element = _member(shape.value, "value", above, name_of)
+    return Member(
+        name=xform_name(api_name),
+        api_name=api_name,
+        kind=kind,
+        members=members,
+        element=element,
+        enum=tuple(shape.metadata.get("enum", ())),
+        minimum=shape.metadata.get("min"),
+        maximum=shape.metadata.get("max"),
+        sensitive=bool(shape.metadata.get("sensitive")),
+        required=required,
+        documentation=_plain(shape.documentation),
+    )
+
+
+def _check_columns(dataset: Dataset, record: Member) -> None:
+    """Refuse a key or order column that the records do not have, or of a type that does not do."""
+    kinds: dict[str, Kind] = {member.name: member.kind for member in record.members}
+    kinds |= {name: member.kind for name, _, member in leaves(record)}
+    for column in (*dataset.key, *([dataset.order_by] if dataset.order_by else [])):
+        if column not in kinds:
+            raise ConfigError(
+                f"dataset {dataset.name}: key or order_by names {column!r}; the records have {', '.join(sorted(kinds))}"
+            )
+    for column in dataset.key:
+        if kinds[column] not in KEY_KINDS:
+            found = f"{column!r}, a {kinds[column]}"
+            raise ConfigError(f"dataset {dataset.name}: key names {found}; expected a plain value")
+    if dataset.order_by and kinds[dataset.order_by] != "timestamp":
+        found = f"{dataset.order_by!r}, a {kinds[dataset.order_by]}"
+        raise ConfigError(f"dataset {dataset.name}: order_by names {found}; expected a timestamp: the newest wins")
+
+
+def _as_list(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def _plain(documentation: str) -> str:
+    """Return the HTML of a service model as one line of text."""
+    return " ".join(re.sub(r"<[^>]+>", "", documentation or "").split())
