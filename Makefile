@@ -14,14 +14,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Tests that kill jobs wait for the disk for a third of their time: one worker more than cores.
+WORKERS := $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
+
 demo: .venv/run
 	@$(BIN)/nimble-etl --log-level warning demo
 
 test: lint
-	$(BIN)/python -m pytest -q -n auto --dist worksteal $(PYTEST)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST)
 
 faults: .venv/test
-	THOROUGH=1 $(BIN)/python -m pytest -q -n auto --dist worksteal --faults -k fault
+	THOROUGH=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --faults -k fault
 
 MINUTES ?= 10
 torture: .venv/test

@@ -187,6 +187,18 @@ def test_fault_27_column_that_old_files_lack_is_null_there_and_of_the_models_typ
     assert answer.schema.types == [pa.float64(), pa.int64()]
 
 
+def test_fault_27_column_of_a_table_whose_log_tells_only_of_the_first_32_is_not_lost(tables, monkeypatch):
+    """So were tables made before; Delta keeps null counts of no more columns, unless it is told to."""
+    many = [field(f"c{number:02}", pa.int32(), "one of many") for number in range(40)]
+    with monkeypatch.context() as patch:
+        patch.setattr(tables_module, "_CONFIGURATION", {})
+        values = {column.name: [number] for number, column in enumerate(many)}
+        publish(tables, {"a": [1]}, schema=pa.schema([*THINGS, *many]), **values)
+    (facts,) = tables.read("things", with_facts=True).facts.values()
+    assert facts.nulls == {}
+    assert ask(build(tables), "select c39 from things_history") == [39]
+
+
 def test_fault_27_known_table_exists_with_its_types_before_its_first_row(tables):
     """A query or a dashboard does not break because a night had no tags, or no rejects."""
     publish(tables, {"a": []}, table="nothing_yet")
