@@ -10,6 +10,7 @@ from etl.config import Settings
 from etl.errors import LedgerError
 from etl.ledger import Ledger, ledger_paths
 from etl.load.catalog import has_slices
+from etl.load.packs import remove_old_packs
 from etl.load.tables import Tables
 from etl.publish import settle
 from etl.query import ask
@@ -68,9 +69,11 @@ def vacuum(settings: Settings) -> list[Upkeep]:
         refresh_catalog(settings, tables)  # a run that was killed may have left one that names older files
         if _thin(settings, tables):
             refresh_catalog(settings, tables)
+        grace = settings.warehouse.vacuum_grace
+        packs = remove_old_packs(tables, grace)
         for name in tables.names():
             before = tables.file_count(name)
-            removed = tables.vacuum(name, settings.warehouse.vacuum_grace)
+            removed = tables.vacuum(name, grace) + packs.get(name, 0)
             done.append(Upkeep(name, before, tables.file_count(name), removed))
     return done
 

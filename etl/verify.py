@@ -17,6 +17,7 @@ from etl.config import Settings
 from etl.errors import EtlError, LedgerError, WarehouseError
 from etl.ledger import Ledger, ledger_paths
 from etl.load.files import check_file
+from etl.load.packs import packs_of
 from etl.load.tables import PARTITION, Tables
 from etl.model import SliceFacts, Snapshot
 from etl.publish import count_slice
@@ -76,7 +77,7 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
     """Read every committed data file, checksums included."""
     for name in tables.names():
         try:
-            committed = tables.read(name)
+            committed = tables.read(name, with_facts=True)
         except WarehouseError as exc:
             yield Finding(None, name, None, str(exc))
             continue
@@ -86,6 +87,14 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
                     check_file(file)
                 except WarehouseError as exc:
                     yield Finding(date, name, None, str(exc))
+        for pack in packs_of(tables.path, committed) if committed else ():
+            dates = {date for date, _ in pack.members}
+            if pack.path.exists() and snapshot_date in {None, *dates}:
+                try:
+                    check_file(str(pack.path))
+                except WarehouseError as exc:
+                    advice = "remove it: the next catalog makes it anew"
+                    yield Finding(min(dates), name, None, f"{str(exc).partition('; run again')[0]}; {advice}")
 
 
 def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: bytes | None) -> Finding:

@@ -8,7 +8,7 @@ also read files that are staged or superseded.
 import fcntl
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from etl.load.checks import run_checks
 from etl.load.dictionary import add_dictionary
 from etl.load.files import storage_errors, sync_directory, sync_file
 from etl.load.flat import add_flat_views
+from etl.load.packs import Pack, make_pack, packs_of
 from etl.load.prices import PRICES
 from etl.load.relations import add_files, comment_on, descriptions, literal, quoted
 from etl.load.tables import PARTITION, Committed, Tables
@@ -147,8 +148,11 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             if committed or name in content.known:  # neither: its first commit was killed half-way
                 found.append(committed or Committed(name, -1, content.known[name], {}))
         for table in found:
-            files = [file for names in table.files.values() for file in names]
-            _add_relation(connection, _history(table.name) if has_slices(table) else table.name, table, files)
+            packs = [pack for pack in packs_of(tables.path, table) if make_pack(pack, table)]
+            packed = {file for pack in packs for _, file in pack.members}
+            files = [file for names in table.files.values() for file in names if file not in packed]
+            name = _history(table.name) if has_slices(table) else table.name
+            _add_relation(connection, name, table.schema, _alike(table, files, packs))
         _add_prices(connection, content.prices)
         add_files(connection, ["marts"], _NEEDED)
         dates = connection.execute("select distinct snapshot_date from current_slices order by all").fetchall()
@@ -156,7 +160,7 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             if has_slices(table):
                 files = [file for (date,) in dates for file in table.files.get(date, ())]
                 newest = "semi join current_slices using (slice_id, snapshot_date)"
-                _add_relation(connection, table.name, table, files, newest)
+                _add_relation(connection, table.name, table.schema, _alike(table, files), newest)
             elif dataset := logged_dataset(table.schema):
                 _add_versions(connection, dataset, table)
         results = []
@@ -172,45 +176,59 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
     return results
 
 
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """Files that have the same columns; none: nobody knows which. Packs have the snapshot date in their rows."""
+
+    files: Sequence[str]
+    columns: Collection[str]
+    are_packs: bool
+
+
+def _alike(table: Committed, files: Iterable[str], packs: Iterable[Pack] = ()) -> list[_Alike]:
+    """Return data files of a table, and packs that stand for others, by the columns that they have.
+
+    A table that was widened has columns that older files lack. Where the log says which, no file is opened to find
+    out, neither now nor each time that somebody queries a view.
+    """
+    found: dict[tuple[frozenset[str], bool], list[str]] = {}
+    for pack in packs:
+        found.setdefault((pack.columns, True), []).append(str(pack.path))
+    for file in files:
+        found.setdefault((frozenset(table.facts[file].nulls), False), []).append(file)
+    return [_Alike(some, columns, are_packs) for (columns, are_packs), some in found.items()]
+
+
 def _add_relation(
-    connection: duckdb.DuckDBPyConnection, name: str, table: Committed, files: Sequence[str], only: str = ""
+    connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, sources: Sequence[_Alike], only: str = ""
 ) -> None:
-    """Add a view on data files of a table, or an empty table where there are none."""
-    connection.register("empty_table", pa.table(table.schema.empty_table()))
-    if files:
+    """Add a view on files, or an empty table where there are none."""
+    connection.register("empty_table", pa.table(schema.empty_table()))
+    if sources:
         types = {column: kind for column, kind, *_ in connection.execute("describe empty_table").fetchall()}
-        alike: dict[frozenset[str], list[str]] = {}
-        for file in files:
-            alike.setdefault(frozenset(table.facts[file].nulls), []).append(file)
-        parts = (_select(connection, types, present, some) + f" {only}" for present, some in alike.items())
+        parts = (f"{_select(connection, types, source)} {only}" for source in sources)
         connection.execute(f"create view {quoted(name)} as {' union all '.join(parts)}")
     else:
         connection.execute(f"create table {quoted(name)} as from empty_table")
     connection.unregister("empty_table")
-    comment_on(connection, quoted(name), descriptions(table.schema))
+    comment_on(connection, quoted(name), descriptions(schema))
 
 
-def _select(
-    connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], present: Collection[str], files: Sequence[str]
-) -> str:
-    """Return the query for the rows of data files that have the same columns; none given: nobody knows which.
-
-    A table that was widened has columns that older files lack. Where the log says which, no file is opened to find
-    out, neither now nor each time that somebody queries the view.
-    """
-    options = f"hive_partitioning = true, hive_types = {{'{PARTITION}': date}}"
-    source = f"read_parquet([{', '.join(map(literal, files))}], {options}"
-    if present:
-        present = {PARTITION, *present}
-        source += ")"
-    else:
-        source += ", union_by_name = true)"
-        present = {column for column, *_ in connection.execute(f"describe from {source}").fetchall()}
+def _select(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], source: _Alike) -> str:
+    """Return the query for all rows of some files, with the columns of their table."""
+    options = "hive_partitioning = false"
+    if not source.are_packs:
+        options = f"hive_partitioning = true, hive_types = {{'{PARTITION}': date}}"
+    listed = f"[{', '.join(map(literal, source.files))}]"
+    relation, present = f"read_parquet({listed}, {options})", {PARTITION, *source.columns}
+    if not source.columns:
+        relation = f"read_parquet({listed}, {options}, union_by_name = true)"
+        present = {column for column, *_ in connection.execute(f"describe from {relation}").fetchall()}
     columns = ", ".join(
         f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
         for column, kind in types.items()
     )
-    return f"select {columns} from {source}"  # noqa: S608  quoted
+    return f"select {columns} from {relation}"  # noqa: S608  quoted
 
 
 def _add_prices(connection: duckdb.DuckDBPyConnection, prices: pa.Table) -> None:

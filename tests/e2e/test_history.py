@@ -7,6 +7,12 @@ from itertools import pairwise
 import pytest
 from support.job import DATE, NIGHT
 
+import etl.load.packs
+from etl.catalog import refresh_catalog
+from etl.load.tables import Tables
+from etl.maintenance import vacuum
+from etl.verify import verify
+
 COLUMNS = (
     "session_id, studio_id, state, owned_by, started_at::varchar, stopped_at::varchar, volume_configuration_size,"
     " updated_at::varchar"
@@ -166,3 +172,46 @@ def test_macros_can_be_asked_through_the_command_line(job, studio):
     assert int(counted.stdout.split()[-1]) == len(snapshot(job, night(0)))
     between = job.cli("sql", f"from streaming_session_changes_between('{night(1)}', '{night(1)}')", "--format", "csv")
     assert len(between.stdout.splitlines()) == 1 + len(changes(job, f"snapshot_date = '{night(1)}'"))
+
+
+RELATIONS = (
+    "streaming_sessions_history", "streaming_session_tags_history", "streaming_session_changes",
+    "streaming_sessions_versions", "studios_history", "etl_runs", "etl_slices", "etl_pages", "snapshots",
+)  # fmt: skip
+
+
+def test_fault_39_past_months_say_the_same_from_packs_as_file_by_file(job, studio, monkeypatch):
+    """Nine nights of a past month, and one of this; then a pack is damaged, a night exported anew, and vacuumed."""
+
+    def answers():
+        return {relation: job.ask(f"select r::varchar from {relation} as r order by all") for relation in RELATIONS}
+
+    def files():
+        return set((job.directory / "warehouse" / ".packs").rglob("*.parquet"))
+
+    job.config.write_text(f"{job.config.read_text()}\nwarehouse: {{vacuum_grace: 0s}}\n")
+    export(job, studio, *range(-30, -21), 0)
+    packed = answers()
+    assert {pack.parent.name for pack in files()} >= {"streaming_session_changes", "etl_slices", "etl_runs"}
+    with monkeypatch.context() as patch:
+        patch.setattr(etl.load.packs, "_FEWEST_FILES", 10**9)
+        refresh_catalog(job.settings(), Tables(job.directory / "warehouse"))
+        assert ".packs" not in job.ask("select sql from duckdb_views() where view_name = 'etl_slices'")[0][0]
+        assert answers() == packed
+
+    assert [finding.problem for finding in verify(job.settings()) if finding.problem] == []
+    (pack,) = (job.directory / "warehouse" / ".packs" / "streaming_session_changes").glob("*.parquet")
+    content = bytearray(pack.read_bytes())
+    content[200] ^= 0xFF
+    pack.write_bytes(content)
+    (problem,) = [finding.problem for finding in verify(job.settings()) if finding.problem]
+    assert problem.startswith(f"{pack}: cannot be read")
+    assert problem.endswith("; remove it: the next catalog makes it anew")
+
+    pack.unlink()
+    before = files()
+    export(job, studio, -25, fresh=True)
+    assert {done.table: done.removed for done in vacuum(job.settings())}["etl_slices"] > 1
+    assert len(files()) == len(before) + 1, "one for each, and the one that was removed"
+    assert not files() & {file for file in before if file.parent.name == "etl_slices"}
+    assert len(answers()["streaming_session_changes"]) == len(packed["streaming_session_changes"])
