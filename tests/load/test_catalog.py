@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shapes import ARRIVED, DATE
-from support.warehouse import NEXT_DATE, THINGS, build, publish, publish_slices, stage
+from support.warehouse import NEXT_DATE, THINGS, build, publish, publish_slices, record_syncs, stage
 
 from etl.errors import StorageError, WarehouseError
 from etl.load import catalog as module
@@ -354,19 +354,7 @@ def test_fault_37_failed_sync_is_a_storage_error_and_leaves_no_draft(night, monk
 
 def test_fault_36_the_new_file_is_on_the_disk_before_it_has_the_name_and_then_the_name(tables, monkeypatch):
     publish(tables, {"a": [1]})
-    events = []
-    fsync, replace = os.fsync, Path.replace
-
-    def synced(descriptor):
-        events.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
-        fsync(descriptor)
-
-    def replaced(self, target):
-        events.append(("rename", self.name))
-        return replace(self, target)
-
-    monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "replace", replaced)
+    events = record_syncs(monkeypatch)
     build(tables)
     draft = ".warehouse.duckdb.new"
     assert events == [("sync", draft), ("rename", draft), ("sync", "warehouse")]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shapes import DATE
-from support.warehouse import THINGS, build, publish, publish_slices
+from support.warehouse import THINGS, build, publish, publish_slices, record_syncs
 
 from etl.errors import StorageError
 from etl.load import packs as module
@@ -151,20 +151,11 @@ def test_fault_32_what_a_killed_attempt_left_is_written_over_or_removed(month):
 
 
 def test_fault_36_a_pack_is_on_the_disk_before_it_has_its_name_and_then_the_name(month, monkeypatch):
-    events, fsync, replace = [], os.fsync, Path.replace
-
-    def synced(descriptor):
-        events.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().suffix))
-        fsync(descriptor)
-
-    def replaced(path, target):
-        events.append(("rename", path.suffix))
-        return replace(path, target)
-
-    monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "replace", replaced)
+    events = record_syncs(monkeypatch)
     build(month)
-    assert events[:3] == [("sync", ".new"), ("rename", ".new"), ("sync", "")]
+    (pack,) = files(month)
+    draft = pack.with_suffix(".new").name
+    assert events[:3] == [("sync", draft), ("rename", draft), ("sync", "things")]
 
 
 def test_fault_37_disk_that_refuses_a_pack_leaves_the_old_catalog(month, monkeypatch):

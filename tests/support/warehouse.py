@@ -1,6 +1,8 @@
 """A warehouse with tables of a few rows, written as the job writes them."""
 
 import datetime as dt
+import os
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -72,3 +74,20 @@ def build(tables, **known):
     """Build the catalog as the job does, and return its path."""
     build_catalog(tables, Content({**ETL_TABLES, **known}))
     return tables.path / CATALOG_NAME
+
+
+def record_syncs(monkeypatch):
+    """Return a list that fills with what is synced and renamed, in order: ("sync", name), ("rename", old name)."""
+    events, fsync, replace = [], os.fsync, Path.replace
+
+    def synced(descriptor):
+        events.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        fsync(descriptor)
+
+    def replaced(path, target):
+        events.append(("rename", path.name))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    return events
