@@ -17,7 +17,11 @@ RUNS = pa.schema(
         _RUN_ID,
         field("started_at", TIMESTAMP, "when the run began"),
         field("finished_at", TIMESTAMP, "when it last wrote these facts"),
-        field("exit_code", pa.int32(), "0 everything asked for is published; 5 published, but not all is well"),
+        field(
+            "exit_code",
+            pa.int32(),
+            "0 everything asked for is published; 5 published, but not all is well; what checks found is in etl_checks",
+        ),
         field("seconds", pa.float64(), "working time of all invocations", unit="s"),
         field("invocations", pa.int32(), "how often the run was begun or resumed"),
         field("slices", pa.int32(), "slices planned"),
