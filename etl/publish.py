@@ -197,7 +197,7 @@ def count_slice(
     Raises:
         WarehouseError: some record would be neither a row, nor a reject, nor a duplicate.
     """
-    superseded = find_superseded(layout.dataset, layout.operation, lambda: ledger.pages(facts.part))
+    superseded = find_superseded(layout, lambda: ledger.pages(facts.part))
     counts = Counts(duplicates=sum(map(len, superseded.values())))
     for flat in flatten(layout, snapshot, facts.part, ledger.pages(facts.part), superseded):
         for table, rows in {**flat.tables, "etl_rejects": flat.rejects}.items():

@@ -54,7 +54,7 @@ def test_parse_a_page(benchmark, pages):
 
 
 def test_look_for_duplicates_on_20_pages(benchmark, pages):
-    benchmark(find_superseded, DATASET, OPERATION, lambda: pages)
+    benchmark(find_superseded, LAYOUT, lambda: pages)
 
 
 def test_build_batches_of_20_pages(benchmark, part, pages):

@@ -12,16 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.errors import RecordError
 from etl.model import Member, Page, Slice, Snapshot
 from etl.transform.arrays import array, below, spread
 from etl.transform.privacy import PrivacyGuard
-from etl.transform.records import Misfit, PageRecords, Reader
+from etl.transform.records import PageRecords
 from etl.transform.schema import REJECTS, TIMESTAMP, Child, Column, Layout
+from etl.transform.sieve import UNFIT, Sieve
 
 _BATCH_RECORDS = 2048
-_UNFIT = (ValueError, OverflowError, TypeError, RecordError)
-"""What Arrow raises for a value that a type cannot hold: its own errors are ValueErrors and TypeErrors."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +88,17 @@ class _Flattener:
         self._layout = layout
         self._snapshot = snapshot
         self._part = part
-        self.reader = Reader(layout.dataset, layout.operation)
+        self._sieve = Sieve(layout)
+        self.reader = self._sieve.reader
         self._guard = PrivacyGuard(layout)
 
     def flatten(self, found: Sequence[PageRecords]) -> Flat:
         some = _Some.of(found)
         try:
             arrays = self._columns(some.values)
-        except _UNFIT:
+        except UNFIT:
             # Some value does not fit its type. Which one, Arrow does not say: each record is tried by itself.
-            found = [self._sift(one) for one in found]
+            found = [self._sieve.sift(one) for one in found]
             some = _Some.of(found)
             arrays = self._columns(some.values)
         main = self._batch(self._layout.schema, some, [*arrays, pa.array(some.extras, pa.string())])
@@ -117,32 +116,6 @@ class _Flattener:
             self._guard.column(column, array(column.member, self._guard.entries(column, spread_out[column.path])))
             for column in self._layout.columns
         ]
-
-    def _sift(self, found: PageRecords) -> PageRecords:
-        """Return the records of a page with those that do not fit as misfits, with the reason."""
-        good, misfits = [], list(found.misfits)
-        for position, value, extra in zip(found.positions, found.values, found.extras, strict=True):
-            reason = self._why_unfit(value)
-            if reason is None:
-                good.append((position, value, extra))
-            else:
-                misfits.append(Misfit(position, reason, self.reader.raw(found.page)[position].decode()))
-        positions, values, extras = zip(*good, strict=True) if good else ((), (), ())
-        return PageRecords(found.page, positions, values, extras, misfits)
-
-    def _why_unfit(self, value: Any) -> str | None:
-        spread_out = spread(self._layout.operation.record, [value])
-        for column in self._layout.columns:
-            values = spread_out[column.path]
-            try:
-                array(column.member, values)
-            except _UNFIT as exc:
-                api_path = ".".join(column.path)
-                if column.rule != "allow" or column.entry_rules or _is_private(column.member):
-                    return f"{api_path} does not fit its type; its value is private"
-                found = str(exc) if isinstance(exc, RecordError) else f"is {values[0]!r}; {exc}"
-                return f"{api_path} {found}"
-        return None
 
     def _batch(self, schema: pa.Schema, some: _Some, middle: list[pa.Array]) -> pa.RecordBatch:
         """Put what every table begins and ends with around the columns of its own."""
@@ -212,12 +185,6 @@ class _Flattener:
         for column, values in zip(self._layout.columns, arrays, strict=True):
             found.update(f"{'.'.join(column.path)} = {value}" for value in _unknown_values(column, values))
         return frozenset(found)
-
-
-def _is_private(member: Member) -> bool:
-    """Tell whether messages must not repeat a value: it is sensitive, or may be what users wrote into tags."""
-    below = (*member.members, *([member.element] if member.element else []))
-    return member.sensitive or member.kind == "map" or any(map(_is_private, below))
 
 
 def _paths(extra: Any, member: Member | None, path: str = "") -> Iterator[str]:

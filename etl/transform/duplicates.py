@@ -1,7 +1,8 @@
 """Records that a walk saw more than once: which of them are superseded.
 
 Sessions move between pages while one lists them. A key seen twice is kept once: the newest by `order_by`, then the
-later one. Memory is 8 bytes a record; keys themselves are only looked at where their hashes meet.
+later one. A record that does not fit becomes a reject, whatever else has its key: it supersedes none. Memory is 8 bytes
+a record; keys themselves are only looked at where their hashes meet.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,25 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from etl.errors import RecordError
-from etl.model import Dataset, Operation, Page, leaves
+from etl.model import Page, leaves
 from etl.transform.arrays import getter, instant_us
 from etl.transform.records import Reader
+from etl.transform.schema import Layout
+from etl.transform.sieve import Sieve
 
 _LEAST = -(2**63)
 
 
-def find_superseded(
-    dataset: Dataset, operation: Operation, pages: Callable[[], Iterable[Page]]
-) -> dict[int, frozenset[int]]:
+def find_superseded(layout: Layout, pages: Callable[[], Iterable[Page]]) -> dict[int, frozenset[int]]:
     """Return page number -> positions of the records that a better one of the same key supersedes.
 
     Args:
-        dataset: says what the key and the order are.
-        operation: the shapes.
+        layout: its dataset says what the key and the order are.
         pages: gives the pages of one slice from the start, each time it is called. Called once; twice if any two
             keys may be equal.
     """
+    dataset, operation = layout.dataset, layout.operation
     reader = Reader(dataset, operation, (*dataset.key, *([dataset.order_by] if dataset.order_by else [])))
     paths = {name: path.split(".") for name, path, _ in leaves(operation.record)}
     pruned = reader.record
@@ -36,11 +36,6 @@ def find_superseded(
 
     def keys_of(values: Sequence[Any]) -> Iterator[tuple[object, ...]]:
         return zip(*(get(values) for get in keys), strict=True)
-
-    def entries(page: Page) -> Iterator[tuple[int, tuple[object, ...], object]]:
-        found = reader.read_page(page)
-        orders = order(found.values) if order else [None] * len(found.values)
-        yield from zip(found.positions, keys_of(found.values), orders, strict=True)
 
     hashes = np.concatenate(
         [np.fromiter(map(hash, keys_of(reader.read_page(page).values)), np.int64) for page in pages()]
@@ -52,10 +47,18 @@ def find_superseded(
         return {}
     best: dict[tuple[object, ...], tuple[int, int, int]] = {}
     superseded: dict[int, set[int]] = {}
+    sieve = Sieve(layout)
     for page in pages():
-        for position, key, order_value in entries(page):
-            if hash(key) not in suspects:
-                continue
+        found = reader.read_page(page)
+        orders = order(found.values) if order else [None] * len(found.values)
+        some = {
+            position: (key, order_value)
+            for position, key, order_value in zip(found.positions, keys_of(found.values), orders, strict=True)
+            if hash(key) in suspects
+        }
+        others = frozenset(range(page.first, page.stop)) - some.keys()
+        for position in sieve.sift(sieve.reader.read_page(page, others)).positions if some else ():
+            key, order_value = some[position]
             this = (_rank(order_value), page.number, position)
             worse = min(this, best.get(key, this))
             best[key] = max(this, best.get(key, this))
@@ -64,11 +67,6 @@ def find_superseded(
     return {number: frozenset(positions) for number, positions in superseded.items()}
 
 
-def _rank(order_value: object) -> int:
-    """Return a number that grows with an order value; the least for one that is absent or no instant."""
-    if not isinstance(order_value, str | float):
-        return _LEAST
-    try:
-        return instant_us(order_value)
-    except RecordError:
-        return _LEAST
+def _rank(order_value: str | float | None) -> int:
+    """Return a number that grows with an order value; the least for one that is absent."""
+    return _LEAST if order_value is None else instant_us(order_value)
