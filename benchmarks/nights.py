@@ -5,6 +5,7 @@ so that two nights in a row differ as a working studio's do. They are written th
 """
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
@@ -78,19 +79,21 @@ def _read(tables: Tables) -> dict[str, pa.Table]:
 def _changes(exported: Mapping[str, pa.Table], later: pa.Table, night: int) -> pa.Table:
     """Return what the change log says of a night: the part that changes and the one that changes back."""
     log = exported["streaming_session_changes"]
+    log = log.set_column(log.schema.names.index("state"), "state", later["state"])
     if not night:
         return log
-    parts = pa.array([night % PARTS, (night - 1) % PARTS])
-    is_other = pc.is_in(pa.array([i % PARTS for i in range(log.num_rows)]), parts)
-    log = log.set_column(log.schema.names.index("state"), "state", later["state"]).filter(is_other)
-    for name, value in (
-        ("change", "changed"),
-        ("changed_columns", ["state"]),
-        ("old_values", [("state", '"STOPPED"')]),
-    ):
+    part_of = pa.array([i % PARTS for i in range(log.num_rows)])
+    is_changed = pc.equal(part_of, pa.scalar(night % PARTS))
+    was = pc.if_else(is_changed, exported["streaming_sessions"]["state"].combine_chunks(), _CHANGED).to_pylist()
+    columns = {
+        "change": ["changed"] * log.num_rows,
+        "changed_columns": [["state"]] * log.num_rows,
+        "old_values": [[("state", json.dumps(state))] for state in was],
+    }
+    for name, values in columns.items():
         place = log.schema.names.index(name)
-        log = log.set_column(place, log.schema.field(place), pa.array([value] * log.num_rows, log.schema.types[place]))
-    return log
+        log = log.set_column(place, log.schema.field(place), pa.array(values, log.schema.types[place]))
+    return log.filter(pc.or_(is_changed, pc.equal(part_of, pa.scalar((night - 1) % PARTS))))
 
 
 def _dated(rows: pa.Table, date: dt.date, run_id: str, *, is_first: bool) -> pa.Table:

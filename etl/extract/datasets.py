@@ -1,10 +1,9 @@
-"""Dataset definitions. Built-in ones are data (datasets.yaml); the configuration adds its own."""
+"""Dataset definitions. Built-in ones are data (datasets.toml); the configuration adds its own."""
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
-
-from ruamel.yaml import YAML
 
 from etl.errors import ConfigError
 from etl.model import Dataset, Rule
@@ -13,8 +12,8 @@ from etl.model import Dataset, Rule
 @cache
 def builtin_datasets() -> dict[str, Dataset]:
     """Return the definitions that come with the package, by name."""
-    text = (resources.files("etl.extract") / "datasets.yaml").read_text(encoding="utf-8")
-    return {entry["name"]: Dataset.model_validate(entry) for entry in YAML(typ="safe", pure=True).load(text)}
+    text = (resources.files("etl.extract") / "datasets.toml").read_text(encoding="utf-8")
+    return {name: Dataset.model_validate({"name": name, **entry}) for name, entry in tomllib.loads(text).items()}
 
 
 def select_datasets(

@@ -1,7 +1,7 @@
 -- daily_states.sql
 -- Question:    How many sessions were in which state, night by night, and how much storage did they hold?
 -- Grain:       one row per complete snapshot of a studio and state that it shows.
--- Reads:       streaming_sessions_versions, snapshots.
+-- Reads:       streaming_session_changes, snapshots.
 -- Parameters:  none.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              studio_id: studio;
@@ -18,11 +18,39 @@ with dates as (
 ),
 
 moves as (
-    select slice_id, state, unnest([valid_from, valid_to]) as snapshot_date, unnest([1, -1]) as sign,
-        coalesce(volume_configuration_size, 0) as gib,
-        coalesce(volume_configuration_iops, 0) as iops,
-        coalesce(volume_configuration_throughput, 0) as throughput
-    from streaming_sessions_versions
+    select
+        slice_id,
+        snapshot_date,
+        1 as sign,
+        state,
+        volume_configuration_size as gib,
+        volume_configuration_iops as iops,
+        volume_configuration_throughput as throughput
+    from streaming_session_changes
+    where change <> 'vanished'
+    union all
+    select
+        slice_id,
+        snapshot_date,
+        -1 as sign,
+        if(list_contains(changed_columns, 'state'), old_values['state'] ->> '$', state) as state,
+        if(
+            list_contains(changed_columns, 'volume_configuration_size'),
+            (old_values['volume_configuration_size'] ->> '$')::integer,
+            volume_configuration_size
+        ) as gib,
+        if(
+            list_contains(changed_columns, 'volume_configuration_iops'),
+            (old_values['volume_configuration_iops'] ->> '$')::integer,
+            volume_configuration_iops
+        ) as iops,
+        if(
+            list_contains(changed_columns, 'volume_configuration_throughput'),
+            (old_values['volume_configuration_throughput'] ->> '$')::integer,
+            volume_configuration_throughput
+        ) as throughput
+    from streaming_session_changes
+    where change <> 'appeared'
 ),
 
 nets as (
@@ -31,9 +59,9 @@ nets as (
         state,
         snapshot_date,
         sum(sign) as sessions,
-        sum(sign * gib) as gib,
-        sum(sign * iops) as iops,
-        sum(sign * throughput) as throughput
+        sum(sign * coalesce(gib, 0)) as gib,
+        sum(sign * coalesce(iops, 0)) as iops,
+        sum(sign * coalesce(throughput, 0)) as throughput
     from moves
     group by all
 ),

@@ -1,7 +1,7 @@
 -- failures.sql
 -- Question:    How often did sessions fail, when, and why?
 -- Grain:       one row per snapshot date that first showed the failure, studio, state and status code.
--- Reads:       streaming_sessions_versions.
+-- Reads:       streaming_session_changes.
 -- Parameters:  none.
 -- Columns:     snapshot_date: first snapshot date that shows the failures;
 --              studio_id: studio;
@@ -10,8 +10,8 @@
 --              failures: how many there were; a session that failed at two starts counts twice.
 -- Assumes:     A failure that is over before the next snapshot is not seen.
 with firsts as (
-    select slice_id, any_value(studio_id) as studio_id, state, status_code, min(valid_from) as snapshot_date
-    from streaming_sessions_versions
+    select slice_id, any_value(studio_id) as studio_id, state, status_code, min(snapshot_date) as snapshot_date
+    from streaming_session_changes
     where state like '%FAILED'
     group by slice_id, session_id, state, status_code, started_at
 )

@@ -1,7 +1,7 @@
 -- session_lifetimes.sql
 -- Question:    How long do sessions wait to start, run and live?
 -- Grain:       one row per session that a complete snapshot has ever shown.
--- Reads:       streaming_sessions_versions, session_runs.
+-- Reads:       streaming_session_changes, snapshots, session_runs.
 -- Parameters:  none.
 -- Columns:     slice_id: slice that lists the session;
 --              studio_id: studio;
@@ -20,21 +20,34 @@
 --              running_seconds: time of those runs together [seconds].
 -- Assumes:     What session_runs assumes. The first start is known of sessions that a snapshot has shown on the day
 --              after their creation at the latest.
-with sessions as (
+with newest as (
+    select slice_id, max(snapshot_date) as newest_date
+    from snapshots
+    where state = 'complete' and not is_partial
+    group by slice_id
+),
+
+sessions as (
     select
         slice_id,
         any_value(studio_id) as studio_id,
         session_id,
-        arg_max_null(owned_by, valid_from) as owned_by,
-        arg_max_null(ec2_instance_type, valid_from) as ec2_instance_type,
-        arg_max_null(launch_profile_id, valid_from) as launch_profile_id,
+        arg_max_null(owned_by, snapshot_date) as owned_by,
+        arg_max_null(ec2_instance_type, snapshot_date) as ec2_instance_type,
+        arg_max_null(launch_profile_id, snapshot_date) as launch_profile_id,
         min(created_at) as created_at,
         min(started_at) as first_started_at,
-        min(valid_from) as first_seen,
-        max(seen_until) as last_seen,
-        bool_or(is_current) as is_listed
-    from streaming_sessions_versions
+        min(snapshot_date) as first_seen,
+        arg_max_null(change, snapshot_date) <> 'vanished' as is_listed,
+        arg_max_null(previous_date, snapshot_date) as previous_date
+    from streaming_session_changes
     group by slice_id, session_id
+),
+
+seen as (
+    select *, if(is_listed, newest_date, previous_date) as last_seen
+    from sessions
+    left join newest using (slice_id)
 ),
 
 runs as (
@@ -61,5 +74,5 @@ select
     epoch_us(greatest(created_at, last_seen::timestamp at time zone 'UTC') - created_at) / 1e6 as life_seconds,
     coalesce(runs, 0) as runs,
     coalesce(running_seconds, 0) as running_seconds
-from sessions
+from seen
 left join runs using (slice_id, session_id)

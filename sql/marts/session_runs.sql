@@ -1,7 +1,7 @@
 -- session_runs.sql
 -- Question:    When did each session run, from which start to which stop?
 -- Grain:       one row per session and start that a complete snapshot has shown.
--- Reads:       streaming_sessions_versions.
+-- Reads:       streaming_session_changes, snapshots.
 -- Parameters:  none.
 -- Columns:     slice_id: slice that lists the session;
 --              studio_id: studio;
@@ -17,24 +17,52 @@
 -- Assumes:     A snapshot shows a session's last start and last stop. A start that another one has followed before the
 --              next snapshot is not seen. A run whose stop no snapshot shows counts up to 00:00 UTC of the last
 --              snapshot date that shows it running: the hours after that belong to the next night. A start that
---              failed is no run.
-with runs as (
+--              failed is no run. No start comes again after another one.
+with newest as (
+    select slice_id, max(snapshot_date) as newest_date
+    from snapshots
+    where state = 'complete' and not is_partial
+    group by slice_id
+),
+
+starts as (
     select
         slice_id,
-        any_value(studio_id) as studio_id,
         session_id,
         started_at,
         max(stopped_at) filter (where stopped_at >= started_at) as stopped_at,
-        bool_or(is_current) as is_listed,
-        max(seen_until)::timestamp at time zone 'UTC' as shown_until,
-        arg_max_null(ec2_instance_type, valid_from) as ec2_instance_type,
-        arg_max_null(owned_by, valid_from) as owned_by,
-        arg_max_null(launch_profile_id, valid_from) as launch_profile_id,
-        arg_max_null(tags, valid_from) as tags
-    from streaming_sessions_versions
-    where started_at is not null
+        bool_or(state = 'START_FAILED') as has_failed,
+        min(snapshot_date) as first_date,
+        arg_min_null(previous_date, snapshot_date) as date_before,
+        max(snapshot_date) as last_date,
+        arg_max_null(if(change = 'vanished', previous_date, null), snapshot_date) as vanished_after
+    from streaming_session_changes
     group by slice_id, session_id, started_at
-    having not bool_or(state = 'START_FAILED')
+),
+
+shown as (
+    select *, coalesce(vanished_after, lead(date_before) over sessions) as last_seen
+    from starts
+    window sessions as (partition by slice_id, session_id order by first_date)
+),
+
+runs as (
+    select
+        shown.* exclude (last_seen),
+        last_seen is null as is_listed,
+        coalesce(last_seen, newest_date)::timestamp at time zone 'UTC' as shown_until,
+        last.studio_id,
+        last.ec2_instance_type,
+        last.owned_by,
+        last.launch_profile_id,
+        last.tags
+    from shown
+    join streaming_session_changes as last
+        on last.slice_id = shown.slice_id
+        and last.session_id = shown.session_id
+        and last.snapshot_date = shown.last_date
+    left join newest on newest.slice_id = shown.slice_id
+    where shown.started_at is not null and not has_failed
 ),
 
 ended as (

@@ -110,48 +110,45 @@ BAD = "-- and now what must not be"
 """In the rows given to a check: those above make it pass."""
 
 RUNS = """
-create table streaming_sessions_versions (
-    valid_from date, valid_to date, seen_until date, is_current boolean, slice_id varchar, studio_id varchar,
-    session_id varchar, state varchar, status_code varchar, owned_by varchar, ec2_instance_type varchar,
-    launch_profile_id varchar, created_at timestamptz, started_at timestamptz, stopped_at timestamptz,
-    tags map(varchar, varchar), volume_configuration_size integer, volume_configuration_iops integer,
-    volume_configuration_throughput integer
+create table streaming_session_changes (
+    snapshot_date date, previous_date date, change varchar, old_values map(varchar, varchar), changed_columns varchar[],
+    slice_id varchar, studio_id varchar, session_id varchar, state varchar, status_code varchar, owned_by varchar,
+    ec2_instance_type varchar, launch_profile_id varchar, created_at timestamptz, started_at timestamptz,
+    stopped_at timestamptz, tags map(varchar, varchar), volume_configuration_size integer,
+    volume_configuration_iops integer, volume_configuration_throughput integer
 );
-insert into streaming_sessions_versions
+insert into streaming_session_changes
 select
-    since::date, until::date, seen::date, until is null, 'x', 's1', session, state, code, owner, 'g5.xlarge', 'p1',
+    date::date, previous::date, change, old, map_keys(old), 'x', 's1', session, state, code, owner, 'g5.xlarge', 'p1',
     created::timestamptz, started::timestamptz, stopped::timestamptz, tags, gib, gib * 10, gib
 from (values
-    -- a: stopped twice between two snapshots, still running at the newest; its owner changed in its first run
-    ('2026-11-18', '2026-11-19', '2026-11-18', 'a', 'READY', null, 'ann', '2026-11-17 20:00:00Z',
+    -- a: stopped twice between two snapshots, still running at the newest; its owner changed in its first run, its
+    -- volume grew after it
+    ('2026-11-18', null, 'appeared', null, 'a', 'READY', null, 'ann', '2026-11-17 20:00:00Z',
         '2026-11-17 22:00:00Z', null, map {'Project': 'moon'}, 500),
-    ('2026-11-19', '2026-11-21', '2026-11-19', 'a', 'STOPPED', null, 'ben', '2026-11-17 20:00:00Z',
-        '2026-11-17 22:00:00Z', '2026-11-18 10:00:00.5Z', map {'Project': 'sun', 'Shot': '1'}, 500),
-    ('2026-11-21', null, '2026-11-21', 'a', 'READY', null, 'ben', '2026-11-17 20:00:00Z',
-        '2026-11-19 12:00:00Z', '2026-11-18 10:00:00.5Z', map {'Project': 'sun'}, 500),
+    ('2026-11-19', '2026-11-18', 'changed', map {'state': '"READY"', 'owned_by': '"ann"'}, 'a', 'STOPPED', null, 'ben',
+        '2026-11-17 20:00:00Z', '2026-11-17 22:00:00Z', '2026-11-18 10:00:00.5Z',
+        map {'Project': 'sun', 'Shot': '1'}, 500),
+    ('2026-11-21', '2026-11-19', 'changed', map {
+            'state': '"STOPPED"', 'volume_configuration_size': '500', 'volume_configuration_iops': '5000',
+            'volume_configuration_throughput': '500'
+        }, 'a', 'READY', null, 'ben', '2026-11-17 20:00:00Z', '2026-11-19 12:00:00Z', '2026-11-18 10:00:00.5Z',
+        map {'Project': 'sun'}, 700),
     -- b: vanished while it ran; the night of the 20th failed, so that nothing was seen of it then
-    ('2026-11-18', '2026-11-21', '2026-11-19', 'b', 'READY', null, 'ann', '2026-11-01 00:00:00Z',
+    ('2026-11-18', null, 'appeared', null, 'b', 'READY', null, 'ann', '2026-11-01 00:00:00Z',
+        '2026-11-17 12:00:00Z', '2026-11-16 12:00:00Z', null, null),
+    ('2026-11-21', '2026-11-19', 'vanished', null, 'b', 'READY', null, 'ann', '2026-11-01 00:00:00Z',
         '2026-11-17 12:00:00Z', '2026-11-16 12:00:00Z', null, null),
     -- c: failed at two starts
-    ('2026-11-18', '2026-11-19', '2026-11-18', 'c', 'START_FAILED', 'NETWORK', 'ann', '2026-11-17 01:00:00Z',
+    ('2026-11-18', null, 'appeared', null, 'c', 'START_FAILED', 'NETWORK', 'ann', '2026-11-17 01:00:00Z',
         '2026-11-17 02:00:00Z', null, map {}, 100),
-    ('2026-11-19', null, '2026-11-21', 'c', 'START_FAILED', 'NETWORK', 'ann', '2026-11-17 01:00:00Z',
-        '2026-11-18 02:00:00Z', null, map {}, 100),
+    ('2026-11-19', '2026-11-18', 'changed', map {'started_at': '"2026-11-17 02:00:00+00"'}, 'c', 'START_FAILED',
+        'NETWORK', 'ann', '2026-11-17 01:00:00Z', '2026-11-18 02:00:00Z', null, map {}, 100),
     -- d: never started
-    ('2026-11-21', null, '2026-11-21', 'd', 'CREATE_IN_PROGRESS', null, 'eve', '2026-11-21 01:59:00Z',
+    ('2026-11-21', '2026-11-19', 'appeared', null, 'd', 'CREATE_IN_PROGRESS', null, 'eve', '2026-11-21 01:59:00Z',
         null, null, null, 100)
-) as given (since, until, seen, session, state, code, owner, created, started, stopped, tags, gib);
+) as given (date, previous, change, old, session, state, code, owner, created, started, stopped, tags, gib);
 create table prices (ec2_instance_type varchar, price_per_hour double, currency varchar);
-"""
-PRICED = RUNS + "insert into prices values ('g5.xlarge', 2.0, 'USD');"
-LONG_AGO = """
-insert into streaming_sessions_versions
-select * replace ('e' as session_id, timestamptz '0001-01-01 00:00:00Z' as started_at)
-from streaming_sessions_versions
-where session_id = 'b';
-"""
-"""A start that cannot be."""
-DATES = """
 create table snapshots (
     slice_id varchar, snapshot_date date, parents map(varchar, varchar), dataset varchar, state varchar,
     is_partial boolean, is_filtered boolean
@@ -161,6 +158,14 @@ select 'x', date::date, map {'studioId': 's1'}, 'streaming_sessions', 'complete'
 from (values ('2026-11-18', false), ('2026-11-19', false), ('2026-11-20', true), ('2026-11-21', false))
     as given (date, partial);
 """
+PRICED = RUNS + "insert into prices values ('g5.xlarge', 2.0, 'USD');"
+LONG_AGO = """
+insert into streaming_session_changes
+select * replace ('e' as session_id, timestamptz '0001-01-01 00:00:00Z' as started_at)
+from streaming_session_changes
+where session_id = 'b';
+"""
+"""A start that cannot be."""
 LISTED = """
 create table streaming_sessions (
     snapshot_date date, studio_id varchar, slice_id varchar, session_id varchar, created_at timestamptz,
@@ -267,19 +272,19 @@ CASES = {
     ),
     ("report", "current_sessions"): (WORKSTATIONS, {}, "from answer", [(5, 1, 3, 800)]),
     ("report", "states_by_night"): (
-        RUNS + DATES,
+        RUNS,
         {"nights": "3"},  # nobody saw all of it on the 20th
         "from answer",
         [(D(2026, 11, 19), 1, 1, 0, 1, 0), (D(2026, 11, 21), 1, 0, 1, 1, 0)],
     ),
     ("report", "hours_by_instance_type"): (
-        f"{RUNS}{DATES} update streaming_sessions_versions set ec2_instance_type = 'g3.xlarge' where session_id = 'b'",
+        f"{RUNS} update streaming_session_changes set ec2_instance_type = 'g3.xlarge' where session_id = 'b'",
         {"rows": "1"},
         "from answer",
         [("g5.xlarge", pytest.approx(48 + 0.5 / 3600)), ("others (1)", 36.0)],
     ),
     ("report", "hours_by_studio"): (
-        f"{RUNS}{DATES} update streaming_sessions_versions set studio_id = 's0' where session_id = 'b'",
+        f"{RUNS} update streaming_session_changes set studio_id = 's0' where session_id = 'b'",
         {"rows": "1", "days": "3"},
         "from answer",
         [
@@ -290,7 +295,7 @@ CASES = {
         ],
     ),
     ("report", "top_owners"): (
-        RUNS + DATES,
+        RUNS,
         {},
         "from answer",
         [("ben", pytest.approx(48 + 0.5 / 3600)), ("ann", 36.0)],  # of the 21st nobody knows more than its beginning
@@ -321,7 +326,7 @@ CASES = {
     ),
     ("report", "storage_by_night"): (
         (
-            f"{RUNS}{DATES} update streaming_sessions_versions set slice_id = 'y' where session_id = 'c';"
+            f"{RUNS} update streaming_session_changes set slice_id = 'y' where session_id = 'c';"
             " insert into snapshots"
             " select * replace ('y' as slice_id, map {'studioId': 's0'} as parents) from snapshots"
         ),
@@ -329,7 +334,7 @@ CASES = {
         "from answer",
         [
             (D(2026, 11, 19), "s1", 500 / 1024),
-            (D(2026, 11, 21), "s1", 600 / 1024),
+            (D(2026, 11, 21), "s1", 800 / 1024),
             (D(2026, 11, 19), "others (1)", 100 / 1024),
             (D(2026, 11, 21), "others (1)", 100 / 1024),
         ],
@@ -547,7 +552,7 @@ CASES = {
         ],
     ),
     ("marts", "daily_states"): (
-        RUNS + DATES,
+        RUNS,
         {},
         "from answer order by all",
         [
@@ -558,7 +563,7 @@ CASES = {
             (D(2026, 11, 19), "s1", "STOPPED", 1, 500, 5000, 500),
             # nobody saw all of it on the 20th; on the 21st b is gone
             (D(2026, 11, 21), "s1", "CREATE_IN_PROGRESS", 1, 100, 1000, 100),
-            (D(2026, 11, 21), "s1", "READY", 1, 500, 5000, 500),
+            (D(2026, 11, 21), "s1", "READY", 1, 700, 7000, 700),
             (D(2026, 11, 21), "s1", "START_FAILED", 1, 100, 1000, 100),
         ],
     ),
