@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import logging
 import math
+import os
 import re
 import shutil
 import uuid
@@ -43,6 +44,7 @@ _CHECKPOINT_COMMITS = 10
 _CONFIGURATION = {"delta.dataSkippingNumIndexedCols": "-1"}
 """The log says of every column, not only of the first 32, how many values of a file are null."""
 _ASIDE = "_checkpoint-"
+_LOG_ENTRY = re.compile(r"[0-9]{20}\.json")
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """deltalake would write a checkpoint, sync nothing, and remove the log entries that it sums up: a power loss then could
 leave neither."""
@@ -571,15 +573,15 @@ def _sync_log(path: Path, since: int = 0) -> None:
     """Return when the commits of a table, from one version on, are on the disk."""
     logs = path / "_delta_log"
     with storage_errors(logs):
-        for entry in _log_entries(logs):
-            if int(entry.stem) >= since:
-                sync_file(entry)
+        for entry in _log_entries(logs, since):
+            sync_file(entry)
         _sync_names(logs)
 
 
-def _log_entries(logs: Path) -> list[Path]:
-    """Return the commits of a log, oldest first."""
-    return sorted(logs.glob(f"{'[0-9]' * 20}.json"))
+def _log_entries(logs: Path, since: int = 0) -> list[Path]:
+    """Return the commits of a log from one version on, oldest first."""
+    names = sorted(entry.name for entry in logs.iterdir() if _LOG_ENTRY.fullmatch(entry.name))
+    return [logs / name for name in names if int(name[:20]) >= since]
 
 
 def _tells_nulls(table: DeltaTable) -> bool:
@@ -595,9 +597,10 @@ def _write_checkpoint(path: Path) -> None:
     """
     logs = path / "_delta_log"
     try:
-        # Made aside and renamed: no reader can open a table whose newest checkpoint is there by name only.
+        # Made aside and renamed: no reader can open a table whose newest checkpoint is there by name only. Entries are
+        # linked, for a log has thousands of them and they never change.
         with TemporaryDirectory(prefix=_ASIDE, dir=path, ignore_cleanup_errors=True) as aside:
-            made = shutil.copytree(logs, Path(aside) / "_delta_log")
+            made = shutil.copytree(logs, Path(aside) / "_delta_log", copy_function=os.link)
             table = DeltaTable(aside)
             table.create_checkpoint()
             for name in (f"{table.version():020}.checkpoint.parquet", "_last_checkpoint"):
