@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -108,14 +108,15 @@ def _measure_dataset(
     logs = [log for log in tables.values() if logged_dataset(log.schema) == table.name]
     for name, known in found.items():
         # What retention has removed, the change log still has.
-        known["first_date"] = min((date for kept in (table, *logs) for date in _dates_with(name, kept)), default=None)
-        known["last_date"] = max(_dates_with(name, table), default=None)
+        firsts = [_date_with(name, kept, sorted(kept.files)) for kept in (table, *logs)]
+        known["first_date"] = min(filter(None, firsts), default=None)
+        known["last_date"] = _date_with(name, table, sorted(table.files, reverse=True))
     return found
 
 
-def _dates_with(column: str, table: Committed) -> list[dt.date]:
-    """Return the dates for which some file of a table has a value of a column."""
-    return [date for date, files in table.files.items() if any(_has(column, table.facts[file]) for file in files)]
+def _date_with(column: str, table: Committed, dates: Iterable[dt.date]) -> dt.date | None:
+    """Return the first of some dates for which a file of a table has a value of a column."""
+    return next((date for date in dates if any(_has(column, table.facts[file]) for file in table.files[date])), None)
 
 
 def _has(column: str, facts: FileFacts) -> bool:

@@ -390,8 +390,8 @@ class Tables:
         found = self.open(table)
         if found is None:
             return None
-        files = {date: [str(path / name) for name in names] for date, names in _data_files(found).items()}
-        facts = {str(path / name): known for name, known in _file_facts(found)} if with_facts else {}
+        files = {date: [f"{path}/{name}" for name in names] for date, names in _data_files(found).items()}
+        facts = {f"{path}/{name}": known for name, known in _file_facts(found)} if with_facts else {}
         return Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files, facts)
 
     def open(self, table: str) -> DeltaTable | None:

@@ -33,8 +33,9 @@ starts as (
         max(stopped_at) filter (where stopped_at >= started_at) as stopped_at,
         bool_or(state = 'START_FAILED') as has_failed,
         min(snapshot_date) as first_date,
-        arg_min_null(previous_date, snapshot_date) as date_before,
+        arg_min_null(previous_date, snapshot_date) as date_before,  -- the last date that shows the run before this one
         max(snapshot_date) as last_date,
+        -- null where it did not vanish, or came back
         arg_max_null(if(change = 'vanished', previous_date, null), snapshot_date) as vanished_after
     from streaming_session_changes
     group by slice_id, session_id, started_at
