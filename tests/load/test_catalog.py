@@ -150,6 +150,14 @@ def test_history_has_every_row_and_the_current_view_the_newest_complete_snapshot
         assert connection.execute(f"select {columns} from things order by all").fetchall() == current
 
 
+def test_where_one_walk_has_failed_the_current_view_has_two_dates_and_each_slice_once(tables):
+    for run, date, slices in (("run-1", DATE, {"a": [1], "b": [2]}), ("run-2", NEXT_DATE, {"a": [3]})):
+        publish(tables, slices, date=date, run=run)
+        publish_slices(tables, list(slices), date=date, run=run)
+
+    assert ask(build(tables), "select slice_id || n as row from things order by all") == ["a3", "b2"]
+
+
 def test_only_committed_files_are_read_of_all_that_lie_there(tables):
     publish(tables, {"a": [1], "b": [2]})
     publish(tables, {"a": [3]}, run="run-2")  # the file of run-1 is superseded

@@ -4,6 +4,7 @@ import datetime as dt
 import importlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ def _child(arguments, environment, log):
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it
     sys.argv = ["nimble-etl", *arguments]
     importlib.reload(etl.failpoints)  # it read the environment when it was preloaded
     etl.cli.main()
