@@ -30,15 +30,16 @@ def spend_nights(warehouse: Path, seed: Path, last: dt.date, count: int) -> None
         last: the date after the last night.
         count: how many nights.
     """
-    tables, exported = Tables(warehouse), _read(Tables(seed))
+    exported = _read(Tables(seed))
     with mock.patch("os.fsync"):  # a power loss may take it
-        _spend(tables, exported, last, count)
+        _spend(warehouse, exported, last, count)
 
 
-def _spend(tables: Tables, exported: Mapping[str, pa.Table], last: dt.date, count: int) -> None:
+def _spend(warehouse: Path, exported: Mapping[str, pa.Table], last: dt.date, count: int) -> None:
     sessions = exported["streaming_sessions"]
     part_of = pa.array([i % PARTS for i in range(sessions.num_rows)])
     for night in range(count):
+        tables = Tables(warehouse)  # every night is a process of its own
         date = last - dt.timedelta(days=count - night)
         run_id = f"{date:%Y%m%d}T020000Z-{night:06x}"
         changed = pc.equal(part_of, pa.scalar(night % PARTS))
