@@ -132,7 +132,7 @@ def chosen(events: list[Event]) -> list[Crash]:
     """Return which crashes are tried.
 
     The hardest ones: nothing but what was synced, at each moment at which something was said; names without what they
-    stand for, after each change of a name. And a sample of all others. Of the latter two, `make test` tries a third.
+    stand for, after each change of a name. And a sample of all others. Of the latter two, `make test` tries a quarter.
     """
     near = {0} | {near for at, event in enumerate(events) if event.kind in "slrum" for near in (at, at + 1)}
     every = [Crash(at, fate) for at in sorted(near) for fate in FATES]
@@ -141,7 +141,7 @@ def chosen(events: list[Event]) -> list[Crash]:
     said = [Crash(at, "lost") for at, event in enumerate(events, start=1) if event.kind == "m"]
     empty = itertools.cycle(["names", "names and sizes", "names and halves"])
     named = [Crash(at, next(empty)) for at, event in enumerate(events, start=1) if event.kind in "lr"]
-    return [*said, *part([*named, *random.Random(SEED).sample(every, SAMPLED)], 3)]
+    return [*said, *part([*named, *random.Random(SEED).sample(every, SAMPLED)], 4)]
 
 
 def survive(nights: Nights, crash: Crash, state: dict[str, bytes | None], said: Promises) -> None:
