@@ -78,6 +78,8 @@ def main() -> None:
     sys.meta_path.insert(0, _WithoutPandas())
     # Arrow's own allocator keeps what it once had, 50 MB and more; read when pyarrow is imported.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # pyarrow imports numpy; without this, its linear algebra starts threads that spin for 0.1 s of CPU, for nothing.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Records come by the thousand and hold no cycles: looking for cycles every 700 objects was a third of flattening.
     gc.set_threshold(50_000)
     try:

@@ -28,3 +28,20 @@ def test_neither_a_run_loads_pandas_nor_status_columns_and_clients(tmp_path):
     assert loaded_by(["run", "--config", str(config)], {"pandas", "pyarrow"}) == {"pyarrow"}
     heavy = {"pandas", "pyarrow", "numpy", "deltalake", "boto3", "botocore", "duckdb", "pydantic"}
     assert loaded_by(["status", "--config", str(config)], heavy) == {"duckdb", "pydantic"}
+
+
+def test_a_run_starts_no_threads_for_linear_algebra(tmp_path):
+    """They would spin for 0.1 s of CPU before they fall asleep."""
+    config = tmp_path / "config.yaml"
+    config.write_text("emulator: {studios: 1, sessions_per_studio: 20}\n")
+    code = (
+        "import sys; from etl.cli import main\n"
+        f"sys.argv[1:] = ['run', '--config', {str(config)!r}]\n"
+        "try: main()\n"
+        "finally:\n"
+        "    import ctypes, pathlib, numpy\n"
+        "    (library,) = pathlib.Path(numpy.__file__).parents[1].glob('numpy.libs/*openblas*')\n"
+        "    print(ctypes.CDLL(str(library)).scipy_openblas_get_num_threads64_(), file=sys.__stderr__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "1"
