@@ -5,12 +5,12 @@ import errno
 import os
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.job import connected
 from support.shapes import DATE
 from support.warehouse import THINGS, build, publish, publish_slices, record_syncs
 
@@ -48,7 +48,7 @@ def month(tables):
 
 
 def answer(tables, statement=ALL):
-    with duckdb.connect(tables.path / CATALOG_NAME, read_only=True) as connection:
+    with connected(tables.path / CATALOG_NAME) as connection:
         return connection.execute(statement).fetchall()
 
 

@@ -13,7 +13,7 @@ from etl.load.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.verify import verify
 from support.disk import Disk, Ended
-from support.job import NIGHT, Job, job_at
+from support.job import NIGHT, Job, connected, job_at, plain_duckdb
 
 TABLES = {
     "streaming_sessions": "streaming_sessions_history",
@@ -89,7 +89,7 @@ class Nights:
         path = self.job.directory / "warehouse" / CATALOG_NAME
         if not path.exists():
             return {table: [] for table in TABLES}
-        with duckdb.connect(path, read_only=True) as connection:
+        with connected(path) as connection:
             there = {name for (name,) in connection.execute("select table_name from duckdb_columns()").fetchall()}
             return {
                 table: _rows(connection, relation) if relation in there else [] for table, relation in TABLES.items()
@@ -102,9 +102,8 @@ class Nights:
     def seen_in_table(self, table: str) -> list[str]:
         """Return what a reader of one Delta table sees."""
         files = ", ".join(f"'{file}'" for file in _data_files(Tables(self.job.directory / "warehouse"), table))
-        with duckdb.connect() as connection:
-            relation = f"read_parquet([{files}], union_by_name = true, hive_partitioning = true)"
-            return _rows(connection, relation) if files else []
+        relation = f"read_parquet([{files}], union_by_name = true, hive_partitioning = true)"
+        return _rows(plain_duckdb(), relation) if files else []
 
     def problems(self) -> list[str]:
         """Return what `verify` finds."""
@@ -128,7 +127,6 @@ class Nights:
 
 def _rows(connection: duckdb.DuckDBPyConnection, relation: str) -> list[str]:
     """Return every row as text, in order, without what differs between two runs that see the same."""
-    connection.execute("set TimeZone = 'UTC'")
     columns = sorted({name for name, *_ in connection.execute(f"describe from {relation}").fetchall()} - PER_RUN)
     rows = connection.execute(f"select row({', '.join(columns)})::varchar from {relation} order by all")
     return [row for (row,) in rows.fetchall()]

@@ -12,6 +12,7 @@ import duckdb
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
+from support.job import connected
 
 from etl.model import CATALOG_NAME
 from torture.model import KEYS, STUDIOS, Content, Key, Model, Place, Row
@@ -53,8 +54,7 @@ def read_catalog(warehouse: Path) -> dict[str, list[Row]]:
     path = warehouse / CATALOG_NAME
     if not path.exists():
         return {}
-    with duckdb.connect(path, read_only=True) as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connected(path) as connection:
         there = relations(connection)
         names = {table: table for table in (*FACTS, *CHANGES.values())} | {table: f"{table}_history" for table in KEYS}
         return {
