@@ -3,7 +3,7 @@
 # make faults  the fault catalogue: number, tests, outcome; tries more than make test
 # make torture seeded schedules of faults and kills: MINUTES=10, SCHEDULES=1000, or REPLAY=<seed>
 # make mutants break the code on purpose, one place at a time: a test must notice
-# make bench   measure beside peers and against targets, about an hour; make bench-quick: the ratios, two minutes
+# make bench   measure beside peers and against targets, half an hour; make bench-quick: the ratios, two minutes
 # make year    build a year of nights, and compare every mart and query with what the studio's events say: NIGHTS, SESSIONS
 # make docs    write docs/tables.md from the dictionary
 # make paginators  count what boto3 can list: exported from raw bodies, from parsed ones, refused
