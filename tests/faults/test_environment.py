@@ -139,35 +139,37 @@ import support.job
 
 MMAP_THRESHOLD = -3
 ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**20)
-etl.transform.batches._BATCH_RECORDS = etl.load.changes._BATCH_ROWS = 100
+etl.transform.batches._BATCH_RECORDS = etl.load.changes._BATCH_ROWS = {batch_records}
 try:
     support.job._child(arguments, environment, log)
 finally:
     (peak,) = [line.split() for line in open("/proc/self/status") if line.startswith("VmHWM:")]
     peak_kib.value = int(peak[1])
 """
-"""A job whose batches are as large as a page; it tells how much memory it had at most.
+"""A job with batches of so many records; it tells how much memory it had at most.
 
 Without the threshold, glibc keeps more of the pages that were freed the longer it runs.
 """
 
 
 def test_fault_46_an_export_needs_memory_for_some_pages_and_not_for_the_listing(tmp_path):
-    """Twenty times the sessions: 128 MiB of pages."""
+    """Twenty times the sessions, 128 MiB of pages: batches of a page make little of it, one batch of all shows it."""
     page_size, message = 100, "x" * 2**15
-    peaks_kib = []
-    for pages in (2, 40):
-        world = Heavy(studios=1, sessions_per_studio=pages * page_size, message=message)
-        with EmbeddedStudio(world, StudioSettings(page_size=page_size, instant=NIGHT)) as studio:
-            job = job_at(tmp_path / f"{pages} pages", studio)
-            peak_kib = _FORKS.Value("l", 0)
-            assert child_of(job, MEASURED, peak_kib=peak_kib) == 0, log_of(job)
-        ((found,),) = job.ask("select max(page_number) from streaming_sessions")
-        assert found == pages
-        peaks_kib.append(peak_kib.value)
 
-    page_kib = page_size * len(message) / 1024
-    assert 0 < peaks_kib[1] - peaks_kib[0] < 16 * page_kib, peaks_kib
+    def peak_kib(pages, pages_per_batch):
+        world = Heavy(studios=1, sessions_per_studio=pages * page_size, message=message)
+        measured = _FORKS.Value("l", 0)
+        with EmbeddedStudio(world, StudioSettings(page_size=page_size, instant=NIGHT)) as studio:
+            job = job_at(tmp_path / f"{pages} pages by {pages_per_batch}", studio)
+            program = MEASURED.format(batch_records=pages_per_batch * page_size)
+            assert child_of(job, program, peak_kib=measured) == 0, log_of(job)
+        assert job.ask("select max(page_number) from streaming_sessions") == [(pages,)]
+        return measured.value
+
+    few, many, at_once = peak_kib(2, 1), peak_kib(40, 1), peak_kib(40, 40)
+
+    some_pages = 16 * page_size * len(message) / 1024
+    assert many - few < some_pages < at_once - few, (few, many, at_once)
 
 
 STARVED = """
