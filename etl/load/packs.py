@@ -55,13 +55,14 @@ def packs_of(root: Path, table: Committed) -> Iterator[Pack]:
     """
     newest = max(table.files, default=dt.date.min).replace(day=1)
     dates = sorted(date for date in table.files if date < newest)
-    for month, days in groupby(dates, lambda date: f"{date:%Y-%m}"):
+    for (year, month), days in groupby(dates, lambda date: (date.year, date.month)):
         members = tuple((date, file) for date in days for file in table.files[date])
         facts = [table.facts[file] for _, file in members]
         rows = sum(known.rows for known in facts)
         if len(members) >= _FEWEST_FILES and rows <= _MOST_ROWS and all(known.nulls for known in facts):
-            names = "\n".join(Path(file).name for _, file in members)
-            path = root / _DIRECTORY / table.name / f"{month}-{hashlib.sha256(names.encode()).hexdigest()[:16]}.parquet"
+            names = "\n".join(file.rpartition("/")[2] for _, file in members)
+            name = f"{year}-{month:02}-{hashlib.sha256(names.encode()).hexdigest()[:16]}.parquet"
+            path = root / _DIRECTORY / table.name / name
             yield Pack(path, members, frozenset(name for known in facts for name in known.nulls), rows)
 
 

@@ -202,9 +202,8 @@ class Stage:
             self._staged.clear()  # they are part of the table now
             _sync_log(self._path, since=before)
             reach("table.durable")
-            table.update_incremental()
             every = int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
-            if before // every != table.version() // every:
+            if (before + 1) % every == 0:
                 _write_checkpoint(self._path)
             self._tables.give_back(self._name, table)
             return
@@ -355,6 +354,7 @@ class Tables:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._opened: dict[str, DeltaTable] = {}
+        self._read: dict[str, Committed] = {}
 
     def stage(
         self, table: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool = False
@@ -390,9 +390,13 @@ class Tables:
         found = self.open(table)
         if found is None:
             return None
-        files = {date: [f"{path}/{name}" for name in names] for date, names in _data_files(found).items()}
-        facts = {f"{path}/{name}": known for name, known in _file_facts(found)} if with_facts else {}
-        return Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files, facts)
+        known = self._read.get(table)
+        if known is None or known.version != found.version() or (with_facts and not known.facts):
+            files = {date: [f"{path}/{name}" for name in names] for date, names in _data_files(found).items()}
+            facts = {f"{path}/{name}": told for name, told in _file_facts(found)} if with_facts else {}
+            known = Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files, facts)
+            self._read[table] = known
+        return known
 
     def open(self, table: str) -> DeltaTable | None:
         """Return the newest version of a table; None if it was never committed to.
@@ -413,7 +417,7 @@ class Tables:
         """
         found = self._opened.pop(table, None)
         try:
-            if found is not None:
+            if found is not None and not _is_newest(self.path / table, found):
                 found.update_incremental()
         except DeltaError:
             found = None  # what is wrong is said by whoever opens it
@@ -438,6 +442,7 @@ class Tables:
         Its name can be on the disk before what is in it. No reader can open the table then.
         """
         self._opened.clear()
+        self._read.clear()
         for name in self.names():
             logs = self.path / name / "_delta_log"
             with storage_errors(logs):
@@ -580,8 +585,14 @@ def _sync_log(path: Path, since: int = 0) -> None:
 
 def _log_entries(logs: Path, since: int = 0) -> list[Path]:
     """Return the commits of a log from one version on, oldest first."""
-    names = sorted(entry.name for entry in logs.iterdir() if _LOG_ENTRY.fullmatch(entry.name))
+    names = sorted(filter(_LOG_ENTRY.fullmatch, os.listdir(logs)))  # noqa: PTH208  there are thousands
     return [logs / name for name in names if int(name[:20]) >= since]
+
+
+def _is_newest(path: Path, table: DeltaTable) -> bool:
+    """Tell whether the log of a table ends with the version that was read: versions have no gaps."""
+    newest, following = (path / "_delta_log" / f"{table.version() + i:020}.json" for i in (0, 1))
+    return newest.exists() and not following.exists()
 
 
 def _tells_nulls(table: DeltaTable) -> bool:

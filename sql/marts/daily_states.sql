@@ -17,39 +17,55 @@ with dates as (
     where dataset = 'streaming_sessions' and state = 'complete' and not is_partial and not is_filtered
 ),
 
-moves as (
+-- Most changes of a date are alike: what was before is looked at once for all of them.
+alike as (
     select
         slice_id,
         snapshot_date,
-        1 as sign,
+        change,
         state,
         volume_configuration_size as gib,
         volume_configuration_iops as iops,
-        volume_configuration_throughput as throughput
+        volume_configuration_throughput as throughput,
+        list_contains(changed_columns, 'state') as is_moved,
+        case when is_moved then old_values['state'] end as old_state,
+        case
+            when list_contains(changed_columns, 'volume_configuration_size')
+                or list_contains(changed_columns, 'volume_configuration_iops')
+                or list_contains(changed_columns, 'volume_configuration_throughput')
+                then old_values
+        end as old_volume,
+        count(*) as sessions
     from streaming_session_changes
+    group by all
+),
+
+moves as (
+    select slice_id, snapshot_date, sessions, state, gib, iops, throughput
+    from alike
     where change <> 'vanished'
     union all
     select
         slice_id,
         snapshot_date,
-        -1 as sign,
-        if(list_contains(changed_columns, 'state'), old_values['state'] ->> '$', state) as state,
+        -sessions as sessions,
+        if(is_moved, old_state ->> '$', state) as state,
         if(
-            list_contains(changed_columns, 'volume_configuration_size'),
-            (old_values['volume_configuration_size'] ->> '$')::integer,
-            volume_configuration_size
+            map_contains(old_volume, 'volume_configuration_size'),
+            (old_volume['volume_configuration_size'] ->> '$')::integer,
+            gib
         ) as gib,
         if(
-            list_contains(changed_columns, 'volume_configuration_iops'),
-            (old_values['volume_configuration_iops'] ->> '$')::integer,
-            volume_configuration_iops
+            map_contains(old_volume, 'volume_configuration_iops'),
+            (old_volume['volume_configuration_iops'] ->> '$')::integer,
+            iops
         ) as iops,
         if(
-            list_contains(changed_columns, 'volume_configuration_throughput'),
-            (old_values['volume_configuration_throughput'] ->> '$')::integer,
-            volume_configuration_throughput
+            map_contains(old_volume, 'volume_configuration_throughput'),
+            (old_volume['volume_configuration_throughput'] ->> '$')::integer,
+            throughput
         ) as throughput
-    from streaming_session_changes
+    from alike
     where change <> 'appeared'
 ),
 
@@ -58,10 +74,10 @@ nets as (
         slice_id,
         state,
         snapshot_date,
-        sum(sign) as sessions,
-        sum(sign * coalesce(gib, 0)) as gib,
-        sum(sign * coalesce(iops, 0)) as iops,
-        sum(sign * coalesce(throughput, 0)) as throughput
+        sum(moves.sessions) as sessions,
+        sum(moves.sessions * coalesce(gib, 0)) as gib,
+        sum(moves.sessions * coalesce(iops, 0)) as iops,
+        sum(moves.sessions * coalesce(throughput, 0)) as throughput
     from moves
     group by all
 ),

@@ -27,21 +27,32 @@ with newest as (
     group by slice_id
 ),
 
-sessions as (
+spans as (
     select
         slice_id,
-        any_value(studio_id) as studio_id,
         session_id,
-        arg_max_null(owned_by, snapshot_date) as owned_by,
-        arg_max_null(ec2_instance_type, snapshot_date) as ec2_instance_type,
-        arg_max_null(launch_profile_id, snapshot_date) as launch_profile_id,
         min(created_at) as created_at,
         min(started_at) as first_started_at,
         min(snapshot_date) as first_seen,
-        arg_max_null(change, snapshot_date) <> 'vanished' as is_listed,
-        arg_max_null(previous_date, snapshot_date) as previous_date
+        max(snapshot_date) as last_date
     from streaming_session_changes
     group by slice_id, session_id
+),
+
+sessions as (
+    select
+        spans.*,
+        last.studio_id,
+        last.owned_by,
+        last.ec2_instance_type,
+        last.launch_profile_id,
+        last.change <> 'vanished' as is_listed,
+        last.previous_date
+    from spans
+    join streaming_session_changes as last
+        on last.slice_id = spans.slice_id
+        and last.session_id = spans.session_id
+        and last.snapshot_date = spans.last_date
 ),
 
 seen as (

@@ -166,6 +166,19 @@ from streaming_session_changes
 where session_id = 'b';
 """
 """A start that cannot be."""
+TWIN = """
+insert into streaming_session_changes
+select * replace ('f' as session_id)
+from streaming_session_changes
+where session_id = 'a' and snapshot_date < '2026-11-20';
+insert into streaming_session_changes
+select * replace (
+    date '2026-11-21' as snapshot_date, date '2026-11-19' as previous_date, 900 as volume_configuration_size,
+    ['volume_configuration_size'] as changed_columns, map {'volume_configuration_size': '500'} as old_values
+)
+from streaming_session_changes where session_id = 'f' and change = 'changed';
+"""
+"""A session that changes as another one does, then by itself: its volume only."""
 LISTED = """
 create table streaming_sessions (
     snapshot_date date, studio_id varchar, slice_id varchar, session_id varchar, created_at timestamptz,
@@ -552,19 +565,20 @@ CASES = {
         ],
     ),
     ("marts", "daily_states"): (
-        RUNS,
+        RUNS + TWIN,
         {},
         "from answer order by all",
         [
-            (D(2026, 11, 18), "s1", "READY", 2, 500, 5000, 500),
+            (D(2026, 11, 18), "s1", "READY", 3, 1000, 10000, 1000),
             (D(2026, 11, 18), "s1", "START_FAILED", 1, 100, 1000, 100),
             (D(2026, 11, 19), "s1", "READY", 1, 0, 0, 0),
             (D(2026, 11, 19), "s1", "START_FAILED", 1, 100, 1000, 100),
-            (D(2026, 11, 19), "s1", "STOPPED", 1, 500, 5000, 500),
+            (D(2026, 11, 19), "s1", "STOPPED", 2, 1000, 10000, 1000),
             # nobody saw all of it on the 20th; on the 21st b is gone
             (D(2026, 11, 21), "s1", "CREATE_IN_PROGRESS", 1, 100, 1000, 100),
             (D(2026, 11, 21), "s1", "READY", 1, 700, 7000, 700),
             (D(2026, 11, 21), "s1", "START_FAILED", 1, 100, 1000, 100),
+            (D(2026, 11, 21), "s1", "STOPPED", 1, 900, 5000, 500),
         ],
     ),
     ("marts", "session_lifetimes"): (
