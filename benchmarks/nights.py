@@ -1,7 +1,8 @@
 """Many nights of one studio, as if they had been exported one after the other, without walking them.
 
-One night is exported. Those before it are that night with a fiftieth of its sessions changed, another one each time,
-so that two nights in a row differ as a working studio's do. They are written through the job's own stages and commits.
+One night is exported. Those before it are that night with a hundredth of its sessions changed, another one each time:
+with the hundredth that changes back, two nights in a row differ in two of a hundred sessions. They are written
+through the job's own stages and commits.
 """
 
 import datetime as dt
@@ -16,8 +17,7 @@ import pyarrow.parquet as pq
 
 from etl.load.tables import Replacement, Tables
 
-PARTS = 50
-"""Two of a hundred sessions change from night to night."""
+PARTS = 100
 _CHANGED = pa.scalar("START_IN_PROGRESS")
 
 

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import datetime as dt
 import json
+import selectors
 import sys
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,11 @@ class _Connection(asyncio.Protocol):
         if end:
             self._received = rest
             target = urlsplit(head.split(b" ", 2)[1].decode())
-            asyncio.get_running_loop().call_later(self._latency_s, self._answer, target.path, target.query)
+            at = asyncio.get_running_loop().time() + self._latency_s
+            answer = self._answer(target.path, target.query)
+            asyncio.get_running_loop().call_at(at, self._transport.write, answer)
 
-    def _answer(self, path: str, query: str) -> None:
+    def _answer(self, path: str, query: str) -> bytes:
         if path == "/requests":
             body: bytes | None = json.dumps(self._requests).encode()
         else:
@@ -116,7 +119,7 @@ class _Connection(asyncio.Protocol):
             f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             f"x-amzn-RequestId: {len(self._requests):08x}-0000-4000-8000-000000000000\r\n\r\n"
         )
-        self._transport.write(head.encode() + body)
+        return head.encode() + body
 
 
 async def serve(listing: Listing, latency_s: float) -> None:
@@ -140,7 +143,9 @@ def main() -> None:
     options = parser.parse_args()
     listing = Listing(options.recording, options.sessions, options.studios)
     try:
-        asyncio.run(serve(listing, options.latency_ms / 1000))
+        # Epoll, which asyncio uses by default, rounds each wait up to whole milliseconds.
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+            runner.run(serve(listing, options.latency_ms / 1000))
     except KeyboardInterrupt:
         sys.exit(0)
 
