@@ -67,7 +67,7 @@ def test_serve_answers_when_it_says_so(connect: Any) -> None:
     threading.Thread(target=serve, args=(WORLD, StudioSettings()), kwargs=options, daemon=True).start()
 
     class Remote:
-        endpoint_url = ready.get(timeout=5)
+        endpoint_url = ready.get(timeout=60)
         world = WORLD
         credentials = EmbeddedStudio.credentials
 
