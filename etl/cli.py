@@ -508,7 +508,10 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         str | None, typer.Option(help="Stand still at this ISO-8601 instant; default: now, moving.")
     ] = None,
     request_log: Annotated[Path | None, typer.Option(help="Append each request as a line of JSON.")] = None,
-    fault: Annotated[list[str] | None, typer.Option(help="Misbehave; may be repeated. See the README.")] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="Misbehave, such as throttle:request=3,times=5; may be repeated. See the README."),
+    ] = None,
 ) -> None:
     """Serve the embedded studio by itself, until interrupted."""
     from etl.emulator import EmbeddedStudio, FaultSpecError, PortInUseError, StudioSettings, World, serve  # noqa: PLC0415
@@ -622,9 +625,11 @@ def _named_arguments(arguments: list[str]) -> dict[str, str]:
 
 def _print_outcomes(outcomes: "list[Outcome]", *, as_json: bool) -> int:
     """Print how runs stand; return the exit code of all."""
+    from etl.model import exit_code_of  # noqa: PLC0415
+
     for outcome in outcomes:
         _print_outcome(outcome, as_json=as_json)
-    return max(outcome.exit_code for outcome in outcomes)
+    return exit_code_of(outcomes)
 
 
 def _print_upkeep(done: "list[Upkeep]", *, as_json: bool) -> None:
@@ -641,15 +646,18 @@ def _print_upkeep(done: "list[Upkeep]", *, as_json: bool) -> None:
 
 def _print_outcome(outcome: "Outcome", *, as_json: bool = False) -> None:
     """Print the closing line of a run, and what the operator should know of its slices."""
+    from etl.model import SliceState  # noqa: PLC0415
     from etl.render import write_json  # noqa: PLC0415
 
     word = {0: "published", 1: "failed", 3: "incomplete, run again to go on", 5: "published, but not all is well"}
     if as_json:
         write_json(outcome.report())
         return
+    if outcome.failure:
+        print(f"run {outcome.run.run_id}: {outcome.failure}")
     for facts in outcome.slices:
         if facts.error:
-            print(f"{'held back' if facts.whole else facts.state.value}: {facts.error}")
+            print(f"{'held back' if facts.state is SliceState.COMPLETE else facts.state.value}: {facts.error}")
         if facts.starting_token:
             print(f"{facts.part}: stopped after {facts.records} records; StartingToken {facts.starting_token}")
         for drift in facts.drift:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -118,7 +118,7 @@ class Run(Frozen):
 
     concurrency: int = Field(8, ge=1, le=64, description="slices walked at the same time")
     max_duration: Duration | None = Field(None, description="then stop at a page boundary, resumable")
-    max_items: int | None = Field(None, ge=1, description="records per slice and run, then stop resumable")
+    max_items: int | None = Field(None, ge=1, description="records per slice and invocation, then stop resumable")
     max_pages: int = Field(1_000_000, ge=1, description="per slice: a source that never ends is an error")
     max_checkpoint_age: Duration = Field(
         dt.timedelta(hours=12), description="an older unfinished run is left, not resumed"
@@ -148,7 +148,7 @@ class OnFinish(Frozen):
 
     command: tuple[str, ...] = Field((), description="program and arguments; the outcome is JSON on its standard input")
     url: str | None = Field(None, description="the outcome is POSTed there as JSON; {exit_code} stands for the code")
-    timeout: Duration = dt.timedelta(seconds=30)
+    timeout: Duration = Field(dt.timedelta(seconds=30), gt=dt.timedelta(0))
 
     @field_validator("url")
     @classmethod
@@ -177,6 +177,8 @@ class Warehouse(Frozen):
     @field_validator("path")
     @classmethod
     def _has_a_name_for_all(cls, value: Path) -> Path:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(value)):
+            raise ValueError("is a URL; expected a directory: other stores are not written to yet")
         # deltalake 1.6 writes to one directory and reads from another: to it, a path is half a URL.
         found = sorted({character for character in str(value) if character in "%?\\" or not character.isprintable()})
         if found:
@@ -244,6 +246,13 @@ class Settings(BaseSettings):
     marts: Marts = Marts()
     bi: Bi = Bi()
     emulator: Emulator = Emulator()
+    _only: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def exported(self) -> tuple[str | Dataset, ...]:
+        """The datasets of this invocation: those that flags name, or else all that are configured."""
+        configured = {entry if isinstance(entry, str) else entry.name: entry for entry in self.datasets}
+        return tuple(configured.get(name, name) for name in self._only) or self.datasets
 
     @classmethod
     def settings_customise_sources(
@@ -321,15 +330,16 @@ def _override(settings: Settings, flags: Overrides) -> Settings:
     source["filters"] = {**settings.source.filters, **given} if given else None
     run = {"max_items": flags.max_items, "max_duration": flags.max_duration}
     merged = settings.model_dump()
-    merged["datasets"] = flags.datasets or merged["datasets"]
     merged["source"].update((name, value) for name, value in source.items() if value)
     merged["run"].update((name, value) for name, value in run.items() if value)
     merged["status"]["max_age"] = flags.max_age or merged["status"]["max_age"]
     try:
-        return _Final(**merged)
+        final = _Final(**merged)
     except ValidationError as exc:
         mistakes = [(str(error["loc"][-1]).replace("_", "-"), _found(error)) for error in exc.errors()]
         raise ConfigError("\n".join(f"--{name}: {what}" for name, what in mistakes)) from exc
+    final._only = tuple(flags.datasets or ())  # noqa: SLF001  no key of the file, but known to what the file becomes
+    return final
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -411,8 +421,9 @@ def _found(error: Any) -> str:
     value, problem = error["input"], error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         return str(problem)
-    if isinstance(value, str) and "@" in value:
-        return f"found text with an @ in it, not repeated here; {problem}"  # the password of a URL stands before it
+    if isinstance(value, str) and ("@" in value or error["loc"][0] == "on_finish"):
+        # The password of a URL stands before an @; the URL of a health check is its key, an argument may be one.
+        return f"found text that may be secret, not repeated here; {problem}"
     if isinstance(value, str | int | float | bool | None):
         shown = repr(value)
         return f"found {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + ' …'}; {problem}"

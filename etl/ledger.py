@@ -455,6 +455,11 @@ def ledger_paths(state_dir: Path) -> list[Path]:
     return sorted((state_dir / "runs").glob("*.sqlite"))
 
 
+def set_aside_paths(state_dir: Path) -> list[Path]:
+    """Return the ledgers of a state directory that could not be read."""
+    return sorted((state_dir / "runs").glob("*.damaged"))
+
+
 def set_aside(path: Path) -> None:
     """Rename a ledger that cannot be read, and what SQLite keeps beside it; no run finds it again."""
     with _translated(path):

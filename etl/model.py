@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -17,8 +17,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from etl.errors import EtlError
+
 CATALOG_NAME = "warehouse.duckdb"
 """Of the file in the warehouse that people connect to."""
+CATALOG_TABLES = ("prices", "etl_checks", "etl_columns")
+"""What is in it besides the tables of the warehouse and what `sql/` makes."""
 
 Kind = Literal[
     "string",
@@ -338,7 +342,8 @@ class CheckResult:
 class Outcome:
     """How a run stands after an invocation worked on it for `seconds`.
 
-    `interrupted`: a signal kept it from publishing. `failed_checks` are those of severity *error*.
+    `interrupted`: a signal kept it from publishing. `failed_checks` are those of severity *error*. `failure` is what
+    ended the work on a run that was not the one asked for.
     """
 
     run: RunFacts
@@ -346,6 +351,7 @@ class Outcome:
     seconds: float
     interrupted: bool = False
     failed_checks: tuple[CheckResult, ...] = ()
+    failure: EtlError | None = None
 
     @property
     def finished(self) -> bool:
@@ -356,6 +362,8 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         """Return 0, 1, 3 or 5: see the README."""
+        if self.failure:
+            return self.failure.exit_code
         if not self.finished:
             return 3
         if any(facts.error for facts in self.slices):
@@ -373,6 +381,7 @@ class Outcome:
             "snapshot_date": self.run.snapshot_date,
             "run_id": self.run.run_id,
             "exit_code": self.exit_code,
+            "error": str(self.failure) if self.failure else None,
             "slices": [
                 {
                     "slice": str(facts.part),
@@ -388,6 +397,17 @@ class Outcome:
             **{name: self.total(name) for name in names},
             "seconds": round(self.seconds, 3),
         }
+
+
+def exit_code_of(outcomes: Iterable[Outcome]) -> int:
+    """Return the exit code of an invocation that worked on some runs, at least one: see the README.
+
+    Running again helps while anything is resumable. Where runs differ otherwise, some were published, not all well.
+    """
+    codes = {outcome.exit_code for outcome in outcomes}
+    if 3 in codes:  # noqa: PLR2004
+        return 3
+    return codes.pop() if len(codes) == 1 else 5
 
 
 def digest(value: object) -> str:

@@ -20,6 +20,8 @@ from pathlib import Path
 from etl.catalog import content, refresh_catalog
 from etl.config import EMBEDDED, Settings
 from etl.errors import (
+    CommitConflictError,
+    CommitUnknownError,
     ConfigError,
     EtlError,
     GoneError,
@@ -27,6 +29,7 @@ from etl.errors import (
     SourceError,
     TokenRejectedError,
     TransientSourceError,
+    WarehouseError,
 )
 from etl.extract.client import Endpoint, Source
 from etl.extract.walk import walk
@@ -98,7 +101,7 @@ def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lamb
         settle(settings, Tables(settings.warehouse.path))
         with _source(settings, target, stop) as source, _deadline(settings, stop):
             job = _Job(settings, request, source, stop, on_page)
-            outcomes = [job.work(ledger) for ledger in job.unfinished()]
+            outcomes = [job.finish(ledger, target) for ledger in job.unfinished()]
             if not any(outcome.run.snapshot_date == target for outcome in outcomes):
                 outcomes.append(job.work(job.begin(target)))
         remove_old_ledgers(settings)
@@ -116,6 +119,12 @@ class _Job:
         self._stop = stop
         self._on_page = on_page
         self._tables = Tables(settings.warehouse.path)
+        if request.starting_token and len(self._plan.published) != 1:
+            names = ", ".join(sorted(self._plan.published))
+            raise ConfigError(
+                f"--starting-token: a token belongs to one slice of one dataset, and {names} are exported; "
+                "name one with --dataset"
+            )
 
     def begin(self, snapshot_date: dt.date) -> Ledger:
         """Return the ledger of a new run.
@@ -149,6 +158,18 @@ class _Job:
                 continue
             if ledger:
                 yield ledger
+
+    def finish(self, ledger: Ledger, target: dt.date) -> Outcome:
+        """Take an unfinished run through its steps. That an older one cannot be published keeps no later night back."""
+        run = ledger.run()
+        try:
+            return self.work(ledger)
+        except (WarehouseError, CommitConflictError, CommitUnknownError) as exc:
+            if run.snapshot_date == target:
+                raise
+            log.error("run %s, snapshot date %s: %s", run.run_id, run.snapshot_date, exc)  # noqa: TRY400  the operator's
+            with Ledger.open(ledger.path) as left:
+                return Outcome(left.run(), tuple(left.slices()), 0, failure=exc)
 
     def work(self, ledger: Ledger) -> Outcome:
         """Take a run through its steps, as far as they go now, and say how it stands."""

@@ -10,7 +10,9 @@ from etl.extract.client import Source
 from etl.extract.datasets import select_datasets
 from etl.extract.service_model import parameter_names
 from etl.ledger import Ledger
-from etl.model import BLANK, Dataset, Operation, Slice, digest
+from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
+from etl.sqlfiles import sql_files
+from etl.transform.facts import ETL_TABLES
 from etl.transform.privacy import check_key
 from etl.transform.records import Misfit, Reader
 from etl.transform.schema import Layout, layout
@@ -36,8 +38,8 @@ class Plan:
         Raises:
             ConfigError: a dataset is unknown, or cannot be exported; a filter or a parent's column does not exist.
         """
-        datasets = select_datasets(settings.datasets, settings.privacy.rules)
-        published = frozenset(entry if isinstance(entry, str) else entry.name for entry in settings.datasets)
+        datasets = select_datasets([*settings.datasets, *settings.exported], settings.privacy.rules)
+        published = frozenset(entry if isinstance(entry, str) else entry.name for entry in settings.exported)
         pins = settings.source.pins.keys()
         # Children come after their parents, so that, going backwards, all who need a parent were looked at.
         needed = set(published)
@@ -55,6 +57,7 @@ class Plan:
         }
         for shape in layouts.values():
             check_key(shape)
+        _check_tables(layouts)
         return cls(settings, datasets, operations, layouts, published)
 
     @cached_property
@@ -126,6 +129,21 @@ class Plan:
                     if all(values) and values not in seen:
                         seen.add(values)
                         yield dict(zip(bind, values, strict=True))
+
+
+def _check_tables(layouts: Mapping[str, Layout]) -> None:
+    """Refuse tables that would have the name of another one: the catalog could not be built."""
+    owners = dict.fromkeys(
+        (*ETL_TABLES, *CATALOG_TABLES, *sql_files("marts"), *sql_files("views")), "nimble-etl itself"
+    )
+    for name, shape in layouts.items():
+        for table in (*shape.schemas, shape.changes_table):
+            if table in owners:
+                raise ConfigError(
+                    f"dataset {name}: its table {table} would have the name of one of {owners[table]}; "
+                    "choose another `name`, or another `item` for its child tables"
+                )
+            owners[table] = f"dataset {name}"
 
 
 def _check_filters(filters: Mapping[str, str], operations: Mapping[str, Operation]) -> None:

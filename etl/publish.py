@@ -23,7 +23,7 @@ from etl.load.changes import Comparison, write_changes
 from etl.load.falls import find_falls
 from etl.load.snapshots import next_snapshots, previous_snapshots
 from etl.load.tables import Replacement, Stage, Tables
-from etl.model import Outcome, SliceFacts, Snapshot, digest
+from etl.model import Outcome, SliceFacts, SliceState, Snapshot, digest
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded
 from etl.transform.facts import RUN_TABLES, batch
@@ -108,6 +108,8 @@ def publish(
         ready.remove(facts)
     if partial:
         ready += _ready_partials(ledger, tables, layout.dataset.name)
+    else:
+        _hold_back_parts(ledger, layout.dataset.name)
     if ready:
         _publish_ready(ledger, tables, layout, ready)
 
@@ -296,6 +298,18 @@ def mark(ledger: Ledger, publication: Publication, ready: Sequence[SliceFacts], 
         }
     ledger.mark_published(publication, outcomes)
     reach("publication.marked")
+
+
+def _hold_back_parts(ledger: Ledger, dataset: str) -> None:
+    """Say of walks that reached the end, but did not begin at the first page, why they are not published."""
+    for facts in ledger.slices(dataset):
+        if facts.state is SliceState.COMPLETE and not facts.whole and facts.publication is None:
+            reason = (
+                f"{facts.part}: its walk began at a starting token, so it has not seen everything, and is not "
+                "published; run again with --publish-partial too"
+            )
+            log.error("%s", reason)
+            ledger.hold_back(facts.part, reason)
 
 
 def _ready_partials(ledger: Ledger, tables: Tables, dataset: str) -> list[SliceFacts]:

@@ -116,9 +116,10 @@ def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapp
 
 
 def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date) -> Iterator[Outcome]:
-    name = f"nimble-etl/replay-{secrets.token_hex(8)}"
-    writer = Writer(name, 1, name.rpartition("/")[2], rebuild=_is_all(tables, date, found))
-    for dataset, operation in _definitions(settings, found.ledgers):
+    prefix, rebuild = f"replay-{secrets.token_hex(8)}", _is_all(tables, date, found)
+    for number, (dataset, operation) in enumerate(_definitions(settings, found.ledgers), start=1):
+        # A number for each dataset: all of them commit to etl_rejects.
+        writer = Writer(f"nimble-etl/{prefix}", number, prefix, rebuild=rebuild)
         sources = found.sources(dataset.name)
         if not sources:
             continue
@@ -132,7 +133,8 @@ def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date
             mark(source.ledger, publication, source.ready, counts)
     outcomes = [Outcome(ledger.run(), tuple(ledger.slices()), 0) for ledger in found.ledgers]
     told = [(ledger, outcome) for ledger, outcome in zip(found.ledgers, outcomes, strict=True) if outcome.slices]
-    publish_facts(tables, told, rebuild=writer.rebuild)
+    if told:
+        publish_facts(tables, told, rebuild=rebuild)
     yield from outcomes
 
 

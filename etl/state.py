@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from etl.config import Settings
-from etl.errors import LockedError, StorageError
-from etl.ledger import ledger_paths, remove_ledger
+from etl.errors import LedgerError, LockedError, StorageError
+from etl.ledger import Ledger, ledger_paths, remove_ledger, set_aside_paths
 from etl.load.files import sync_directory
 from etl.load.tables import Tables
 
@@ -80,12 +80,24 @@ def make_directory(path: Path) -> None:
 
 
 def remove_old_ledgers(settings: Settings) -> None:
-    """Delete the ledgers of runs that began longer ago than `run.keep_ledgers`."""
-    for path in ledger_paths(settings.state_dir):
+    """Delete the ledgers of runs that began longer ago than `run.keep_ledgers`, but none that may be resumed."""
+    now = dt.datetime.now(dt.UTC)
+    for path in (*ledger_paths(settings.state_dir), *set_aside_paths(settings.state_dir)):
         began_at = _began_at(path)
-        if began_at and dt.datetime.now(dt.UTC) - began_at > settings.run.keep_ledgers:
-            log.info("%s is deleted: run.keep_ledgers is %s", path.name, settings.run.keep_ledgers)
-            remove_ledger(path)
+        if began_at is None or now - began_at <= settings.run.keep_ledgers:
+            continue
+        if now - began_at <= settings.run.max_checkpoint_age and _is_open(path):
+            continue
+        log.info("%s is deleted: run.keep_ledgers is %s", path.name, settings.run.keep_ledgers)
+        remove_ledger(path)
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        with Ledger.open(path) as ledger:
+            return ledger.run().state == "open"
+    except LedgerError:
+        return False
 
 
 def _began_at(path: Path) -> dt.datetime | None:

@@ -91,7 +91,7 @@ def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, st
         if dataset.for_each and dataset.for_each.dataset in tables:
             columns = ", ".join(f'"{column}" as "{name}"' for name, column in dataset.for_each.bind.items())
             statement = f'select distinct {columns} from "{dataset.for_each.dataset}"'  # noqa: S608  names of the model
-            listed[dataset.name] = catalog.rows(statement)
+            listed[dataset.name] = [{**dataset.fixed_parents, **bound} for bound in catalog.rows(statement)]
     return listed
 
 

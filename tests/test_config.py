@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl.catalog import content
 from etl.config import EMBEDDED, Overrides, Settings, load_settings, parse_duration
 from etl.errors import ConfigError
 from etl.model import Dataset
@@ -189,6 +190,8 @@ MISTAKES = {
     "URL and a newline": ('source: {endpoint_url: "http://a\\n"}', 1, ["source.endpoint_url", "http(s) URL"]),
     "path that deltalake confuses": ("warehouse:\n  path: a%20b\n", 2, ["warehouse.path: found 'a%20b'", "has '%'"]),
     "path that is half a URL": ("warehouse:\n  path: a?b\n", 2, ["warehouse.path: found 'a?b'", "has '?' in it"]),
+    "time-out of nothing": ("on_finish:\n  timeout: 0s\n", 2, ["on_finish.timeout", "greater than"]),
+    "path that is a URL": ("warehouse:\n  path: s3://b/x\n", 2, ["warehouse.path: found 's3://b/x'", "is a URL"]),
     "path of another system": ("warehouse:\n  path: a\\b\n", 2, ["warehouse.path", "in it, which deltalake cannot"]),
     "path in two lines": ('warehouse:\n  path: "a\\nb"\n', 2, ["warehouse.path", "has '\\n' in it"]),
     "tab": ("run:\n\tconcurrency: 8\n", 2, ["not YAML", "\\t"]),
@@ -361,7 +364,7 @@ def test_flags_win_over_the_environment_and_the_file(write, monkeypatch):
     settings = load_settings(write("run: {max_items: 3, concurrency: 2}"), flags)
     assert settings.run.max_items == 10
     assert settings.source.studio_ids == ("y",)
-    assert settings.datasets == ("streaming_sessions",)
+    assert settings.exported == ("streaming_sessions",)
     assert settings.run.max_duration == dt.timedelta(hours=2)
     assert settings.run.concurrency == 2
 
@@ -398,3 +401,28 @@ def test_schema_of_the_configuration_describes_every_setting():
     schema = Settings.model_json_schema()
     assert schema["properties"].keys() == Settings.model_fields.keys()
     assert schema["$defs"]["Run"]["properties"]["max_duration"]["description"]
+
+
+@pytest.mark.parametrize("setting", ["command: notify --token", "url: check.example/"])
+def test_fault_56_keys_of_health_checks_are_not_repeated(mistake, setting):
+    said = mistake(f"on_finish: {{{setting}{CANARY}}}\n")
+
+    assert "on_finish" in said
+    assert CANARY not in said
+
+
+def test_flag_selects_datasets_and_forgets_no_definition(write):
+    """The catalog shows what is configured, and rules of privacy name it, whatever this invocation exports."""
+    path = write("""
+datasets:
+- studios
+- {name: farms, service: deadline, operation: list_farms, key: [farm_id]}
+privacy: {rules: {farms: {created_by: hash}}}
+""")
+
+    chosen = load_settings(path, Overrides(datasets=["farms", "eulas"]))
+
+    assert [getattr(entry, "name", entry) for entry in chosen.datasets] == ["studios", "farms"]
+    assert [getattr(entry, "name", entry) for entry in chosen.exported] == ["farms", "eulas"]
+    assert chosen.exported[0].service == "deadline"
+    assert content(load_settings(path, Overrides(datasets=["studios"]))).datasets["farms"].service == "deadline"

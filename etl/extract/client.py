@@ -117,14 +117,14 @@ class Source:
         """Return the account whose resources are listed: as configured, as the credentials say, or as STS says.
 
         Raises:
-            EtlError: STS does not answer; translated like any other request.
+            EtlError: there are no credentials, or STS does not answer; translated like any other request.
         """
         if self._settings.account_id:
             return self._settings.account_id
-        credentials = self._session.get_credentials()
-        if credentials is not None and getattr(credentials, "account_id", None):
-            return str(credentials.account_id)
         try:
+            credentials = self._session.get_credentials()
+            if credentials is not None and getattr(credentials, "account_id", None):  # this may refresh them
+                return str(credentials.account_id)
             return str(self._client("sts", self._settings.region).get_caller_identity()["Account"])
         except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as exc:
             raise translate(exc, "account", "sts:GetCallerIdentity") from exc

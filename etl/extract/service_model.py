@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from botocore import xform_name
-from botocore.exceptions import DataNotFoundError, UnknownServiceError
+from botocore.exceptions import BotoCoreError, DataNotFoundError, UnknownServiceError
 from botocore.loaders import Loader, create_loader
 from botocore.model import OperationModel, ServiceModel, Shape
 from botocore.parsers import ResponseParserError
@@ -59,12 +59,19 @@ def model_session() -> Session:
     """Return a botocore session that also finds the service models of this package, after those of botocore.
 
     Its parsers leave timestamps as they were sent: one that is none would otherwise cost a whole page.
+
+    Raises:
+        ConfigError: the profile that the environment names does not exist, or a file of the AWS configuration is none.
     """
     session = Session()
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=lambda value: value)
     session.register_component("response_parser_factory", _StrictParsers(parsers))
-    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    try:
+        data_path = session.get_config_variable("data_path")
+    except BotoCoreError as exc:
+        raise ConfigError(f"AWS configuration: {exc}; see AWS_PROFILE, ~/.aws/config and ~/.aws/credentials") from exc
+    session.register_component("data_loader", _loader(data_path))
     return session
 
 

@@ -72,8 +72,10 @@ def write_changes(
                 for batch in connection.sql(statement, params=dates).to_arrow_reader(_BATCH_ROWS):
                     stage.write(pa.RecordBatch.from_arrays(_cast(batch, schema), schema=schema))
             except duckdb.Error as exc:
+                reason = str(exc).splitlines()[0]  # below it, DuckDB repeats the statement
                 raise WarehouseError(
-                    f"table {comparison.table.name}: changes since {previous_date} cannot be told: {exc}"
+                    f"table {comparison.table.name}: changes since {previous_date} cannot be told: {reason}; "
+                    f"`nimble-etl replay --since {previous_date}` writes a damaged file anew from its ledger"
                 ) from exc
 
 

@@ -5,16 +5,15 @@ from collections.abc import Iterable
 
 from etl.load.tables import Tables
 
-_LOOK_BACK_DATES = 60
-
 
 def previous_snapshots(tables: Tables, until: dt.date, slice_ids: Iterable[str]) -> dict[str, tuple[dt.date, int]]:
     """Return date and distinct records of the newest complete snapshot of each slice up to a date, that date included.
 
-    Slices without one among the last 60 dates that have any are left out.
+    However long ago that is: taken for a first one, a snapshot would count every session once more. Slices that have
+    none are left out; to know that, all dates are looked at.
     """
     dates = [date for date in tables.dates("etl_slices") if date <= until]
-    return _first_found(tables, sorted(dates, reverse=True)[:_LOOK_BACK_DATES], set(slice_ids))
+    return _first_found(tables, sorted(dates, reverse=True), set(slice_ids))
 
 
 def next_snapshots(tables: Tables, after: dt.date, slice_ids: Iterable[str]) -> dict[str, tuple[dt.date, int]]:

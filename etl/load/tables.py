@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ _CHECKPOINT_COMMITS = 10
 _CONFIGURATION = {"delta.dataSkippingNumIndexedCols": "-1"}
 """The log says of every column, not only of the first 32, how many values of a file are null."""
 _ASIDE = "_checkpoint-"
+_LEFT_AFTER_S = 3600
 _LOG_ENTRY = re.compile(r"[0-9]{20}\.json")
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """deltalake would write a checkpoint, sync nothing, and remove the log entries that it sums up: a power loss then could
@@ -204,7 +206,10 @@ class Stage:
             reach("table.durable")
             every = int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
             if (before + 1) % every == 0:
-                _write_checkpoint(self._path)
+                try:
+                    _write_checkpoint(self._path)
+                except StorageError as exc:
+                    log.warning("%s. What was committed is durable; its log is summed up later", exc)
             self._tables.give_back(self._name, table)
             return
         self.discard()
@@ -452,7 +457,8 @@ class Tables:
                     log.warning("%s: a power loss left only part of it; it is set aside", entry)
                     entry.replace(entry.with_suffix(".torn"))
                 for leftover in logs.parent.glob(f"{_ASIDE}*"):
-                    shutil.rmtree(leftover, ignore_errors=True)
+                    if time.time() - leftover.stat().st_mtime > _LEFT_AFTER_S:  # else another machine may be at it
+                        shutil.rmtree(leftover, ignore_errors=True)
 
     def dates(self, table: str) -> list[dt.date]:
         """Return the dates that a table has rows for, in order."""

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from support.job import DATE, NIGHT, job_at
@@ -12,7 +13,7 @@ from support.job import DATE, NIGHT, job_at
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.errors import ConfigError, LockedError
 from etl.ledger import Ledger, ledger_paths
-from etl.model import CATALOG_NAME
+from etl.model import CATALOG_NAME, exit_code_of
 from etl.state import lock
 from etl.verify import verify
 
@@ -199,10 +200,32 @@ def test_starting_token_begins_there_and_needs_publish_partial(job, studio):
     (outcome,) = job.run(overrides=one, starting_token=facts.starting_token)
     assert outcome.total("records") == whole - 45
     assert outcome.total("rows") == 0
+    assert outcome.exit_code == 1
+    assert "began at a starting token" in outcome.slices[0].error
+    assert "--publish-partial" in outcome.slices[0].error
 
     (outcome,) = job.run(overrides=one, starting_token=facts.starting_token, publish_partial=True)
     assert outcome.total("rows") == whole - 45
+    assert outcome.exit_code == 0
     assert job.ask("select is_partial, state from etl_slices where is_partial") == [(True, "complete")]
+
+
+def test_starting_token_for_several_datasets_is_refused(job):
+    """`studios` has one slice too: the token of a listing of sessions would be sent with it."""
+    (outcome,) = job.run(overrides={"max_items": 45})
+    token = next(facts.starting_token for facts in outcome.slices if facts.starting_token)
+
+    with pytest.raises(ConfigError, match=r"of one dataset, and streaming_sessions, studios are exported"):
+        job.run(starting_token=token)
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [([0], 0), ([1], 1), ([0, 0], 0), ([1, 1], 1), ([5, 3], 3), ([3, 1], 3), ([0, 1], 5), ([0, 5], 5), ([1, 5], 5)],
+)
+def test_exit_code_of_several_runs(codes, expected):
+    """An earlier run that is finished first hides neither that this one is resumable nor that it is published."""
+    assert exit_code_of([SimpleNamespace(exit_code=code) for code in codes]) == expected
 
 
 def test_starting_token_for_several_slices_is_refused(job):
@@ -409,6 +432,40 @@ def test_a_studio_that_is_no_longer_listed_calls_for_no_help(job, studio):
     states = {row["slice"]: row["state"] for row in found["snapshots"]}
     gone = next(name for name in studio.world.studio_ids if name != left)
     assert states == {left: "too old", gone: "no longer listed", "": "too old"}
+
+
+def test_a_dataset_with_fixed_parameters_too_calls_for_help(job, studio):
+    """What a slice is asked for with is not only what its parent's record says."""
+    job.config.write_text(
+        f"{job.config.read_text()}datasets:\n- studios\n- {{name: images, service: nimble,"
+        " operation: list_streaming_images, key: [streaming_image_id], parameters: {owner: someone},"
+        " for_each: {dataset: studios, bind: {studioId: studio_id}}}\n"
+    )
+    job.run()
+
+    found = json.loads(job.cli("status", "--json", "--max-age", "0s").stdout)
+
+    images = [row for row in found["snapshots"] if row["dataset"] == "images"]
+    assert len(images) == len(studio.world.studio_ids)
+    assert {row["state"] for row in images} == {"too old"}
+
+
+@pytest.mark.parametrize(
+    ("datasets", "table"),
+    [
+        ("{name: snapshots, service: nimble, operation: list_studios, key: [studio_id]}", "snapshots"),
+        ("{name: etl_runs, service: nimble, operation: list_studios, key: [studio_id]}", "etl_runs"),
+        ("studios, {name: s, item: studio, service: nimble, operation: list_studios, key: [studio_id]}", "studio_tags"),
+    ],
+)
+def test_a_table_that_has_the_name_of_another_is_refused(job, datasets, table):
+    """Found when the catalog is built, it would end every night after its commits."""
+    job.config.write_text(f"{job.config.read_text()}datasets: [{datasets}]\n")
+
+    done = job.cli("config", "check")
+
+    assert done.returncode == 2
+    assert f"its table {table} would have the name of one of" in done.stderr
 
 
 def test_log_lines_can_be_json_and_the_last_line_is_the_result(job):

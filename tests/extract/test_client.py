@@ -601,3 +601,27 @@ def test_fault_8_wrong_clock_is_named_with_its_distance_to_the_servers(monkeypat
 
 def test_answer_without_any_detail_is_translated_too():
     assert type(translate(boto.ClientError({}, "ListStudios"), "place", "a")) is SourceError
+
+
+@pytest.mark.parametrize(
+    ("configuration", "profile", "expected", "says"),
+    [
+        ("[default]\nregion = x\n", "typo", ConfigError, "typo"),
+        ("[default\nregion = x\n", "default", ConfigError, "config"),
+        ("[profile p]\ncredential_process = false\n", "p", TransientSourceError, "account: "),
+    ],
+)
+def test_what_is_wrong_with_the_credentials_of_the_operator_is_a_sentence(  # noqa: PLR0913, PLR0917  a table
+    monkeypatch, tmp_path, configuration, profile, expected, says
+):
+    """Such as a profile that does not exist: no traceback, and an exit code that says whether to run again."""
+    path = tmp_path / "config"
+    path.write_text(configuration)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_PROFILE", profile)
+
+    with pytest.raises(expected, match=says):
+        _ = Source(SourceSettings(), Endpoint(), threading.Event()).account_id

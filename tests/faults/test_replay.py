@@ -88,3 +88,19 @@ def test_a_run_that_has_no_ledger_is_an_error_that_says_which_there_are(job):
     known = ledger_paths(job.directory / "state")[0].stem
     with pytest.raises(ConfigError, match=f"nothing-known.*{known}"):
         replay(job.settings(), Selection(run_id="nothing-known"))
+
+
+def test_replay_writes_rejects_of_every_dataset_anew(job, studio):
+    """All datasets share that table: with one number for all, only those of the first were."""
+    studio.set_faults(["bad-timestamp:operation=ListStreamingSessions,times=ever"])
+    job.run()
+    assert len(studio.fired) > 0
+    owners = "select record ->> 'ownedBy' as owner from etl_rejects"
+    before = job.ask(owners)
+    assert all(owner for (owner,) in before)
+    job.config.write_text(f"{job.config.read_text()}privacy: {{rules: {{'*': {{owned_by: drop}}}}}}\n")
+
+    replay(job.settings(), Selection(since=DATE))
+
+    assert job.ask(owners) == [(None,)] * len(before)
+    assert problems(job) == []

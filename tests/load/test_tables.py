@@ -790,3 +790,31 @@ def test_dates_are_dates_and_files_are_absolute(tables):
     assert list(files) == [DATE]
     assert isinstance(next(iter(files)), dt.date)
     assert all(Path(file).is_absolute() for file in files[DATE])
+
+
+def test_summing_up_of_another_machine_is_left_alone_and_that_of_a_dead_one_is_not(tables):
+    stage(tables, {"a": [1]}).commit("writer", 1)
+    fresh, old = (tables.path / "things" / f"_checkpoint-{name}" for name in ("fresh", "old"))
+    for path in (fresh, old):
+        path.mkdir()
+    os.utime(old, (0, 0))
+
+    tables.mend()
+
+    assert fresh.exists()
+    assert not old.exists()
+
+
+def test_commit_whose_log_cannot_be_summed_up_has_landed_all_the_same(tables, monkeypatch, caplog):
+    """It is durable by then: an error would leave the other tables of the night uncommitted."""
+    monkeypatch.setattr("etl.load.tables._CHECKPOINT_COMMITS", 1)
+
+    def refused(path):
+        raise StorageError.at(path, "no room")
+
+    monkeypatch.setattr("etl.load.tables._write_checkpoint", refused)
+
+    stage(tables, {"a": [1]}).commit("writer", 1)
+
+    assert numbers(tables) == {(DATE, "a"): [1]}
+    assert "no room" in caplog.text
