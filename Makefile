@@ -8,6 +8,7 @@
 # make docs    write docs/tables.md from the dictionary
 # make paginators  count what boto3 can list: exported from raw bodies, from parsed ones, refused
 # make audit   look for known vulnerabilities of the locked packages
+# make clean   remove the environments and recordings
 # make lock    bring requirements.lock up to date with pyproject.toml
 .PHONY: demo test faults torture mutants bench bench-quick year docs paginators audit lint lock clean
 
@@ -96,4 +97,4 @@ lock:
 	echo "awscli==1.35.13" | $(COMPILE) --output-file requirements-aws.lock -
 
 clean:
-	rm -rf .venv .venv-aws .venv-bench .venv-lock .bench state warehouse
+	rm -rf .venv .venv-aws .venv-bench .venv-lock .bench
