@@ -26,6 +26,7 @@ from etl.failpoints import reach
 from etl.ledger import Ledger, remove_ledger
 from etl.load.tables import Tables
 from etl.model import Dataset, Operation, Outcome, Page, Slice, SliceState, digest
+from etl.plan import check_tables
 from etl.publish import publish, publish_facts, settle
 from etl.state import RUN_ID_TIME, check_writable, lock, remove_old_ledgers
 from etl.transform.privacy import check_key
@@ -70,6 +71,7 @@ def import_dump(settings: Settings, request: ImportRequest, on_page: OnPage = la
     operation = describe_operation(model_session(), dataset)
     shape = layout(dataset, operation, settings.privacy.secret)
     check_key(shape)
+    check_tables({dataset.name: shape})
     parents = {**dataset.fixed_parents, **_bound(dataset, request.parents)}
     with lock(settings):
         check_writable(settings)

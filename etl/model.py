@@ -21,8 +21,8 @@ from etl.errors import EtlError
 
 CATALOG_NAME = "warehouse.duckdb"
 """Of the file in the warehouse that people connect to."""
-CATALOG_TABLES = ("prices", "etl_checks", "etl_columns")
-"""What is in it besides the tables of the warehouse and what `sql/` makes."""
+CATALOG_TABLES = ("prices",)
+"""What is in it besides the tables of the warehouse, what `sql/` makes, and what begins with `etl_`."""
 
 Kind = Literal[
     "string",
@@ -364,9 +364,9 @@ class Outcome:
         """Return 0, 1, 3 or 5: see the README."""
         if self.failure:
             return self.failure.exit_code
-        if not self.finished:
+        if not self.finished and self.run.state == "open":
             return 3
-        if any(facts.error for facts in self.slices):
+        if not self.finished or any(facts.error for facts in self.slices):
             return 5 if any(facts.publication is not None for facts in self.slices) else 1
         return 5 if self.total("rejects") or self.failed_checks else 0
 

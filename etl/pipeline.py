@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -20,8 +20,6 @@ from pathlib import Path
 from etl.catalog import content, refresh_catalog
 from etl.config import EMBEDDED, Settings
 from etl.errors import (
-    CommitConflictError,
-    CommitUnknownError,
     ConfigError,
     EtlError,
     GoneError,
@@ -29,7 +27,6 @@ from etl.errors import (
     SourceError,
     TokenRejectedError,
     TransientSourceError,
-    WarehouseError,
 )
 from etl.extract.client import Endpoint, Source
 from etl.extract.walk import walk
@@ -38,7 +35,7 @@ from etl.ledger import Ledger, ledger_paths, set_aside
 from etl.load.tables import Tables
 from etl.model import Outcome, Page, Slice, SliceState
 from etl.plan import Plan
-from etl.publish import publish, publish_facts, settle
+from etl.publish import UNPUBLISHABLE, publish, publish_facts, settle, settle_as_far_as_possible
 from etl.state import RUN_ID_TIME, check_writable, lock, remove_old_ledgers
 from etl.watch import find_changes
 
@@ -98,9 +95,9 @@ def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lamb
     content(settings)  # a price table that cannot be read stops the run before its first request
     with lock(settings):
         check_writable(settings)
-        settle(settings, Tables(settings.warehouse.path))
+        unsettled = settle_as_far_as_possible(settings, Tables(settings.warehouse.path))
         with _source(settings, target, stop) as source, _deadline(settings, stop):
-            job = _Job(settings, request, source, stop, on_page)
+            job = _Job(settings, request, source, stop, on_page, unsettled)
             outcomes = [job.finish(ledger, target) for ledger in job.unfinished()]
             if not any(outcome.run.snapshot_date == target for outcome in outcomes):
                 outcomes.append(job.work(job.begin(target)))
@@ -111,7 +108,15 @@ def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lamb
 class _Job:
     """One invocation: what it was asked for, and the steps that it takes a run through."""
 
-    def __init__(self, settings: Settings, request: Request, source: Source, stop: Stop, on_page: OnPage) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917  as `run`, its only caller
+        self,
+        settings: Settings,
+        request: Request,
+        source: Source,
+        stop: Stop,
+        on_page: OnPage,
+        unsettled: Sequence[EtlError],
+    ) -> None:
         self._settings = settings
         self._request = request
         self._source = source
@@ -119,6 +124,7 @@ class _Job:
         self._stop = stop
         self._on_page = on_page
         self._tables = Tables(settings.warehouse.path)
+        self._unsettled = list(unsettled)
         if request.starting_token and len(self._plan.published) != 1:
             names = ", ".join(sorted(self._plan.published))
             raise ConfigError(
@@ -164,9 +170,10 @@ class _Job:
         run = ledger.run()
         try:
             return self.work(ledger)
-        except (WarehouseError, CommitConflictError, CommitUnknownError) as exc:
+        except UNPUBLISHABLE as exc:
             if run.snapshot_date == target:
                 raise
+            self._unsettled.append(exc)
             log.error("run %s, snapshot date %s: %s", run.run_id, run.snapshot_date, exc)  # noqa: TRY400  the operator's
             with Ledger.open(ledger.path) as left:
                 return Outcome(left.run(), tuple(left.slices()), 0, failure=exc)
@@ -192,6 +199,8 @@ class _Job:
             if publishing and (outcome.finished or any(facts.publication for facts in outcome.slices)):
                 publish_facts(self._tables, [(ledger, outcome)])
                 reach("facts.published")
+                if self._unsettled:
+                    settle(self._settings, self._tables)  # a catalog would show half of what is not
                 outcome = replace(outcome, failed_checks=refresh_catalog(self._settings, self._tables))
             if publishing and outcome.finished:
                 ledger.close_run("failed" if outcome.exit_code == 1 else "published")

@@ -12,7 +12,6 @@ from etl.extract.service_model import parameter_names
 from etl.ledger import Ledger
 from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
 from etl.sqlfiles import sql_files
-from etl.transform.facts import ETL_TABLES
 from etl.transform.privacy import check_key
 from etl.transform.records import Misfit, Reader
 from etl.transform.schema import Layout, layout
@@ -57,7 +56,7 @@ class Plan:
         }
         for shape in layouts.values():
             check_key(shape)
-        _check_tables(layouts)
+        check_tables(layouts)
         return cls(settings, datasets, operations, layouts, published)
 
     @cached_property
@@ -131,19 +130,24 @@ class Plan:
                         yield dict(zip(bind, values, strict=True))
 
 
-def _check_tables(layouts: Mapping[str, Layout]) -> None:
-    """Refuse tables that would have the name of another one: the catalog could not be built."""
-    owners = dict.fromkeys(
-        (*ETL_TABLES, *CATALOG_TABLES, *sql_files("marts"), *sql_files("views")), "nimble-etl itself"
-    )
+_OWN = "nimble-etl itself"
+
+
+def check_tables(layouts: Mapping[str, Layout]) -> None:
+    """Refuse tables that would have the name of another one: the catalog could not be built.
+
+    Raises:
+        ConfigError: names both.
+    """
+    owners = dict.fromkeys((*CATALOG_TABLES, *sql_files("marts"), *sql_files("views")), _OWN)
     for name, shape in layouts.items():
         for table in (*shape.schemas, shape.changes_table):
-            if table in owners:
+            owner = _OWN if table.startswith("etl_") else owners.setdefault(table, f"dataset {name}")
+            if owner != f"dataset {name}":
                 raise ConfigError(
-                    f"dataset {name}: its table {table} would have the name of one of {owners[table]}; "
+                    f"dataset {name}: its table {table} would have the name of one of {owner}; "
                     "choose another `name`, or another `item` for its child tables"
                 )
-            owners[table] = f"dataset {name}"
 
 
 def _check_filters(filters: Mapping[str, str], operations: Mapping[str, Operation]) -> None:

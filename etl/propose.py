@@ -25,6 +25,7 @@ from etl.extract.service_model import (
     model_session,
     paginated_operations,
 )
+from etl.load.files import remove_files, storage_errors
 from etl.model import BLANK, KEY_KINDS, Dataset, Member, Operation, leaves, snake_case
 from etl.transform.schema import layout
 
@@ -238,6 +239,7 @@ def append(path: Path, drafts: Iterable[Draft]) -> None:
 
     Raises:
         ConfigError: the file is written in a way that has no place for them; nothing has changed.
+        StorageError: the disk refused; nothing has changed.
     """
     drafts = list(drafts)
     path = path.resolve()
@@ -246,15 +248,17 @@ def append(path: Path, drafts: Iterable[Draft]) -> None:
     longer = _with_entries(text, as_yaml(drafts))
     file = path.with_name(f".{path.name}.new")
     try:
-        file.write_text(longer, encoding="utf-8")
-        file.chmod(path.stat().st_mode)
+        with storage_errors(path):
+            file.write_text(longer, encoding="utf-8")
+            file.chmod(path.stat().st_mode)
         if any(comment not in longer for comment in re.findall(r"#.*", text)) or _datasets(file) != expected:
             raise ConfigError(
                 f"{path}: `datasets` is not a list with an entry on each line; make it one, then try again"
             )
-        file.replace(path)
+        with storage_errors(path):
+            file.replace(path)
     finally:
-        file.unlink(missing_ok=True)
+        remove_files([file])
 
 
 def _datasets(path: Path) -> tuple[str | Dataset, ...] | None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from etl.config import Publish as Limits
 from etl.config import Settings
-from etl.errors import CommitConflictError, LedgerError, WarehouseError
+from etl.errors import CommitConflictError, CommitUnknownError, EtlError, LedgerError, WarehouseError
 from etl.failpoints import reach
 from etl.ledger import Ledger, Publication, ledger_paths
 from etl.load.changes import Comparison, write_changes
@@ -30,6 +30,9 @@ from etl.transform.facts import RUN_TABLES, batch
 from etl.transform.schema import REJECTS, Layout, layout
 
 log = logging.getLogger(__name__)
+
+UNPUBLISHABLE = (WarehouseError, CommitConflictError, CommitUnknownError)
+"""What is wrong with a table, or with another writer: the pages are safe in their ledger."""
 
 _TRIES = 3
 """How often one invocation publishes slices that another machine publishes too."""
@@ -117,20 +120,35 @@ def publish(
 def settle(settings: Settings, tables: Tables) -> None:
     """Finish what killed processes began to publish: the next catalog would show half of it. Nothing is requested.
 
+    Raises:
+        EtlError: as `publish` says; of several, the first.
+    """
+    for exc in settle_as_far_as_possible(settings, tables):
+        raise exc
+
+
+def settle_as_far_as_possible(settings: Settings, tables: Tables) -> list[EtlError]:
+    """Do as `settle` does, and return why some of it cannot be finished.
+
     Args:
         settings: say where the ledgers are, and what the key of hashes is. A ledger that cannot be read is left to
             the run that needs it.
         tables: the warehouse.
 
     Raises:
-        EtlError: as `publish` says.
+        EtlError: as `publish` says, but for what is wrong with a table.
     """
+    failures: list[EtlError] = []
     for path in ledger_paths(settings.state_dir):
         try:
             with Ledger.open(path) as ledger:
                 _settle(ledger, tables, settings.privacy.secret)
         except LedgerError as exc:
             log.warning("%s", exc)
+        except UNPUBLISHABLE as exc:
+            log.error("%s: what it began to publish cannot be finished: %s", path.name, exc)  # noqa: TRY400
+            failures.append(exc)
+    return failures
 
 
 def _settle(ledger: Ledger, tables: Tables, secret: bytes | None) -> None:
@@ -153,6 +171,8 @@ def _publish_ready(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequen
             # Its commits may have landed, and be replaced by now: under its number they would count as done for ever.
             ledger.mark_published(publication, {})
             if isinstance(exc, WarehouseError) or not tries_left:
+                for facts in ready:
+                    ledger.hold_back(facts.part, str(exc))
                 raise
             log.warning("%s; trying again", exc)
         else:

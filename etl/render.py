@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from etl.errors import ConfigError
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
@@ -67,7 +69,10 @@ def write_table(table: "pa.Table", form: Format) -> None:
     if form is Format.PARQUET:
         import pyarrow.parquet as pq  # noqa: PLC0415  so that `--help` is quick
 
-        pq.write_table(table, sys.stdout.buffer, compression="zstd")
+        try:
+            pq.write_table(table, sys.stdout.buffer, compression="zstd")
+        except NotImplementedError as exc:  # a difference of instants, for instance
+            raise ConfigError(f"--format parquet: {exc}; cast that column to a type that Parquet has") from exc
         return
     rows = table.to_pylist()
     if form is Format.JSON:

@@ -19,7 +19,7 @@ from etl.extract.service_model import describe_operation, model_session
 from etl.ledger import Ledger, ledger_paths
 from etl.load.tables import Tables
 from etl.model import Dataset, Operation, Outcome, SliceFacts
-from etl.publish import Source, Writer, mark, publish_facts, settle, write_slices
+from etl.publish import Source, Writer, mark, publish_facts, settle, settle_as_far_as_possible, write_slices
 from etl.state import check_writable, lock
 from etl.transform.schema import layout
 
@@ -85,11 +85,13 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
     with lock(settings), ExitStack() as opened:
         check_writable(settings)
         tables = Tables(settings.warehouse.path)
-        settle(settings, tables)
+        unsettled = settle_as_far_as_possible(settings, tables)
         dates = _select(settings, selection, opened)
         outcomes = [
             outcome for date, found in sorted(dates.items()) for outcome in _replay_date(settings, tables, date, found)
         ]
+        if unsettled:
+            settle(settings, tables)  # what was damaged may be whole by now
         failed = refresh_catalog(settings, tables)
     return [replace(outcome, failed_checks=failed) for outcome in outcomes]
 
@@ -135,7 +137,7 @@ def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date
     told = [(ledger, outcome) for ledger, outcome in zip(found.ledgers, outcomes, strict=True) if outcome.slices]
     if told:
         publish_facts(tables, told, rebuild=rebuild)
-    yield from outcomes
+    yield from (outcome for outcome in outcomes if outcome.slices)
 
 
 def _is_all(tables: Tables, date: dt.date, found: _Date) -> bool:

@@ -5,10 +5,9 @@ received, and the committed rows are, value for value, those that the pages beco
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -35,13 +34,25 @@ class Finding:
 
 
 class _Rows:
-    """Collects the rows of a table; has the interface that staging has."""
+    """Number and sum of hashes of the rows of a table: order does not matter, repetition does. No row is kept.
 
-    def __init__(self) -> None:
-        self.batches: list[pa.RecordBatch] = []
+    Has the interface that staging has.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> None:
+        self._connection = connection
+        struct = ", ".join(f'"{field.name}"' for field in schema if field.name != PARTITION)
+        self._select = f"select count(*), coalesce(sum(hash(row({struct}))::hugeint), 0) from"
+        self.measured = (0, 0)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self.batches.append(batch)
+        self._connection.register("some_rows", pa.Table.from_batches([batch]))
+        rows, hashes = self.measure("some_rows", [])
+        self.measured = (self.measured[0] + rows, self.measured[1] + hashes)
+
+    def measure(self, relation: str, parameters: Sequence[object]) -> tuple[int, int]:
+        ((rows, hashes),) = self._connection.execute(f"{self._select} {relation}", parameters).fetchall()
+        return rows, hashes
 
 
 def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator[Finding]:
@@ -106,41 +117,32 @@ def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: byt
         shape = layout(dataset, operation, secret)
         if facts.starting_token is not None and not facts.partial:
             raise WarehouseError(f"{what}: published as complete, but a starting token is left")
-        collected = {name: _Rows() for name in [*shape.schemas, "etl_rejects"]}
         snapshot = Snapshot(run.run_id, run.snapshot_date, dataset, operation)
-        counts = count_slice(ledger, shape, snapshot, facts, collected)
-        for name, schema in _schemas(shape).items():
-            _compare(tables, name, schema, collected[name], run.snapshot_date, facts.part.slice_id)
+        with duckdb.connect() as connection:
+            expected = {name: _Rows(connection, schema) for name, schema in _schemas(shape).items()}
+            counts = count_slice(ledger, shape, snapshot, facts, expected)
+            for name, rows in expected.items():
+                _compare(tables, name, rows, run.snapshot_date, facts.part.slice_id)
     except EtlError as exc:
         return Finding(run.snapshot_date, what, None, str(exc))
     return Finding(run.snapshot_date, what, counts.rows, None)
 
 
-def _compare(  # noqa: PLR0913, PLR0917  both sides of one comparison
-    tables: Tables, name: str, schema: pa.Schema, expected: _Rows, snapshot_date: dt.date, slice_id: str
-) -> None:
-    """Compare two sets of rows by their number and the sum of their hashes: order does not matter, repetition does.
+def _compare(tables: Tables, name: str, expected: _Rows, snapshot_date: dt.date, slice_id: str) -> None:
+    """Compare the rows of a slice that are committed with those that are expected.
 
     Raises:
         WarehouseError: they differ.
     """
     committed = tables.read(name)
     files = committed.files.get(snapshot_date, []) if committed else []
-    columns = [field.name for field in schema if field.name != PARTITION]
-    struct = ", ".join(f'"{column}"' for column in columns)
-    digest = f"select count(*), coalesce(sum(hash(row({struct}))::hugeint), 0) from"
-    with duckdb.connect() as connection:
-        connection.register("expected", pa.Table.from_batches(expected.batches, schema=schema))
-        wanted = connection.execute(f"{digest} expected").fetchone()
-        found: Any = (0, 0)
-        if files:
-            statement = f"{digest} read_parquet(?, union_by_name = true) where slice_id = ?"
-            try:
-                found = connection.execute(statement, [files, slice_id]).fetchone()
-            except duckdb.Error as exc:
-                why = str(exc).splitlines()[0]
-                raise WarehouseError(f"table {name}, {snapshot_date}, slice {slice_id}: cannot be read: {why}") from exc
-    assert wanted is not None
+    found, wanted = (0, 0), expected.measured
+    if files:
+        try:
+            found = expected.measure("read_parquet(?, union_by_name = true) where slice_id = ?", [files, slice_id])
+        except duckdb.Error as exc:
+            why = str(exc).splitlines()[0]
+            raise WarehouseError(f"table {name}, {snapshot_date}, slice {slice_id}: cannot be read: {why}") from exc
     if found != wanted:
         raise WarehouseError(
             f"table {name}, {snapshot_date}, slice {slice_id}: {found[0]} rows are committed, {wanted[0]} follow from "

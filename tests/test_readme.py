@@ -90,7 +90,7 @@ def test_the_configuration_shown_is_the_one_that_comes_with_the_project():
 
 def test_every_flag_that_the_readme_names_exists():
     named = set(re.findall(r"`(--[a-z-]+)", README))
-    commands = (["run"], ["query"], ["emulator"], ["verify"], ["datasets"], ["datasets", "add"], ["report"])
+    commands = (["run"], ["query"], ["emulator"], ["verify"], ["datasets"], ["datasets", "add"], ["report"], ["import"])
     helps = "".join(
         subprocess.run(
             [sys.executable, "-m", "etl", *words, "--help"], stdout=subprocess.PIPE, text=True, check=True

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from etl import render
+from etl.errors import ConfigError
 from etl.render import Format, console, write_json, write_rows, write_table
 
 AT = dt.datetime(2026, 11, 20, 2, 0, 0, 500000, tzinfo=dt.UTC)
@@ -214,3 +216,9 @@ def test_without_a_terminal_there_are_no_colours_and_lines_are_as_long_as_they_n
     assert console().width == console(stderr=True).width == 10_000
     assert console(stderr=True).stderr
     assert not console().is_terminal
+
+
+def test_what_parquet_has_no_type_for_is_a_sentence():
+    table = duckdb.sql("select interval 1 day as lag").to_arrow_table()
+    with pytest.raises(ConfigError, match=r"--format parquet: .*cast"):
+        write_table(table, Format.PARQUET)

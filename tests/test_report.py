@@ -333,6 +333,13 @@ def test_drawing_is_the_same_whatever_the_settings_of_the_machine():
         assert charts.as_svg(chart, rows) == usual
 
 
+def test_names_that_no_drawing_can_hold_are_drawn_without():
+    """XML 1.0 has no place for them; JSON has."""
+    chart, rows = CHARTS[0], [{"snapshot_date": DATE, "seconds": 1.5}]
+    assert charts.plain("a\uffffb\ufffe") == "a\ufffdb\ufffd"
+    assert charts.as_svg(chart, rows)
+
+
 def test_colours_of_the_drawing_are_those_of_the_page_in_light(report_of):
     text = report_of("one night").read_text()
     for colour, name in charts.VARIABLES.items():

@@ -15,6 +15,7 @@ from benchmarks.year.observed import Key, Night
 from etl.emulator.sessions import Record
 
 Row = tuple[Any, ...]
+OFF = {"STOPPED", "DELETE_IN_PROGRESS", "DELETED"}
 PRICED = {"g5.xlarge", "g4dn.xlarge"}
 
 
@@ -33,7 +34,9 @@ class Run:
     stopped_at: dt.datetime | None = None
     last_date: dt.date = dt.date.min
     record: Record = field(default_factory=dict)
+    before: "Run | None" = None
     failed: bool = False
+    off: bool = False
     listed: bool = False
 
     @property
@@ -88,20 +91,32 @@ class Expected:
         """Return the newest night."""
         return self.nights[self.dates[-1]]
 
+    def _listed_at(self, key: Key) -> dt.datetime:
+        """Return when the newest snapshot was as it is: when the page arrived, on its date at the latest."""
+        return min(self.received[key], midnight(self.dates[-1] + dt.timedelta(days=1)))
+
     @cached_property
     def runs(self) -> list[Run]:
         """Return every start that a night has shown."""
         found: dict[tuple[str, str, dt.datetime], Run] = {}
+        newest: dict[Key, Run] = {}
         for date, night in self.nights.items():
             for (studio, session), record in night.items():
                 if "startedAt" in record:
                     key = (studio, session, record["startedAt"])
-                    run = found.setdefault(key, Run(*key))
-                    run.last_date, run.record = date, record
+                    run = found.setdefault(key, Run(*key, before=newest.get((studio, session))))
+                    newest[studio, session] = run
+                    run.record = record
                     run.failed |= record["state"] == "START_FAILED"
-                    run.listed = date == self.dates[-1]
-                    if record.get("stoppedAt") and record["stoppedAt"] >= run.started_at:
-                        run.stopped_at = record["stoppedAt"]
+                    run.off |= record["state"] in OFF
+                    run.listed = date == self.dates[-1] and not run.off
+                    if not run.off:
+                        run.last_date = date
+                    stopped_at = record.get("stoppedAt")
+                    if stopped_at and stopped_at >= run.started_at:
+                        run.stopped_at = stopped_at
+                    elif stopped_at and run.before and stopped_at >= run.before.started_at:
+                        run.before.stopped_at = run.before.stopped_at or stopped_at
         return [run for run in found.values() if not run.failed]
 
     @cached_property
@@ -173,7 +188,7 @@ class Expected:
         """Studio, session, owner, type, start, update, seconds, GiB."""
         for key, record in self.last.items():
             if record["state"] == "READY":
-                idle = (self.received[key] - record["updatedAt"]).total_seconds()
+                idle = (self._listed_at(key) - record["updatedAt"]).total_seconds()
                 gib = record.get("volumeConfiguration", {}).get("size")
                 yield (
                     *key, record["ownedBy"], record["ec2InstanceType"], record["startedAt"], record["updatedAt"], idle,
@@ -185,7 +200,7 @@ class Expected:
         for key, record in self.last.items():
             for ending, name in (("stop", "stopAt"), ("terminate", "terminateAt")):
                 if name in record and (ending == "terminate" or record["state"] == "READY"):
-                    left = (record[name] - self.received[key]).total_seconds()
+                    left = (record[name] - self._listed_at(key)).total_seconds()
                     yield *key, record["ownedBy"], record["state"], ending, record[name], left
 
     def storage_held(self) -> Iterator[Row]:
@@ -206,8 +221,9 @@ class Expected:
         for key, shown in seen.items():
             (first, _), (last, record) = shown[0], shown[-1]
             created = record["createdAt"]
-            starts = [each["startedAt"] for _, each in shown if "startedAt" in each]
-            start = min(starts) if starts and first <= created.date() + dt.timedelta(days=1) else None
+            starts = [(date, each["startedAt"]) for date, each in shown if "startedAt" in each]
+            known = starts and starts[0][0] <= created.date() + dt.timedelta(days=1)
+            start = min(at for _, at in starts) if known else None
             yield (
                 *key, record["ownedBy"], created, start, start and (start - created).total_seconds(), first, last,
                 last == self.dates[-1], (max(created, midnight(last)) - created).total_seconds(),
@@ -338,14 +354,13 @@ class Expected:
             for date, _, change, before, now in self.changes
             if change == "changed" and before["state"] != now["state"]
         ]
-        newest = max((date for date, _, _ in moved), default=dt.date.min)
-        counts = Counter((before, now) for date, before, now in moved if (newest - date).days < nights)
+        counts = Counter((before, now) for date, before, now in moved if (self.dates[-1] - date).days < nights)
         return ((*states, count) for states, count in counts.items())
 
     def _stopped(self, days: int) -> Iterator[Row]:
         for key, record in self.last.items():
             if record["state"] == "STOPPED" and "volumeConfiguration" in record:
-                stopped = (self.received[key] - record["stoppedAt"]) // dt.timedelta(days=1)
+                stopped = (self._listed_at(key) - record["stoppedAt"]) // dt.timedelta(days=1)
                 if stopped >= days:
                     yield *key, record["ownedBy"], record["stoppedAt"], record["volumeConfiguration"]["size"], stopped
 

@@ -144,6 +144,8 @@ class Dump:
             name, _ = window.value()
             window.take(":")
             if name in self._lists:
+                if is_document:
+                    raise window.error(f"the list {name!r} is there a second time")
                 window.release()
                 is_document = True
                 window.demand("[", f"the list {name!r}")
@@ -198,6 +200,8 @@ class Dump:
         if pager and pager.more_results and members.get(pager.more_results) is False:
             return None
         token = next((members[name] for name in self._tokens if members.get(name)), None)
+        if token is None and pager and pager.more_results and members.get(pager.more_results):
+            return f"{pager.more_results}: true"  # of a service whose token is something in its last record
         return token if token is None or isinstance(token, str) else json.dumps(token)
 
 

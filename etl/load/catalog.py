@@ -239,6 +239,15 @@ def _add_prices(connection: duckdb.DuckDBPyConnection, prices: pa.Table) -> None
     comment_on(connection, "prices", descriptions(PRICES))
 
 
+def _utc_date(name: str) -> str:
+    """Return the expression for the UTC date of a macro's parameter, whatever the time zone of who asks.
+
+    A date, a text or a TIMESTAMP would be cast to TIMESTAMPTZ as in that time zone.
+    """
+    zoned = f"typeof({name}) = 'TIMESTAMP WITH TIME ZONE'"
+    return f"if({zoned}, {name}::timestamptz at time zone 'UTC', {name}::timestamp)::date"
+
+
 def _add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Committed) -> None:
     """Add what follows from a change log: every version of every record, and macros for dates past."""
     log = table.name
@@ -259,12 +268,12 @@ def _add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Co
     )
     connection.execute(
         f"create macro {quoted(f'{dataset}_as_of')}(instant) as table"  # noqa: S608
-        f" select * from {versions} where valid_from <= (instant::timestamptz at time zone 'UTC')::date"
-        " and (valid_to is null or valid_to > (instant::timestamptz at time zone 'UTC')::date)"
+        f" select * from {versions} where valid_from <= {_utc_date('instant')}"
+        f" and (valid_to is null or valid_to > {_utc_date('instant')})"
     )
     connection.execute(
         f"create macro {quoted(f'{log}_between')}(from_date, to_date) as table"  # noqa: S608
-        f" select * from {quoted(log)} where {PARTITION} between from_date::date and to_date::date"
+        f" select * from {quoted(log)} where {PARTITION} between {_utc_date('from_date')} and {_utc_date('to_date')}"
     )
     comments = {
         **{name: text for name, text in descriptions(table.schema).items() if name not in about_changes},

@@ -61,7 +61,8 @@ def check_file(file: str) -> None:
     Raises:
         WarehouseError: it is missing or damaged.
     """
-    read_file(file, None)
+    for _ in read_batches(file, None):
+        pass
 
 
 def read_file(file: str, columns: Sequence[str] | None) -> pa.Table:
@@ -78,8 +79,8 @@ def read_file(file: str, columns: Sequence[str] | None) -> pa.Table:
         raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
 
 
-def read_batches(file: str, columns: Sequence[str], batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-    """Yield some columns of a data file, its checksums proven, some thousand rows at a time.
+def read_batches(file: str, columns: Sequence[str] | None, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of a data file, or all, its checksums proven, some thousand rows at a time.
 
     Raises:
         WarehouseError: it is missing or damaged.
@@ -87,7 +88,7 @@ def read_batches(file: str, columns: Sequence[str], batch_rows: int = 65_536) ->
     try:
         # Ahead of what is asked for, pyarrow would read the whole file, and keep it to the end.
         with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
-            yield from parquet.iter_batches(batch_rows, columns=list(columns), use_threads=False)
+            yield from parquet.iter_batches(batch_rows, columns=columns and list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as exc:
         raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
 

@@ -132,7 +132,9 @@ def save_png(chart: Chart, rows: Rows, path: Path) -> None:
 def plain(value: Any) -> str:
     """Return a value as one line of text without characters that a drawing cannot hold or that move others."""
     text = "none" if value is None else str(value)
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cf", "Cs"} else c for c in text)
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cf", "Cn", "Cs"} else c for c in text
+    )
 
 
 def shorten(text: str, width_em: float) -> str:

@@ -9,7 +9,7 @@
 --              ec2_instance_type: EC2 instance type;
 --              started_at: when it was started;
 --              updated_at: when something happened to it last;
---              idle_seconds: from updated_at until the page was received [seconds];
+--              idle_seconds: from updated_at until the page was received, or the snapshot date ended [seconds];
 --              volume_gib: root volume, null without one [GiB].
 -- Assumes:     The service says when a session was updated, not whether somebody works on it.
 select
@@ -19,7 +19,7 @@ select
     ec2_instance_type,
     started_at,
     updated_at,
-    epoch_us(extracted_at - updated_at) / 1e6 as idle_seconds,
+    epoch_us(least(extracted_at, (snapshot_date + 1)::timestamp at time zone 'UTC') - updated_at) / 1e6 as idle_seconds,
     volume_configuration_size as volume_gib
 from streaming_sessions
 where state = 'READY'

@@ -9,13 +9,14 @@
 --              state: state of the session;
 --              ending: stop (of a running session) or terminate;
 --              ends_at: when it is due;
---              seconds_left: from when the page was received until ends_at; less than 0 where overdue [seconds].
+--              seconds_left: from when the page was received, or the snapshot date ended, until ends_at; less than 0
+--                            where overdue [seconds].
 with endings as (
-    select studio_id, session_id, owned_by, state, extracted_at, 'stop' as ending, stop_at as ends_at
+    select studio_id, session_id, owned_by, state, snapshot_date, extracted_at, 'stop' as ending, stop_at as ends_at
     from streaming_sessions
     where state = 'READY'
     union all
-    select studio_id, session_id, owned_by, state, extracted_at, 'terminate' as ending, terminate_at as ends_at
+    select studio_id, session_id, owned_by, state, snapshot_date, extracted_at, 'terminate', terminate_at
     from streaming_sessions
 )
 
@@ -26,6 +27,6 @@ select
     state,
     ending,
     ends_at,
-    epoch_us(ends_at - extracted_at) / 1e6 as seconds_left
+    epoch_us(ends_at - least(extracted_at, (snapshot_date + 1)::timestamp at time zone 'UTC')) / 1e6 as seconds_left
 from endings
 where ends_at is not null

@@ -18,8 +18,8 @@
 --              life_seconds: from created_at to 00:00 UTC of last_seen [seconds];
 --              runs: starts that snapshots have shown, failed ones left out;
 --              running_seconds: time of those runs together [seconds].
--- Assumes:     What session_runs assumes. The first start is known of sessions that a snapshot has shown on the day
---              after their creation at the latest.
+-- Assumes:     What session_runs assumes. The first start is known of sessions of which a snapshot has shown one on the
+--              day after their creation at the latest.
 with newest as (
     select slice_id, max(snapshot_date) as newest_date
     from snapshots
@@ -34,6 +34,8 @@ spans as (
         min(created_at) as created_at,
         min(started_at) as first_started_at,
         min(snapshot_date) as first_seen,
+        min(snapshot_date) filter (where started_at is not null)
+            <= (min(created_at) at time zone 'UTC')::date + 1 as is_first_start_known,
         max(snapshot_date) as last_date
     from streaming_session_changes
     group by slice_id, session_id
@@ -75,10 +77,8 @@ select
     ec2_instance_type,
     launch_profile_id,
     created_at,
-    if(first_seen <= (created_at at time zone 'UTC')::date + 1, first_started_at, null) as first_started_at,
-    epoch_us(
-        if(first_seen <= (created_at at time zone 'UTC')::date + 1, first_started_at, null) - created_at
-    ) / 1e6 as wait_seconds,
+    if(is_first_start_known, first_started_at, null) as first_started_at,
+    epoch_us(if(is_first_start_known, first_started_at, null) - created_at) / 1e6 as wait_seconds,
     first_seen,
     last_seen,
     is_listed,

@@ -15,9 +15,10 @@
 --              launch_profile_id: the same;
 --              tags: the same.
 -- Assumes:     A snapshot shows a session's last start and last stop. A start that another one has followed before the
---              next snapshot is not seen. A run whose stop no snapshot shows counts up to 00:00 UTC of the last
---              snapshot date that shows it running: the hours after that belong to the next night. A start that
---              failed is no run. No start comes again after another one.
+--              next snapshot is not seen, and its stop is taken for that of the run before. A run whose stop no
+--              snapshot shows counts up to 00:00 UTC of the last snapshot date that shows it, neither stopped nor
+--              deleted: the hours after that belong to the next night. A start that failed is no run. No start comes
+--              again after another one.
 with newest as (
     select slice_id, max(snapshot_date) as newest_date
     from snapshots
@@ -30,11 +31,16 @@ starts as (
         slice_id,
         session_id,
         started_at,
-        max(stopped_at) filter (where stopped_at >= started_at) as stopped_at,
+        max(stopped_at) filter (where stopped_at >= started_at) as own_stop,
+        min(stopped_at) filter (where stopped_at < started_at) as stop_before,  -- of the run before this one
         bool_or(state = 'START_FAILED') as has_failed,
         min(snapshot_date) as first_date,
         arg_min_null(previous_date, snapshot_date) as date_before,  -- the last date that shows the run before this one
         max(snapshot_date) as last_date,
+        -- a session that is deleted while it runs has no stop
+        min(coalesce(previous_date, date '0001-01-01')) filter (
+            where change <> 'vanished' and state in ('STOPPED', 'DELETE_IN_PROGRESS', 'DELETED')
+        ) as off_after,
         -- null where it did not vanish, or came back
         arg_max_null(if(change = 'vanished', previous_date, null), snapshot_date) as vanished_after
     from streaming_session_changes
@@ -42,14 +48,18 @@ starts as (
 ),
 
 shown as (
-    select *, coalesce(vanished_after, lead(date_before) over sessions) as last_seen
+    select
+        *,
+        coalesce(off_after, vanished_after, lead(date_before) over sessions) as last_seen,
+        lead(stop_before) over sessions as next_stop
     from starts
     window sessions as (partition by slice_id, session_id order by first_date)
 ),
 
 runs as (
     select
-        shown.* exclude (last_seen),
+        shown.* exclude (last_seen, next_stop),
+        coalesce(own_stop, if(next_stop >= shown.started_at, next_stop, null)) as stopped_at,
         last_seen is null as is_listed,
         coalesce(last_seen, newest_date)::timestamp at time zone 'UTC' as shown_until,
         last.studio_id,

@@ -1,7 +1,7 @@
 -- changes_by_night.sql
 -- Question:    What appeared, changed and vanished in the last $nights nights?
 -- Grain:       one row per snapshot date and studio.
--- Reads:       streaming_session_changes.
+-- Reads:       streaming_session_changes, snapshots.
 -- Parameters:  $nights INTEGER, default 14.
 -- Columns:     counts of sessions; a studio's first snapshot is left out.
 with nights as (
@@ -17,6 +17,10 @@ select
     count(*) filter (where change = 'changed') as changed,
     count(*) filter (where change = 'vanished') as vanished
 from nights
-where snapshot_date > (select max(snapshot_date) from nights) - $nights
+where snapshot_date > (
+    select max(snapshot_date)
+    from snapshots
+    where dataset = 'streaming_sessions' and state = 'complete' and not is_partial and not is_filtered
+) - $nights
 group by all
 order by snapshot_date desc, studio_id

@@ -3,7 +3,8 @@
 -- Grain:       one row per session.
 -- Reads:       streaming_sessions (current snapshot).
 -- Parameters:  $hours INTEGER, default 12.
--- Columns:     idle_hours in complete hours, up to the moment when the page was received; volume_gib in GiB.
+-- Columns:     idle_hours in complete hours, up to the moment when the page was received, or the end of the
+--              snapshot date; volume_gib in GiB.
 with running as (
     select
         studio_id,
@@ -12,7 +13,7 @@ with running as (
         ec2_instance_type,
         updated_at,
         volume_configuration_size as volume_gib,
-        date_sub('hour', updated_at, extracted_at) as idle_hours
+        date_sub('hour', updated_at, least(extracted_at, (snapshot_date + 1)::timestamp at time zone 'UTC')) as idle_hours
     from streaming_sessions
     where state = 'READY'
 )

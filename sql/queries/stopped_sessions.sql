@@ -3,7 +3,8 @@
 -- Grain:       one row per session.
 -- Reads:       streaming_sessions (current snapshot).
 -- Parameters:  $days INTEGER, default 14.
--- Columns:     days_stopped in complete days, up to the moment when the page was received; volume_gib in GiB.
+-- Columns:     days_stopped in complete days, up to the moment when the page was received, or the end of the
+--              snapshot date; volume_gib in GiB.
 with stopped as (
     select
         studio_id,
@@ -11,7 +12,7 @@ with stopped as (
         owned_by,
         stopped_at,
         volume_configuration_size as volume_gib,
-        date_sub('day', stopped_at, extracted_at) as days_stopped
+        date_sub('day', stopped_at, least(extracted_at, (snapshot_date + 1)::timestamp at time zone 'UTC')) as days_stopped
     from streaming_sessions
     where state = 'STOPPED' and volume_configuration_size is not null
 )

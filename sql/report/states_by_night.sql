@@ -9,6 +9,7 @@
 --              in_progress: sessions that are being created, started, stopped or deleted;
 --              failed: sessions of which one of these has failed;
 --              others: sessions in any other state.
+-- Assumes:     A studio that was not seen whole on a date has none then.
 with kinds as (
     select
         snapshot_date,

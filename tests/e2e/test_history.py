@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from itertools import pairwise
 
+import duckdb
 import pytest
 from support.job import DATE, NIGHT
 
@@ -11,6 +12,7 @@ import etl.load.packs
 from etl.catalog import refresh_catalog
 from etl.load.tables import Tables
 from etl.maintenance import vacuum
+from etl.model import CATALOG_NAME
 from etl.verify import verify
 
 COLUMNS = (
@@ -48,6 +50,26 @@ def snapshot(job, date):
     return job.ask(
         f"select {COLUMNS}, {TAGS} from streaming_sessions_history where snapshot_date = '{date}' order by all"
     )
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
+def test_macros_mean_the_same_date_in_every_time_zone(job, studio, zone):
+    """A BI tool asks in the time zone of its machine."""
+    export(job, studio, 0, 1)
+    first, second = night(0), night(1)
+    with duckdb.connect(job.directory / "warehouse" / CATALOG_NAME, read_only=True) as reader:
+        reader.execute(f"set TimeZone = '{zone}'")
+
+        def newest(instant):
+            statement = f"select max(valid_from) from streaming_sessions_as_of({instant})"
+            return reader.execute(statement).fetchall()[0][0]
+
+        for form in ("date '{}'", "'{}'", "timestamp '{} 23:00:00'", "timestamptz '{} 23:00:00Z'", "'{} 23:00:00Z'"):
+            assert newest(form.format(first)) == first, form
+            assert newest(form.format(second)) == second, form
+        between = f"from streaming_session_changes_between(timestamptz '{second} 02:00:00Z', '{second}')"
+        dates = reader.execute(f"select distinct snapshot_date {between}").fetchall()
+        assert dates == [(second,)]
 
 
 def test_as_of_any_night_is_the_snapshot_of_that_night(job, studio):

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 from support.job import DATE
 
-from etl.errors import WarehouseError
+from etl.errors import ConfigError, WarehouseError
+from etl.importer import ImportRequest, import_dump
 from etl.ledger import Ledger, ledger_paths, remove_ledger, set_aside
 from etl.load.tables import Tables
+from etl.model import Outcome
 from etl.replay import Selection, replay
 from etl.state import remove_old_ledgers
+from etl.verify import verify
 
 SECOND, NEXT = (DATE + dt.timedelta(days=day) for day in (1, 2))
 
@@ -112,4 +115,78 @@ def test_replay_passes_over_a_date_on_which_nothing_was_listed(job):
 
     outcomes = replay(job.settings(), Selection(since=DATE))
 
-    assert {outcome.run.snapshot_date for outcome in outcomes} == {DATE, NEXT}
+    assert [(outcome.run.snapshot_date, outcome.exit_code) for outcome in outcomes] == [(DATE, 0)]
+
+
+@pytest.fixture
+def owing(job):
+    """A night that was published, but whose facts could not be written: the file of an earlier run's is torn."""
+    job.run()
+    studio_id = job.ask("select min(studio_id) from studios")[0][0]
+    file, *_ = Tables(job.directory / "warehouse").read("etl_runs").files[DATE]
+    Path(file).write_bytes(Path(file).read_bytes()[:-20])
+    with pytest.raises(WarehouseError, match="etl_runs"):
+        job.run(overrides={"studio_ids": [studio_id]})
+
+
+@pytest.mark.usefixtures("owing")
+def test_what_cannot_be_settled_does_not_keep_the_next_night_from_being_walked(job, studio):
+    asked = len(studio.requests)
+
+    with pytest.raises(WarehouseError, match="etl_runs"):
+        job.run(None)
+
+    assert len(studio.requests) > asked
+    assert states(job)[max(states(job))] == ("open", {"complete"})
+
+
+@pytest.mark.usefixtures("owing")
+def test_replay_mends_what_cannot_be_settled(job):
+    """It is what the message tells the operator to do."""
+    replay(job.settings(), Selection(since=DATE))
+
+    assert job.run(None)[-1].exit_code == 0
+    assert [finding.problem for finding in verify(job.settings()) if finding.problem] == []
+
+
+def test_a_run_that_could_not_be_published_is_not_recorded_as_one_that_was(job, monkeypatch):
+    """Its facts are written by the next invocation, which must not take silence for success."""
+    with monkeypatch.context() as patch:
+        patch.setattr("etl.publish._read_back", refuse)
+        with pytest.raises(WarehouseError, match="not what was written"):
+            job.run()
+    (path,) = ledger_paths(job.directory / "state")
+    with Ledger.open(path) as ledger:
+        outcome = Outcome(ledger.run(), tuple(ledger.slices()), 0)
+        assert outcome.exit_code == 1
+        assert "not what was written" in outcome.report()["slices"][0]["error"]
+
+    assert job.run()[0].exit_code == 0, "what is published then has no error any more"
+
+
+def refuse(*_):
+    raise WarehouseError("not what was written")
+
+
+def test_an_abandoned_run_does_not_ask_for_another_try_for_ever(job, studio):
+    """Nobody goes on with it: `replay` of its date ends as what it has written."""
+    studio.set_faults(["reset:operation=ListStreamingSessions,times=ever"])
+    assert job.run()[0].exit_code == 3
+    studio.set_faults([])
+    assert job.run(fresh=True)[0].exit_code == 0
+
+    codes = {outcome.run.state: outcome.exit_code for outcome in replay(job.settings(), Selection(since=DATE))}
+
+    assert codes["published"] == 0
+    assert codes["abandoned"] == 5, "its studios were published, its sessions never were"
+
+
+def test_a_dump_cannot_fill_a_table_that_has_the_name_of_another(job, tmp_path):
+    (tmp_path / "dump").write_text('{"studios": []}')
+    job.config.write_text(
+        f"{job.config.read_text()}datasets: [{{name: snapshots, service: nimble, operation: list_studios,"
+        " key: [studio_id]}]\n"
+    )
+    request = ImportRequest(files=(tmp_path / "dump",), dataset="snapshots", snapshot_date=DATE)
+    with pytest.raises(ConfigError, match="its table snapshots would have the name"):
+        import_dump(job.settings(), request)

@@ -390,6 +390,22 @@ def test_a_service_that_says_itself_whether_there_is_more_is_believed(tmp_path, 
     assert (page.next_starting_token is None) == is_complete
 
 
+def test_a_service_that_says_there_is_more_without_a_token_is_believed_too(tmp_path):
+    """S3 sends no NextMarker without a delimiter: its token is the key of the last record."""
+    objects = Dataset(
+        name="objects", service="s3", operation="list_objects", key=("key",), result_key="Contents",
+        parameters={"Bucket": "b"},
+    )  # fmt: skip
+    (page,) = read(tmp_path, printed({"IsTruncated": True, "Contents": [{"Key": "k"}]}), dump=dump_of(objects))
+
+    assert page.next_starting_token is not None
+
+
+def test_a_document_with_its_list_twice_is_refused(tmp_path):
+    with pytest.raises(SourceError, match=r"byte \d+.*a second time"):
+        read(tmp_path, '{"sessions": [], "sessions": []}')
+
+
 def test_a_file_that_is_missing_is_found_before_any_is_read(tmp_path):
     whole = tmp_path / "whole"
     whole.write_text(printed([session(number) for number in range(1001)]))  # more than the first page
