@@ -123,8 +123,9 @@ def settle(settings: Settings, tables: Tables) -> None:
     Raises:
         EtlError: as `publish` says; of several, the first.
     """
-    for exc in settle_as_far_as_possible(settings, tables):
-        raise exc
+    failures = settle_as_far_as_possible(settings, tables)
+    if failures:
+        raise failures[0]
 
 
 def settle_as_far_as_possible(settings: Settings, tables: Tables) -> list[EtlError]:

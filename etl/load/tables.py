@@ -16,6 +16,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -457,8 +458,9 @@ class Tables:
                     log.warning("%s: a power loss left only part of it; it is set aside", entry)
                     entry.replace(entry.with_suffix(".torn"))
                 for leftover in logs.parent.glob(f"{_ASIDE}*"):
-                    if time.time() - leftover.stat().st_mtime > _LEFT_AFTER_S:  # else another machine may be at it
-                        shutil.rmtree(leftover, ignore_errors=True)
+                    with suppress(FileNotFoundError):  # another machine may be at it, or remove it first
+                        if time.time() - leftover.stat().st_mtime > _LEFT_AFTER_S:
+                            shutil.rmtree(leftover, ignore_errors=True)
 
     def dates(self, table: str) -> list[dt.date]:
         """Return the dates that a table has rows for, in order."""

@@ -221,7 +221,18 @@ def test_starting_token_for_several_datasets_is_refused(job):
 
 @pytest.mark.parametrize(
     ("codes", "expected"),
-    [([0], 0), ([1], 1), ([0, 0], 0), ([1, 1], 1), ([5, 3], 3), ([3, 1], 3), ([0, 1], 5), ([0, 5], 5), ([1, 5], 5)],
+    [
+        ([], 0),
+        ([0], 0),
+        ([1], 1),
+        ([0, 0], 0),
+        ([1, 1], 1),
+        ([5, 3], 3),
+        ([3, 1], 3),
+        ([0, 1], 5),
+        ([0, 5], 5),
+        ([1, 5], 5),
+    ],
 )
 def test_exit_code_of_several_runs(codes, expected):
     """An earlier run that is finished first hides neither that this one is resumable nor that it is published."""
