@@ -465,7 +465,7 @@ def test_a_dataset_with_fixed_parameters_too_calls_for_help(job, studio):
     ("datasets", "table"),
     [
         ("{name: snapshots, service: nimble, operation: list_studios, key: [studio_id]}", "snapshots"),
-        ("{name: etl_runs, service: nimble, operation: list_studios, key: [studio_id]}", "etl_runs"),
+        ("{name: etl_runs, service: nimble, operation: list_studios, key: [studio_id]}", "etl_run_tags"),
         ("studios, {name: s, item: studio, service: nimble, operation: list_studios, key: [studio_id]}", "studio_tags"),
     ],
 )
