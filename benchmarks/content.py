@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from etl.load.tables import Tables
+from etl.load.delta.tables import Tables
 from etl.model import snake_case
 
 _TEXTS = (

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from etl.load.tables import Replacement, Tables
+from etl.load.delta.tables import Replacement, Tables
 
 PARTS = 100
 _CHANGED = pa.scalar("START_IN_PROGRESS")

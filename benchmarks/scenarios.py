@@ -33,7 +33,7 @@ from benchmarks.nights import spend_nights
 from benchmarks.studio import PAGE_SESSIONS, record
 from benchmarks.table import Row, at_least, at_most
 from etl.model import CATALOG_NAME
-from etl.query import ask, bind
+from etl.read.query import ask, bind
 from etl.sqlfiles import sql_files
 
 CACHE = ROOT / ".bench"

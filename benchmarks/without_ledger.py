@@ -6,7 +6,7 @@ python -m benchmarks.without_ledger run --config FILE
 from collections.abc import Iterator
 
 from etl.cli import main
-from etl.ledger import Ledger
+from etl.ledger.ledger import Ledger
 from etl.model import Page, Slice, SliceState
 
 _pages: dict[str, list[Page]] = {}

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.catalog import content
 from etl.config import EMBEDDED, Overrides, Settings, load_settings, parse_duration
 from etl.errors import ConfigError
 from etl.model import Dataset
+from etl.pipeline.show import content
 
 CANARY = "canary-4f7c1e"
 

@@ -11,8 +11,8 @@ from benchmarks.studio import NIGHT, PAGE_SESSIONS
 from etl.emulator import World
 from etl.extract.datasets import builtin_datasets
 from etl.extract.service_model import describe_operation, model_session
-from etl.ledger import Ledger
-from etl.load.tables import Replacement, Tables
+from etl.ledger.ledger import Ledger
+from etl.load.delta.tables import Replacement, Tables
 from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etl.config import Settings, load_settings
 from etl.emulator import EmbeddedStudio, StudioSettings, World
-from etl.pipeline import Request, Stop, run
+from etl.jobs.night import Request, Stop, run
 
 HOUR = dt.time(2)
 CONFIG = """

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.year.build import Year, instant
 from benchmarks.year.expected import Expected, Row
 from benchmarks.year.observed import observe
-from etl.query import ask, bind
+from etl.read.query import ask, bind
 from etl.sqlfiles import sql_files
 
 MARTS = {

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.errors import WarehouseError
-from etl.load.files import read_batches
-from etl.load.tables import Committed, Stage
+from etl.load.delta.parquet import read_batches
+from etl.load.delta.tables import Committed, Stage
 
 CHANGE = "change"
 _BATCH_ROWS = 8192

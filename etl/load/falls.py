@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from etl.config import Publish
+from etl.load.delta.tables import Tables
 from etl.load.snapshots import previous_snapshots
-from etl.load.tables import Tables
 from etl.model import RunFacts, SliceFacts
 
 

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterable
 
-from etl.load.tables import Tables
+from etl.load.delta.tables import Tables
 
 
 def previous_snapshots(tables: Tables, until: dt.date, slice_ids: Iterable[str]) -> dict[str, tuple[dt.date, int]]:

@@ -10,7 +10,7 @@ import pytest
 from support.job import DATE, NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
-from etl.verify import verify
+from etl.jobs.verify import verify
 
 AWS = Path(__file__).parents[2] / ".venv-aws" / "bin" / "aws"
 SESSIONS = ("streaming_sessions_history", "streaming_session_tags_history")

@@ -15,9 +15,9 @@ from support.job import DATE, NIGHT, job_at
 from support.tables_page import PAGE, page
 from support.tables_page import everything as all_listings
 
-from etl.catalog import content
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.model import CATALOG_NAME
+from etl.pipeline.show import content
 
 NEXT = DATE + dt.timedelta(days=1)
 NESTED = ("MAP", "STRUCT", "[]", "JSON", "UNION")

@@ -72,7 +72,7 @@ def test_a_warning_is_told_and_nothing_more(job, add_check, caplog):
     (outcome,) = job.run()
 
     assert outcome.exit_code == 0
-    assert f"WARNING  etl.catalog:catalog.py" in caplog.text  # noqa: F541
+    assert f"WARNING  etl.pipeline.show:catalog.py" in caplog.text  # noqa: F541
     assert job.ask("select check_name from etl_checks where failures > 0") == [(name,)]
 
 

@@ -12,10 +12,10 @@ from support.job import DATE, NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.errors import ConfigError, LockedError
-from etl.ledger import Ledger, ledger_paths
+from etl.jobs.verify import verify
+from etl.ledger.directory import lock
+from etl.ledger.ledger import Ledger, ledger_paths
 from etl.model import CATALOG_NAME, exit_code_of
-from etl.state import lock
-from etl.verify import verify
 
 STRINGS = (
     "arn", "automatic_termination_mode", "backup_mode", "created_by", "ec2_instance_type", "launch_profile_id",

@@ -18,11 +18,11 @@ from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.errors import LockedError
 from etl.extract.service_model import MODELS
 from etl.failpoints import STEPS
-from etl.importer import ImportRequest, import_dump
-from etl.ledger import ledger_paths
-from etl.replay import Selection, replay
-from etl.state import lock
-from etl.verify import verify
+from etl.jobs.dumps import ImportRequest, import_dump
+from etl.jobs.replay import Selection, replay
+from etl.jobs.verify import verify
+from etl.ledger.directory import lock
+from etl.ledger.ledger import ledger_paths
 
 TABLES = ("streaming_sessions_history", "streaming_session_tags_history")
 DATE_FLAG = ("--snapshot-date", DATE.isoformat())

@@ -10,7 +10,7 @@ import pytest
 from support.job import DATE, NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
-from etl.ledger import Ledger, ledger_paths
+from etl.ledger.ledger import Ledger, ledger_paths
 
 PAGES = 200
 KILLS = 50

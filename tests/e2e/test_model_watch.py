@@ -10,8 +10,8 @@ from support.job import DATE
 
 from etl.errors import ConfigError, WarehouseError
 from etl.extract.service_model import MODELS
-from etl.replay import Selection, replay
-from etl.verify import verify
+from etl.jobs.replay import Selection, replay
+from etl.jobs.verify import verify
 
 NEXT = DATE + dt.timedelta(days=1)
 

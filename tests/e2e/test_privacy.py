@@ -11,10 +11,10 @@ from support.job import DATE, job_at
 from etl.config import load_settings
 from etl.errors import ConfigError
 from etl.extract.datasets import builtin_datasets
-from etl.ledger import Ledger, ledger_paths
-from etl.load.tables import Tables
-from etl.replay import Selection, replay
-from etl.verify import verify
+from etl.jobs.replay import Selection, replay
+from etl.jobs.verify import verify
+from etl.ledger.ledger import Ledger, ledger_paths
+from etl.load.delta.tables import Tables
 
 KEY = "a key that only the operator knows"
 DATASETS = "datasets: [studios, streaming_sessions, studio_components]"

@@ -7,13 +7,13 @@ import pytest
 from support.job import DATE
 
 from etl.errors import ConfigError, WarehouseError
-from etl.importer import ImportRequest, import_dump
-from etl.ledger import Ledger, ledger_paths, remove_ledger, set_aside
-from etl.load.tables import Tables
+from etl.jobs.dumps import ImportRequest, import_dump
+from etl.jobs.replay import Selection, replay
+from etl.jobs.verify import verify
+from etl.ledger.directory import remove_old_ledgers
+from etl.ledger.ledger import Ledger, ledger_paths, remove_ledger, set_aside
+from etl.load.delta.tables import Tables
 from etl.model import Outcome
-from etl.replay import Selection, replay
-from etl.state import remove_old_ledgers
-from etl.verify import verify
 
 SECOND, NEXT = (DATE + dt.timedelta(days=day) for day in (1, 2))
 
@@ -66,7 +66,7 @@ def test_its_failure_is_told_beside_what_was_published(job, lost, monkeypatch):
             raise error
         return ()
 
-    monkeypatch.setattr("etl.pipeline.refresh_catalog", refreshed)
+    monkeypatch.setattr("etl.jobs.night.refresh_catalog", refreshed)
     older, tonight = job.run(None)
 
     assert older.run.snapshot_date == NEXT < tonight.run.snapshot_date
@@ -152,7 +152,7 @@ def test_replay_mends_what_cannot_be_settled(job):
 def test_a_run_that_could_not_be_published_is_not_recorded_as_one_that_was(job, monkeypatch):
     """Its facts are written by the next invocation, which must not take silence for success."""
     with monkeypatch.context() as patch:
-        patch.setattr("etl.publish._read_back", refuse)
+        patch.setattr("etl.pipeline.publish._read_back", refuse)
         with pytest.raises(WarehouseError, match="not what was written"):
             job.run()
     (path,) = ledger_paths(job.directory / "state")

@@ -24,8 +24,8 @@ from deltalake import Schema
 from support.paginators import REASONS, SESSION, paginated, services
 
 from etl.extract.service_model import describe_operation
-from etl.load.files import OPTIONS
-from etl.load.tables import Replacement, Tables
+from etl.load.delta.parquet import OPTIONS
+from etl.load.delta.tables import Replacement, Tables
 from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
 

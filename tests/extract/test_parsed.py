@@ -17,9 +17,9 @@ from botocore.paginate import TokenDecoder, TokenEncoder
 
 from etl.config import Source as SourceSettings
 from etl.errors import ConfigError, SourceError, TransientSourceError
-from etl.extract import client
-from etl.extract.client import Endpoint, Source
+from etl.extract import source as client
 from etl.extract.service_model import inspect_operation, model_session
+from etl.extract.source import Endpoint, Source
 from etl.model import Dataset, Slice, Snapshot
 from etl.transform.batches import flatten
 from etl.transform.schema import layout

@@ -12,10 +12,10 @@ from support.job import DATE, Job
 from support.warehouse import THINGS, rows_of
 
 from etl.errors import ConfigError, EtlError, SourceError
-from etl.importer import ImportRequest, import_dump
-from etl.ledger import ledger_paths
-from etl.load.tables import Replacement, Tables
-from etl.verify import verify
+from etl.jobs.dumps import ImportRequest, import_dump
+from etl.jobs.verify import verify
+from etl.ledger.ledger import ledger_paths
+from etl.load.delta.tables import Replacement, Tables
 
 ARN = "arn:aws:nimble:us-west-2:123456789012:streaming-session/"
 RECORDS = [{"sessionId": f"s-{number}", "arn": f"{ARN}s-{number}", "ownedBy": "Zoë"} for number in range(50)]

@@ -6,8 +6,8 @@ import pytest
 from support.job import DATE, NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
-from etl.replay import Selection, replay
-from etl.verify import verify
+from etl.jobs.replay import Selection, replay
+from etl.jobs.verify import verify
 
 LIST = "operation=ListStreamingSessions"
 

@@ -7,7 +7,7 @@ from support.job import DATE, NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.failpoints import STEPS
-from etl.verify import verify
+from etl.jobs.verify import verify
 
 RUN = ("run", "--snapshot-date", DATE.isoformat())
 TABLES = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import pytest
 from support.job import _FORKS, DATE, NIGHT, Job, job_at
 
-from etl.cli import _stopped_by_signals
+from etl.cli.app import _stopped_by_signals
 from etl.emulator import EmbeddedStudio, StudioSettings, World
-from etl.ledger import FORMAT, Ledger, ledger_paths
-from etl.status import status
-from etl.verify import verify
+from etl.jobs.status import status
+from etl.jobs.verify import verify
+from etl.ledger.ledger import FORMAT, Ledger, ledger_paths
 
 RUN = ("run", "--snapshot-date", DATE.isoformat())
 TABLES = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")

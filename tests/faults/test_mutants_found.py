@@ -17,19 +17,19 @@ from deltalake import DeltaTable
 from support.job import DATE, NIGHT, job_at
 from support.warehouse import NEXT_DATE, THINGS, build, publish, stage
 
-import etl.publish
+import etl.pipeline.publish
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.emulator.world import Listing
 from etl.errors import LedgerError, WarehouseError
-from etl.extract.client import Endpoint, Source
 from etl.extract.parsed import MalformedPageError, proof_hook, read_parsed_page
 from etl.extract.service_model import describe_operation, model_session
-from etl.ledger import Ledger, ledger_paths
-from etl.load.tables import Stage, Tables
+from etl.extract.source import Endpoint, Source
+from etl.jobs.night import Stop
+from etl.jobs.verify import verify
+from etl.ledger.ledger import Ledger, ledger_paths
+from etl.load.delta.tables import Stage, Tables
 from etl.model import Dataset
-from etl.pipeline import Stop
-from etl.plan import Plan
-from etl.verify import verify
+from etl.pipeline.plan import Plan
 
 RUN = ("run", "--snapshot-date", DATE.isoformat())
 OTHER_KEY = (
@@ -195,12 +195,12 @@ def test_what_is_read_back_must_be_what_was_written_or_it_is_not_published(job, 
 
 def test_records_that_became_nothing_keep_the_slice_from_being_published(job, monkeypatch):
     """Rows, rejects and duplicates are all the records, or nothing is committed."""
-    real = etl.publish.flatten
+    real = etl.pipeline.publish.flatten
 
     def flatten_all_but_one(layout, snapshot, part, pages, superseded):
         return real(layout, snapshot, part, pages, {**superseded, 1: superseded.get(1, frozenset()) | {0}})
 
-    monkeypatch.setattr(etl.publish, "flatten", flatten_all_but_one)
+    monkeypatch.setattr(etl.pipeline.publish, "flatten", flatten_all_but_one)
     with pytest.raises(WarehouseError, match=r"records became \d+ rows, 0 rejects and 0 duplicates"):
         job.run()
 

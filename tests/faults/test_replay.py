@@ -6,10 +6,10 @@ import pytest
 from support.job import DATE
 
 from etl.errors import ConfigError, WarehouseError
-from etl.ledger import ledger_paths, remove_ledger
-from etl.load.tables import Tables
-from etl.replay import Selection, replay
-from etl.verify import verify
+from etl.jobs.replay import Selection, replay
+from etl.jobs.verify import verify
+from etl.ledger.ledger import ledger_paths, remove_ledger
+from etl.load.delta.tables import Tables
 
 TABLES = ("studios", "streaming_sessions", "streaming_session_tags", "etl_slices", "etl_pages", "etl_runs")
 

@@ -16,9 +16,9 @@ from support.job import DATE, NIGHT, job_at
 import etl.extract
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.emulator.world import Listing
-from etl.ledger import Ledger, ledger_paths
-from etl.pipeline import Stop
-from etl.status import status
+from etl.jobs.night import Stop
+from etl.jobs.status import status
+from etl.ledger.ledger import Ledger, ledger_paths
 
 LIST = "operation=ListStreamingSessions"
 MODELS = Path(etl.extract.__file__).parent / "service_models"

@@ -5,8 +5,8 @@ import datetime as dt
 from support.shapes import DATE
 from support.warehouse import publish_slices
 
+from etl.load.delta.tables import Tables
 from etl.load.snapshots import next_snapshots, previous_snapshots
-from etl.load.tables import Tables
 
 
 def test_the_snapshot_before_is_found_however_long_ago_it_was(tmp_path):

@@ -5,7 +5,7 @@ import datetime as dt
 import duckdb
 import pytest
 
-from etl.query import bind
+from etl.read.query import bind
 from etl.sqlfiles import CHECK_HEADERS, HEADERS, sql_files
 
 FILES = {

@@ -20,8 +20,8 @@ import etl.cli
 import etl.failpoints
 from etl.config import Overrides, Settings, load_settings
 from etl.emulator import EmbeddedStudio
+from etl.jobs.night import Request, Stop, run
 from etl.model import CATALOG_NAME, Outcome
-from etl.pipeline import Request, Stop, run
 
 NIGHT = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
 DATE = NIGHT.date()
@@ -29,7 +29,16 @@ DATE = NIGHT.date()
 # Children are forked from a process that has imported everything and started no thread: a start costs milliseconds.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["support.job", "support.warm", "etl.cli", "etl.demo", "etl.describe", "etl.progress", "etl.status", "etl.verify"]
+    [
+        "support.job",
+        "support.warm",
+        "etl.cli",
+        "etl.cli.demo",
+        "etl.jobs.describe",
+        "etl.observe.progress",
+        "etl.jobs.status",
+        "etl.jobs.verify",
+    ]
 )
 
 

@@ -9,9 +9,9 @@ import duckdb
 from deltalake import DeltaTable
 
 from etl.emulator import EmbeddedStudio
-from etl.load.tables import Tables
+from etl.jobs.verify import verify
+from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
-from etl.verify import verify
 from support.disk import Disk, Ended
 from support.job import NIGHT, Job, connected, job_at, plain_duckdb
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from etl.errors import ConfigError
 from etl.extract.service_model import model_session
+from etl.jobs.propose import Service, key_candidates
 from etl.model import Dataset
-from etl.propose import Service, key_candidates
 from etl.transform.schema import Layout, layout
 
 REASONS = {

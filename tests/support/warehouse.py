@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from etl.load.catalog import Content, build_catalog
-from etl.load.tables import Replacement
+from etl.load.catalog.build import Content, build_catalog
+from etl.load.delta.tables import Replacement
 from etl.model import CATALOG_NAME
 from etl.transform.facts import ETL_TABLES, SLICES, batch
 from etl.transform.schema import SNAPSHOT_DATE, field

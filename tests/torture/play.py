@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from support.job import Job, job_at
 
 from etl.emulator import EmbeddedStudio, LoggedRequest, StudioSettings
-from etl.verify import verify
+from etl.jobs.verify import verify
 from torture.check import check, check_changes, check_facts, read_catalog, read_delta
 from torture.model import KEYS, Content, Model, Place
 from torture.readers import CatalogReader, DeltaReader, Report, judge, reading

@@ -1,0 +1,5 @@
+"""What a person types and sees."""
+
+from etl.cli.app import app, main
+
+__all__ = ["app", "main"]

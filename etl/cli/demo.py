@@ -1,0 +1,43 @@
+"""The demonstration: three consecutive nights of the embedded studio, and three questions to the warehouse."""
+
+import datetime as dt
+from collections.abc import Callable
+from string import Template
+
+from etl.cli.output import Format, write_table
+from etl.config import EMBEDDED, Settings
+from etl.errors import ConfigError
+from etl.jobs.night import Request, Stop, run
+from etl.model import Outcome
+from etl.read.query import ask, bind, named_query
+
+_NIGHTS = 3
+_QUESTIONS: dict[str, dict[str, str]] = {
+    "nights": {},
+    "sessions_by_state": {},
+    "sessions_by_tag": {"tag": "Department"},
+}
+
+
+def demo(settings: Settings, stop: Stop, show: Callable[[Outcome], None]) -> int:
+    """Export the last three nights, print what the warehouse answers and where it is; return the exit code.
+
+    Raises:
+        ConfigError: the source is not the embedded studio.
+    """
+    if settings.source.endpoint_url != EMBEDDED:
+        raise ConfigError("demo: source.endpoint_url is not 'embedded'; the demonstration asks nothing of AWS")
+    today = dt.datetime.now(dt.UTC).date()
+    for days in reversed(range(_NIGHTS)):
+        for outcome in run(settings, Request(today - dt.timedelta(days)), stop):
+            show(outcome)
+            if outcome.exit_code:
+                return outcome.exit_code
+    catalog = settings.warehouse.catalog
+    for name, values in _QUESTIONS.items():
+        query = named_query(name)
+        bound = bind(query, values)
+        print("\n" + Template(query.headers["Question"]).safe_substitute(bound))
+        write_table(ask(catalog, query.text, bound), Format.TABLE)
+    print(f"\nThe warehouse is {catalog}: ask it with `nimble-etl sql`, the duckdb command or any BI tool.")
+    return 0

@@ -1,0 +1,107 @@
+"""What may be done to the warehouse at leisure: fewer files, and none that nobody reads any more."""
+
+import datetime as dt
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from etl.config import Settings
+from etl.errors import LedgerError
+from etl.jobs.workplace import workplace
+from etl.ledger.ledger import Ledger, ledger_paths
+from etl.load.catalog.build import has_slices
+from etl.load.catalog.packs import remove_old_packs
+from etl.load.delta.tables import Tables
+from etl.pipeline.show import refresh_catalog
+from etl.read.query import ask
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What was done to one table: data files before and after, and files removed from the disk."""
+
+    table: str
+    files_before: int
+    files: int
+    removed: int
+
+
+def compact(settings: Settings) -> list[Upkeep]:
+    """Write each date of each table that has several data files into one, and build the catalog.
+
+    Rows stay as they are; the files replaced stay for their readers until `vacuum`.
+
+    Raises:
+        LockedError: a run is at work on this state directory.
+        EtlError: as a commit says; what readers see has not changed.
+    """
+    done = []
+    with workplace(settings) as place:
+        place.check_settled()
+        tables = place.tables
+        for name in tables.names():
+            before = tables.file_count(name)
+            for date in tables.dates(name):
+                tables.compact(name, date)
+            done.append(Upkeep(name, before, tables.file_count(name), 0))
+        refresh_catalog(settings, tables)
+    return done
+
+
+def vacuum(settings: Settings) -> list[Upkeep]:
+    """Remove files that no table names any more, once they are older than `warehouse.vacuum_grace`.
+
+    Before that, daily partitions older than `warehouse.keep_snapshots` are let go, if that is set.
+
+    Raises:
+        LockedError: a run is at work on this state directory.
+        EtlError: the disk refused; what readers see has not changed.
+    """
+    done = []
+    with workplace(settings) as place:
+        place.check_settled()
+        tables = place.tables
+        refresh_catalog(settings, tables)  # a run that was killed may have left one that names older files
+        if _thin(settings, tables):
+            refresh_catalog(settings, tables)
+        grace = settings.warehouse.vacuum_grace
+        packs = remove_old_packs(tables, grace)
+        for name in tables.names():
+            before = tables.file_count(name)
+            removed = tables.vacuum(name, grace) + packs.get(name, 0)
+            done.append(Upkeep(name, before, tables.file_count(name), removed))
+    return done
+
+
+def _thin(settings: Settings, tables: Tables) -> bool:
+    """Let go of the daily partitions that are too old; tell whether there were any.
+
+    The newest snapshot of a slice stays however old it is, and so does a date whose pages a ledger still has: `verify`
+    compares the two.
+    """
+    keep = settings.warehouse.keep_snapshots
+    if keep is None:
+        return False
+    newest = ask(settings.warehouse.catalog, "select distinct snapshot_date from current_slices")
+    kept = {*newest.column(0).to_pylist(), *_dates_of_ledgers(settings)}
+    oldest = dt.datetime.now(dt.UTC).date() - keep
+    dropped = False
+    for name in tables.names():
+        table = tables.read(name)
+        if table and has_slices(table):
+            for date in sorted(date for date in table.files if date < oldest and date not in kept):
+                log.info("%s: the rows of %s go: warehouse.keep_snapshots is %s", name, date, keep)
+                tables.drop(name, date)
+                dropped = True
+    return dropped
+
+
+def _dates_of_ledgers(settings: Settings) -> Iterator[dt.date]:
+    for path in ledger_paths(settings.state_dir):
+        try:
+            with Ledger.open(path) as ledger:
+                yield ledger.run().snapshot_date
+        except LedgerError as exc:
+            log.warning("%s", exc)

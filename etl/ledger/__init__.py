@@ -1,0 +1,1 @@
+"""Pages to a durable record. The only room that imports sqlite3."""

@@ -1,0 +1,1 @@
+"""The DuckDB file that people connect to: built aside, swapped in."""

@@ -1,0 +1,134 @@
+"""The dictionary: every column of every table and view that readers see, in the table `etl_columns`."""
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from etl.load.catalog.relations import Column, columns, comment_on, described, descriptions, quoted
+from etl.load.changes import logged_dataset
+from etl.load.delta.tables import PARTITION, Committed, FileFacts
+from etl.sqlfiles import sql_files
+
+COLUMNS = pa.schema(
+    [
+        described("schema_name", pa.string(), "main, or bi for the flat views"),
+        described("table_name", pa.string(), "table or view"),
+        described("column_name", pa.string(), "column"),
+        described("position", pa.int32(), "place of the column, from 1"),
+        described("data_type", pa.string(), "its type in DuckDB"),
+        described("unit", pa.string(), "unit of its values; null if they have none"),
+        described("meaning", pa.string(), "what it says"),
+        described("api_path", pa.string(), "member of the API that it holds; null if it holds none"),
+        described(
+            "allowed_values", pa.list_(pa.string()), "values that the service model knows; null if it is no enumeration"
+        ),
+        described("is_sensitive", pa.bool_(), "whether the service model marks it sensitive"),
+        described("null_rate", pa.float64(), "share of null among the rows, from 0 to 1; null without rows"),
+        described("first_date", pa.date32(), "first snapshot date, or day, with a value; null where that is not known"),
+        described("last_date", pa.date32(), "last such date; of datasets among the daily partitions that are kept"),
+    ]
+)
+_Measured = dict[str, dict[str, Any]]
+"""Column -> its null rate, first and last date, as far as they are known."""
+
+
+def add_dictionary(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Committed]) -> None:
+    """Add `etl_columns`, itself included.
+
+    Args:
+        connection: to the catalog, everything else in place.
+        tables: those of the warehouse by name, with facts of their files; their fields have those of the service model.
+    """
+    facts = {
+        (table, field.name): {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
+        for table, committed in tables.items()
+        for field in committed.schema
+    }
+    connection.register("dictionary_rows", COLUMNS.empty_table())
+    connection.execute("create table etl_columns as from dictionary_rows")
+    connection.unregister("dictionary_rows")
+    comment_on(connection, "etl_columns", descriptions(COLUMNS))
+    listed = columns(connection)
+    rows = []
+    for (schema_name, table), those in listed.items():
+        own = table.removesuffix("_history").removesuffix("_versions")
+        measured: _Measured = {}
+        if schema_name == "main" and table in sql_files("marts"):
+            measured = _measure_mart(connection, those)
+        elif schema_name == "main" and ("main", f"{table}_history") in listed:
+            measured = _measure_dataset(connection, those, tables)
+        for column in those:
+            known = facts.get((table, column.name)) or facts.get((own, column.name)) or {}
+            meaning, _, unit = column.comment.removesuffix("]").partition(" [")
+            rows.append(
+                {
+                    "schema_name": schema_name,
+                    "table_name": table,
+                    "column_name": column.name,
+                    "position": column.position,
+                    "data_type": column.type,
+                    "unit": known.get("unit") or unit or None,
+                    "meaning": meaning,
+                    "api_path": known.get("api_path"),
+                    "allowed_values": json.loads(known["enum"]) if "enum" in known else None,
+                    "is_sensitive": "sensitive" in known,
+                    **measured.get(column.name, {}),
+                }
+            )
+    connection.register("dictionary_rows", pa.Table.from_pylist(rows, schema=COLUMNS))
+    connection.execute("insert into etl_columns from dictionary_rows")
+    connection.unregister("dictionary_rows")
+
+
+def _measure_mart(connection: duckdb.DuckDBPyConnection, mart: Sequence[Column]) -> _Measured:
+    found = _null_rates(connection, mart)
+    when = next((name for name in (PARTITION, "day") if name in found), None)
+    if when:
+        spans = [
+            f"{bound}({when}) filter (where {quoted(name)} is not null)" for name in found for bound in ("min", "max")
+        ]
+        dates = iter(_aggregate(connection, mart[0].table, spans))
+        for known in found.values():
+            known |= {"first_date": next(dates), "last_date": next(dates)}
+    return found
+
+
+def _measure_dataset(
+    connection: duckdb.DuckDBPyConnection, newest: Sequence[Column], tables: Mapping[str, Committed]
+) -> _Measured:
+    """Return null rates of the newest snapshots, and dates by what the log says of the files of all of them.
+
+    To read every night of the history would take longer each night.
+    """
+    found, table = _null_rates(connection, newest), tables[newest[0].table]
+    logs = [log for log in tables.values() if logged_dataset(log.schema) == table.name]
+    for name, known in found.items():
+        # What retention has removed, the change log still has.
+        firsts = [_date_with(name, kept, sorted(kept.files)) for kept in (table, *logs)]
+        known["first_date"] = min(filter(None, firsts), default=None)
+        known["last_date"] = _date_with(name, table, sorted(table.files, reverse=True))
+    return found
+
+
+def _date_with(column: str, table: Committed, dates: Iterable[dt.date]) -> dt.date | None:
+    """Return the first of some dates for which a file of a table has a value of a column."""
+    return next((date for date in dates if any(_has(column, table.facts[file]) for file in table.files[date])), None)
+
+
+def _has(column: str, facts: FileFacts) -> bool:
+    return column == PARTITION or facts.nulls.get(column, facts.rows) < facts.rows
+
+
+def _null_rates(connection: duckdb.DuckDBPyConnection, relation: Sequence[Column]) -> _Measured:
+    expressions = [f"1 - count({quoted(column.name)}) / nullif(count(*), 0)" for column in relation]
+    rates = _aggregate(connection, relation[0].table, expressions)
+    return {column.name: {"null_rate": rate} for column, rate in zip(relation, rates, strict=True)}
+
+
+def _aggregate(connection: duckdb.DuckDBPyConnection, relation: str, expressions: list[str]) -> tuple[Any, ...]:
+    (row,) = connection.execute(f"select {', '.join(expressions)} from {quoted(relation)}").fetchall()  # noqa: S608
+    return row

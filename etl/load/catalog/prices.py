@@ -1,0 +1,45 @@
+"""The price table that the operator provides: what an hour of each instance type costs."""
+
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv
+
+from etl.errors import ConfigError
+from etl.load.catalog.relations import described
+
+PRICES = pa.schema(
+    [
+        described("ec2_instance_type", pa.string(), "EC2 instance type"),
+        described("price_per_hour", pa.float64(), "what an hour costs; no rows: no price table is named"),
+        described("currency", pa.string(), "of the price, as the table says it"),
+    ]
+)
+
+
+def read_prices(path: Path) -> pa.Table:
+    """Return the rows of a CSV file with the columns of `PRICES`.
+
+    Raises:
+        ConfigError: it is missing, lacks a column, or has a type twice or without a price.
+    """
+    expected = f"expected CSV with a header and the columns {', '.join(PRICES.names)}"
+    try:
+        table = csv.read_csv(
+            path,
+            convert_options=csv.ConvertOptions(
+                column_types=PRICES, include_columns=PRICES.names, strings_can_be_null=True
+            ),
+        )
+    except FileNotFoundError:
+        raise ConfigError(f"marts.prices: {path}: there is no such file") from None
+    except (OSError, KeyError, pa.ArrowException) as exc:
+        raise ConfigError(f"marts.prices: {path}: {str(exc).splitlines()[0]}; {expected}") from exc
+    for column in table.itercolumns():
+        if column.null_count:
+            raise ConfigError(f"marts.prices: {path}: a row lacks a value; {expected}")
+    types = table.column("ec2_instance_type").to_pylist()
+    twice = sorted({name for name in types if types.count(name) > 1})
+    if twice:
+        raise ConfigError(f"marts.prices: {path}: {', '.join(twice)} is there twice; keep one price for each type")
+    return table.cast(PRICES)

@@ -1,0 +1,1 @@
+"""Delta tables on a disk. The only room that imports deltalake."""

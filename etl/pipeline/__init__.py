@@ -1,0 +1,1 @@
+"""The steps that jobs share, in the order of the data."""

@@ -1,0 +1,189 @@
+"""What one invocation walks: which datasets, in which order, and which slices each has."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from etl.config import Settings
+from etl.errors import ConfigError
+from etl.extract.datasets import select_datasets
+from etl.extract.service_model import parameter_names
+from etl.extract.source import Source
+from etl.ledger.ledger import Ledger
+from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
+from etl.sqlfiles import sql_files
+from etl.transform.privacy import check_key
+from etl.transform.records import Misfit, Reader
+from etl.transform.schema import Layout, layout
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The datasets to walk, parents first, with the shapes of their operations and the tables that they fill.
+
+    `published` names those whose rows the operator wants; the others are walked because slices come from them.
+    """
+
+    settings: Settings
+    datasets: Mapping[str, Dataset]
+    operations: Mapping[str, Operation]
+    layouts: Mapping[str, Layout]
+    published: frozenset[str]
+
+    @classmethod
+    def make(cls, settings: Settings, source: Source) -> "Plan":
+        """Return the plan for the settings. Nothing is requested.
+
+        Raises:
+            ConfigError: a dataset is unknown, or cannot be exported; a filter or a parent's column does not exist.
+        """
+        datasets = select_datasets([*settings.datasets, *settings.exported], settings.privacy.rules)
+        published = frozenset(entry if isinstance(entry, str) else entry.name for entry in settings.exported)
+        pins = settings.source.pins.keys()
+        # Children come after their parents, so that, going backwards, all who need a parent were looked at.
+        needed = set(published)
+        for name in reversed(datasets):
+            for_each = datasets[name].for_each
+            if name in needed and for_each and not for_each.bind.keys() <= pins:
+                needed.add(for_each.dataset)
+        datasets = {name: dataset for name, dataset in datasets.items() if name in needed}
+        operations = {name: source.operation(dataset) for name, dataset in datasets.items()}
+        _check_filters(settings.source.filters, operations)
+        _check_parents(datasets, operations)
+        _check_required(datasets, operations)
+        layouts = {
+            name: layout(dataset, operations[name], settings.privacy.secret) for name, dataset in datasets.items()
+        }
+        for shape in layouts.values():
+            check_key(shape)
+        check_tables(layouts)
+        return cls(settings, datasets, operations, layouts, published)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return a digest of all that decides which pages a run gets: only an equal one may go on with a ledger."""
+        source = self.settings.source
+        return digest(
+            {
+                "datasets": [dataset.model_dump(mode="json") for dataset in self.datasets.values()],
+                "models": [operation.model_hash for operation in self.operations.values()],
+                "published": sorted(self.published),
+                "endpoint_url": source.endpoint_url,
+                "region": source.region,
+                "account_id": source.account_id,
+                "pins": source.pins,
+                "filters": dict(source.filters),
+            }
+        )
+
+    def generations(self) -> Iterator[list[str]]:
+        """Yield the datasets in groups that can be walked together: those without a parent, and so on."""
+        left = list(self.datasets)
+        while left:
+            generation = [name for name in left if self._parent(name) not in left]
+            yield generation
+            left = [name for name in left if name not in generation]
+
+    def slices(self, ledger: Ledger, name: str, account_id: str) -> Iterator[Slice]:
+        """Yield the slices of a dataset: one, or one for each record of its parent.
+
+        Args:
+            ledger: has the pages of the parent.
+            name: the dataset.
+            account_id: whose resources are listed.
+        """
+        source = self.settings.source
+        filters = parameter_names(self.operations[name], source.filters)
+        for parents in self._bindings(ledger, self.datasets[name]):
+            whole = {**self.datasets[name].fixed_parents, **parents}
+            yield Slice(name, account_id, source.region, whole, filters)
+
+    def _parent(self, name: str) -> str | None:
+        for_each = self.datasets[name].for_each
+        return for_each.dataset if for_each else None
+
+    def _bindings(self, ledger: Ledger, dataset: Dataset) -> Iterator[dict[str, str]]:
+        """Yield the parameters of each slice: those that the operator named, or those that the parent's records say."""
+        if dataset.for_each is None:
+            yield {}
+            return
+        bind = dataset.for_each.bind
+        pins = self.settings.source.pins
+        if bind.keys() <= pins.keys():
+            (parameter,) = bind
+            yield from ({parameter: value} for value in pins[parameter])
+            return
+        parent = self.datasets[dataset.for_each.dataset]
+        reader = Reader(parent, self.operations[parent.name], tuple(bind.values()))
+        above = parent.slice_columns
+        seen: set[tuple[str, ...]] = set()
+        for facts in ledger.slices(parent.name):
+            given = {column: facts.part.parents[parameter] for parameter, column in above.items()}
+            for page in ledger.pages(facts.part):
+                for record in reader.read(page):
+                    if isinstance(record, Misfit):
+                        continue  # it goes to etl_rejects when its own dataset is published
+                    found = reader.named(record)
+                    values = tuple(given.get(column) or found.get(column) or "" for column in bind.values())
+                    if all(values) and values not in seen:
+                        seen.add(values)
+                        yield dict(zip(bind, values, strict=True))
+
+
+_OWN = "nimble-etl itself"
+
+
+def check_tables(layouts: Mapping[str, Layout]) -> None:
+    """Refuse tables that would have the name of another one: the catalog could not be built.
+
+    Raises:
+        ConfigError: names both.
+    """
+    owners = dict.fromkeys((*CATALOG_TABLES, *sql_files("marts"), *sql_files("views")), _OWN)
+    for name, shape in layouts.items():
+        for table in (*shape.schemas, shape.changes_table):
+            owner = _OWN if table.startswith("etl_") else owners.setdefault(table, f"dataset {name}")
+            if owner != f"dataset {name}":
+                raise ConfigError(
+                    f"dataset {name}: its table {table} would have the name of one of {owner}; "
+                    "choose another `name`, or another `item` for its child tables"
+                )
+
+
+def _check_filters(filters: Mapping[str, str], operations: Mapping[str, Operation]) -> None:
+    """Refuse a filter that no operation knows: without it, the listing would be longer than what was asked for."""
+    for name in filters:
+        if not any(parameter_names(operation, {name: ""}) for operation in operations.values()):
+            raise ConfigError(
+                f"source.filters: {name!r} is a parameter of no dataset; there are {', '.join(operations)}"
+            )
+
+
+def _check_parents(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]) -> None:
+    """Refuse a binding to a column that the parent does not have: it would make no slices, and nobody would know."""
+    for name, dataset in datasets.items():
+        if dataset.for_each is None or dataset.for_each.dataset not in datasets:
+            continue
+        parent = datasets[dataset.for_each.dataset]
+        columns = {member.name for member in operations[parent.name].record.members if member.kind == "string"}
+        columns |= set(parent.slice_columns.values())
+        for column in dataset.for_each.bind.values():
+            if column not in columns:
+                there = ", ".join(sorted(columns))
+                raise ConfigError(f"dataset {name}: for_each binds {column!r}; {parent.name} has the texts {there}")
+
+
+def _check_required(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]) -> None:
+    """Refuse an operation whose required parameters nobody gives: the first request would fail."""
+    for name, dataset in datasets.items():
+        given = {name for name in dataset.slice_columns if dataset.parameters.get(name) != BLANK}
+        missing = [wanted for wanted in operations[name].required if wanted not in given]
+        unknown = [parameter for parameter in dataset.slice_columns if parameter not in operations[name].parameters]
+        if missing:
+            raise ConfigError(
+                f"dataset {name}: {operations[name].name} needs {', '.join(missing)}; bind it to a column of another "
+                "dataset with `for_each`, or give its value under `parameters`"
+            )
+        if unknown:
+            known = ", ".join(operations[name].parameters) or "none"
+            raise ConfigError(f"dataset {name}: {operations[name].name} has no parameter {unknown[0]}; it has {known}")

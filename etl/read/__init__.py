@@ -1,0 +1,1 @@
+"""Asks the catalog and changes nothing."""

@@ -1,0 +1,79 @@
+"""The report: what the warehouse says of the last nights and of the studios, as one HTML file or as pictures.
+
+All numbers are the catalog's answers to the files of sql/report, read-only. What the catalog has no tables for is left
+out, and said to be.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from etl.config import Settings
+from etl.errors import ConfigError, WarehouseError
+from etl.read.query import bind, open_catalog
+from etl.read.report.contents import SECTIONS, Answers
+from etl.sqlfiles import sql_files
+from etl.storage.disk import storage_errors
+
+try:
+    from etl.read.report import charts, page
+except ModuleNotFoundError as exc:  # an extra: a machine that only exports needs no plotting library
+    raise ConfigError(f"the report needs {exc.name}, which is not installed; install nimble-etl[report]") from exc
+
+_RELATIONS = "select table_name from information_schema.tables where table_schema = 'main'"
+
+
+def write_report(settings: Settings, output: Path) -> None:
+    """Write the report as one HTML file that needs nothing else.
+
+    Raises:
+        WarehouseError: nothing is published yet.
+        StorageError: the file cannot be written.
+    """
+    answers = _ask(settings)
+    text = page.render(answers, dt.datetime.now(dt.UTC), version("nimble-etl"))
+    with storage_errors(output):
+        output.write_text(text, encoding="utf-8")
+
+
+def write_pictures(settings: Settings, directory: Path) -> list[Path]:
+    """Write each chart that has something to show as a PNG file; return their paths.
+
+    Raises:
+        WarehouseError: nothing is published yet.
+        StorageError: a file cannot be written.
+    """
+    rows = _ask(settings).rows
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        written = []
+        for chart in (chart for section in SECTIONS for chart in section.charts):
+            if rows.get(chart.question):
+                written.append(directory / f"{chart.name}.png")
+                charts.save_png(chart, rows[chart.question], written[-1])
+    return written
+
+
+def _ask(settings: Settings) -> Answers:
+    """Return what the catalog says, all of it of the same night."""
+    catalog = settings.warehouse.catalog
+    questions = sql_files("report")
+    with open_catalog(catalog) as opened:
+        there = set(opened.ask(_RELATIONS).column(0).to_pylist())
+        missing = {name: frozenset(file.reads) - there for name, file in questions.items()}
+        rows = {
+            name: opened.ask(file.text, bind(file, {})).to_pylist()
+            for name, file in questions.items()
+            if not missing[name]
+        }
+    if not rows.get("nights"):
+        raise WarehouseError(f"{catalog}: no night is published yet; `nimble-etl run` publishes the first")
+    studios = {row["studio_id"]: row["studio_name"] for row in rows.get("studio_names", ())}
+    return Answers({name: [_named(row, studios) for row in found] for name, found in rows.items()}, missing)
+
+
+def _named(row: Mapping[str, Any], studios: Mapping[str, str]) -> dict[str, Any]:
+    """Return a row with the name of its studio instead of the id, where it has one."""
+    return {column: studios.get(value, value) if column == "studio_id" else value for column, value in row.items()}

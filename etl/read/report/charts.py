@@ -1,0 +1,286 @@
+"""Charts as pictures: small enough for a telephone, several beside each other on paper and on a screen.
+
+The SVG takes its colours from the page, so that one drawing is right in light and dark; its text stays text.
+"""
+
+import datetime as dt
+import io
+import logging
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from etl.read.report.contents import Chart, Rows
+
+WIDTH = 360
+"""Of every chart, in CSS pixels: what a telephone shows without scaling."""
+PALETTE = ("#2f6fb7", "#c8731c", "#2e8b57", "#8a5fb8", "#cc4b55", "#7a828c")
+INK, FAINT = "#1f2328", "#d5d9de"
+VARIABLES = {INK: "--ink", FAINT: "--faint", **{colour: f"--c{place}" for place, colour in enumerate(PALETTE)}}
+"""Colours of the drawing, with the CSS variables that stand for them on the page."""
+
+_FONT_SIZE = 11
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.dpi": 72,  # a point of the drawing is a CSS pixel
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib; wider than what browsers show instead
+    "font.size": _FONT_SIZE,
+    "grid.color": FAINT,
+    "legend.columnspacing": 1.2,
+    "legend.frameon": False,
+    "legend.handleheight": 0.8,
+    "legend.handlelength": 0.8,
+    "legend.handletextpad": 0.4,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nimble-etl",
+    "text.color": INK,
+    "text.parse_math": False,  # a name may hold dollar signs
+    "xtick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.color": FAINT,
+    "ytick.labelcolor": INK,
+    "ytick.major.size": 0,
+}
+_PNG_DPI = 216
+_MEASURES = {"seconds", "hours", "GiB", "TiB"}
+"""Units of which there are parts; others are counted."""
+_ROUNDED_FROM = 100
+_HEX = re.compile(r"#[0-9a-f]{6}\b")
+_DECIMALS = re.compile(r"(\.\d\d)\d+")
+_BAR = 0.84
+_FEWEST_DAYS = 7
+"""A first night is one narrow bar, not a wall."""
+_WIDE, _NARROW = 1.0, 0.64
+"""Widths of characters, in em: upper bounds for the fonts of browsers."""
+
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells operators about its font cache
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The numbers of a chart: `series` by what they are called, each as long as `over`."""
+
+    over: list[Any]
+    series: dict[str, list[float]]
+
+    @property
+    def totals(self) -> list[float]:
+        """Return the height of each bar."""
+        return [sum(values) for values in zip(*self.series.values(), strict=True)]
+
+
+def stack(chart: Chart, rows: Rows) -> Stack:
+    """Lay the rows of an answer out as the numbers of a chart, dates in order; what has no row is 0."""
+    found: dict[str, dict[Any, float]] = {} if chart.by else {name: {} for name in chart.values.values()}
+    for row in rows:
+        over = row[chart.over] if chart.kind == "dates" else plain(row[chart.over])
+        for column, name in chart.values.items():
+            series = found.setdefault(plain(row[chart.by]) if chart.by else name, {})
+            series[over] = series.get(over, 0) + float(row[column] or 0)
+    over = list(dict.fromkeys(place for values in found.values() for place in values))
+    if chart.kind == "dates":
+        over.sort()
+    return Stack(over, {name: [values.get(place, 0) for place in over] for name, values in found.items()})
+
+
+def describe(chart: Chart, rows: Rows) -> str:
+    """Return in words what a chart shows, for who cannot see it."""
+    numbers = stack(chart, rows)
+    if chart.kind == "ranks":
+        bars = zip(numbers.over, numbers.totals, strict=True)
+        return f"{chart.unit}: " + "; ".join(f"{name} {_number(total)}" for name, total in bars)
+    dates = f"{len(numbers.over)} dates from {numbers.over[0]} to {numbers.over[-1]}"
+    last = "; ".join(f"{name} {_number(values[-1])}".strip() for name, values in numbers.series.items())
+    return f"{chart.unit} on {dates}, at most {_number(max(numbers.totals))}; on the last: {last}"
+
+
+def as_svg(chart: Chart, rows: Rows) -> str:
+    """Return a chart as an SVG element to stand in a page that sets the `VARIABLES`."""
+    with _styled():
+        figure = _draw(chart, rows)
+        written = io.StringIO()
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    return _for_page(ET.fromstring(written.getvalue()), chart, describe(chart, rows))  # noqa: S314  just written above
+
+
+def save_png(chart: Chart, rows: Rows, path: Path) -> None:
+    """Write a chart as a picture that stands alone: with its title, in light colours."""
+    with _styled():
+        figure = _draw(chart, rows, title=f"{chart.title} ({chart.unit})")
+        figure.savefig(path, format="png", dpi=_PNG_DPI)
+
+
+def plain(value: Any) -> str:
+    """Return a value as one line of text without characters that a drawing cannot hold or that move others."""
+    text = "none" if value is None else str(value)
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cf", "Cn", "Cs"} else c for c in text
+    )
+
+
+def shorten(text: str, width_em: float) -> str:
+    """Return a text that is not wider than so many em; what is left out of its middle is an ellipsis."""
+    if sum(map(_em, text)) <= width_em:
+        return text
+    half = (width_em - _WIDE) / 2
+    return f"{_fitting(text, half)}…{_fitting(text[::-1], half)[::-1]}"
+
+
+def _fitting(text: str, width_em: float) -> str:
+    widths = np.cumsum([_em(character) for character in text])
+    return text[: int(np.searchsorted(widths, width_em, side="right"))]
+
+
+def _em(character: str) -> float:
+    wide = character.isupper() or character in "mw@%&" or unicodedata.east_asian_width(character) in "WF"
+    return _WIDE if wide else _NARROW
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    """Draw as `_STYLE` says, whatever a matplotlibrc of this machine says."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # browsers have more fonts
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def _draw(chart: Chart, rows: Rows, title: str | None = None) -> Figure:
+    numbers = stack(chart, rows)
+    legend = _legend(chart, numbers)
+    columns = _legend_columns(legend)
+    height = 150 if chart.kind == "dates" else 34 * len(numbers.over)
+    height += 18 * -(-len(legend) // columns) + (28 if title else 0)
+    figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+    axes = figure.add_subplot()
+    draw = _draw_dates if chart.kind == "dates" else _draw_ranks
+    handles = draw(axes, chart, numbers)
+    if legend:
+        figure.legend(handles, legend, loc="outside lower left", ncols=columns)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    return figure
+
+
+def _draw_dates(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
+    """Draw stacked bars over every day from the first date to the last; a date without rows is a gap."""
+    first, last = numbers.over[0], numbers.over[-1]
+    days = [first + dt.timedelta(number) for number in range((last - first).days + 1)]
+    places = [numbers.over.index(day) if day in numbers.over else None for day in days]
+    numbers_of_days = date2num(days)
+    # One step path per series is a tenth of the size of one rectangle per bar: between two bars is no value.
+    edges = np.column_stack([numbers_of_days - _BAR / 2, numbers_of_days + _BAR / 2]).ravel()
+    bottom = np.zeros(2 * len(days) - 1)
+    handles = []
+    for values, colour in zip(numbers.series.values(), _colours(chart), strict=False):
+        top = bottom.copy()
+        top[::2] += [np.nan if place is None else values[place] for place in places]
+        top[1::2] = np.nan
+        handles.append(axes.stairs(top, edges, baseline=bottom, fill=True, color=colour, linewidth=0))
+        bottom = np.nan_to_num(top)
+    axes.set_xlim(min(numbers_of_days[0], numbers_of_days[-1] - _FEWEST_DAYS + 1) - 0.6, numbers_of_days[-1] + 0.6)
+    axes.set_ylim(0, max(numbers.totals) * 1.05 or 1)
+    locator = AutoDateLocator(minticks=2, maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(
+        ConciseDateFormatter(locator, formats=["%Y", "%b", "%d %b", "", "", ""], show_offset=False)
+    )
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=max(numbers.totals) == 0 or chart.unit not in _MEASURES))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    return handles
+
+
+def _draw_ranks(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
+    """Draw a horizontal bar for each row, below its name: so names have the whole width."""
+    axes.set_axis_off()
+    longest = max(numbers.totals) or 1
+    left = np.zeros(len(numbers.over))
+    rows = np.arange(len(numbers.over))
+    handles = []
+    for values, colour in zip(numbers.series.values(), _colours(chart), strict=False):
+        handles.append(axes.barh(rows + 0.17, values, height=0.34, left=left, color=colour))
+        left = left + values
+    for row, name, total in zip(rows, numbers.over, numbers.totals, strict=True):
+        axes.text(0, row - 0.06, shorten(name, WIDTH / _FONT_SIZE - 2), va="bottom")
+        axes.text(total + longest * 0.015, row + 0.17, _number(total), va="center")
+    axes.set_xlim(0, longest * 1.25)
+    axes.set_ylim(len(numbers.over) - 0.5, -0.5)
+    return handles
+
+
+def _legend(chart: Chart, numbers: Stack) -> list[str]:
+    """Return what is said beside each colour: its name and, over dates, its last number."""
+    if len(numbers.series) == 1 and not chart.by:
+        return []
+    names = [shorten(name, 20) for name in numbers.series]
+    if chart.kind == "ranks":
+        return names
+    return [f"{name} {_number(values[-1])}" for name, values in zip(names, numbers.series.values(), strict=True)]
+
+
+def _legend_columns(legend: Sequence[str]) -> int:
+    widest = max((sum(map(_em, entry)) for entry in legend), default=0)
+    return next((columns for columns in (3, 2) if widest * columns < WIDTH / _FONT_SIZE - 2 * columns), 1)
+
+
+def _colours(chart: Chart) -> list[str]:
+    return [PALETTE[place] for place in chart.colours]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if value % 1 and value < _ROUNDED_FROM else f"{value:,.0f}"
+
+
+def _for_page(svg: ET.Element, chart: Chart, description: str) -> str:
+    """Return an SVG element as part of a page: named, described, in the page's colours, its ids its own."""
+    for unwanted in ("{*}metadata", "{*}defs/{*}style/.."):  # the style would be that of the whole page
+        for element in svg.findall(unwanted):
+            svg.remove(element)
+    for element in svg.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+        if "style" in element.attrib:
+            element.set("style", _HEX.sub(_variable, element.get("style", "")))
+        if "d" in element.attrib:
+            element.set("d", _DECIMALS.sub(r"\1", element.get("d", "")))
+        for name, value in element.attrib.items():
+            if name == "id":
+                element.set(name, f"{chart.name}-{value}")
+            elif name == "href" or "url(#" in value:
+                element.set(name, value.replace("#", f"#{chart.name}-", 1))
+    svg.attrib = {
+        "viewBox": svg.get("viewBox", ""),
+        "role": "img",
+        "aria-labelledby": f"{chart.name}-title {chart.name}-description",
+    }
+    for place, (tag, text) in enumerate((("title", chart.title), ("desc", description))):
+        element = ET.Element(tag, id=f"{chart.name}-{'title' if tag == 'title' else 'description'}")
+        element.text = text
+        svg.insert(place, element)
+    return ET.tostring(svg, encoding="unicode")
+
+
+def _variable(colour: re.Match[str]) -> str:
+    return f"var({VARIABLES[colour[0]]})" if colour[0] in VARIABLES else colour[0]

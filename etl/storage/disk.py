@@ -1,0 +1,80 @@
+"""What a local disk promises, and how: a name, or what is in a file, is durable once it was synced.
+
+No other room calls fsync, or renames a file into its place.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from etl.errors import StorageError
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one that says where the disk refused."""
+    try:
+        yield
+    except OSError as exc:
+        raise StorageError.at(path, exc.strerror or exc) from exc
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it that are missing; their names are on the disk when this returns."""
+    if not path.parent.is_dir():
+        make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    with suppress(PermissionError):  # we may not open the parent, so we cannot sync its entries
+        sync_directory(path.parent)
+
+
+def check_writable(path: Path, setting: str) -> None:
+    """Make a directory where it is missing, and write a file into it.
+
+    Args:
+        path: the directory.
+        setting: names it in the configuration.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    probe = path / ".probe"
+    try:
+        make_directory(path)
+        probe.write_bytes(b"")
+        probe.unlink(missing_ok=True)
+    except OSError as exc:
+        raise StorageError.at(path, exc.strerror, f"{setting} must be a directory that can be written") from exc
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """Give a finished file its final name. Whoever finds it under that name finds all of it, after a power loss too.
+
+    Without the first sync, the name could be on the disk before the content; without the last, neither.
+    """
+    sync_file(draft)
+    draft.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Return when the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the names in a directory are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_files(files: Iterable[Path]) -> None:
+    """Remove files. Those that cannot be removed stay: the next run tries again, and an earlier error matters more."""
+    for file in files:
+        with suppress(OSError):
+            file.unlink()

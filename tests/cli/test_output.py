@@ -1,0 +1,224 @@
+"""Results for people and for programs: every value is in the output, and what is in a value stays in its place."""
+
+import csv
+import datetime as dt
+import decimal
+import io
+import json
+import math
+import sys
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from etl.cli import output as render
+from etl.cli.output import Format, console, write_json, write_rows, write_table
+from etl.errors import ConfigError
+
+AT = dt.datetime(2026, 11, 20, 2, 0, 0, 500000, tzinfo=dt.UTC)
+EVERY_TYPE = pa.table(
+    {
+        "text": ["é | \U0001f3ac", None],
+        "whole": [3, None],
+        "real": [1.5, None],
+        "exact": [decimal.Decimal("1.10"), None],
+        "flag": [True, None],
+        "date": [dt.date(2026, 11, 20), None],
+        "at": pa.array([AT, None], pa.timestamp("us", tz="UTC")),
+        "time": [dt.time(2, 3), None],
+        "content": [b"\x00\xff", None],
+        "tags": pa.array([[("k", "é"), ("K", None)], None], pa.map_(pa.string(), pa.string())),
+        "list": [[1, None], None],
+        "part": [{"at": AT, "n": 1}, None],
+    }
+)
+AS_TEXT = [
+    "é | \U0001f3ac", "3", "1.5", "1.10", "true", "2026-11-20", "2026-11-20 02:00:00.500000+00:00", "02:03:00", "00ff",
+    '[["k", "é"], ["K", null]]', "[1, null]", '{"at": "2026-11-20T02:00:00.500000+00:00", "n": 1}',
+]  # fmt: skip
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+ROWS = st.lists(st.tuples(TEXT | st.none(), st.integers(-(2**63), 2**63 - 1) | st.none()), max_size=4)
+
+
+def table_of(rows):
+    columns = list(zip(*rows, strict=True)) or [(), ()]
+    return pa.table({"a": pa.array(columns[0], pa.string()), "b": pa.array(columns[1], pa.int64())})
+
+
+def written(table, form):
+    """Return what goes to standard output."""
+    with pytest.MonkeyPatch.context() as patch:
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
+        patch.setattr(sys, "stdout", stream)
+        write_table(table, form)
+        stream.flush()
+        return stream.buffer.getvalue()
+
+
+# Every value
+
+
+def test_csv_has_every_type_as_text_and_null_as_nothing():
+    header, first, second = csv.reader(io.StringIO(written(EVERY_TYPE, Format.CSV).decode()))
+    assert header == EVERY_TYPE.column_names
+    assert first == AS_TEXT
+    assert second == [""] * len(header)
+
+
+def test_json_has_every_type_and_one_object_per_line():
+    first, second = (json.loads(line) for line in written(EVERY_TYPE, Format.JSON).decode().splitlines())
+    assert first == {
+        "text": "é | \U0001f3ac", "whole": 3, "real": 1.5, "exact": "1.10", "flag": True, "date": "2026-11-20",
+        "at": "2026-11-20T02:00:00.500000+00:00", "time": "02:03:00", "content": "00ff",
+        "tags": [["k", "é"], ["K", None]], "list": [1, None],
+        "part": {"at": "2026-11-20T02:00:00.500000+00:00", "n": 1},
+    }  # fmt: skip
+    assert second == dict.fromkeys(EVERY_TYPE.column_names)
+
+
+def test_table_has_every_type_as_text_on_one_line_however_long():
+    wide = EVERY_TYPE.append_column("last", pa.array(["x" * 500, None]))
+    header, first, second = written(wide, Format.TABLE).decode().splitlines()
+    assert header.split() == wide.column_names
+    place = 0
+    for text in (*AS_TEXT, "x" * 500):
+        assert text in first[place:]
+        place = first.index(text, place) + len(text)
+    assert second.strip() == ""
+
+
+def test_markdown_has_every_type_and_as_many_cells_in_each_row():
+    lines = written(EVERY_TYPE, Format.MARKDOWN).decode().splitlines()
+    assert lines[0] == "| " + " | ".join(EVERY_TYPE.column_names) + " |"
+    assert lines[1] == "|" + " --- |" * EVERY_TYPE.num_columns
+    assert lines[2] == "| " + " | ".join(text.replace("|", "\\|") for text in AS_TEXT) + " |"
+    assert len(lines) == 4
+
+
+def test_parquet_is_the_table():
+    assert pq.read_table(io.BytesIO(written(EVERY_TYPE, Format.PARQUET))).to_pylist() == EVERY_TYPE.to_pylist()
+
+
+@pytest.mark.parametrize("form", Format)
+def test_answer_without_rows_still_has_its_columns(form):
+    empty = EVERY_TYPE.slice(0, 0)
+    found = written(empty, form)
+    if form is Format.JSON:
+        assert found == b""
+    elif form is Format.PARQUET:
+        assert pq.read_table(io.BytesIO(found)).schema.types == empty.schema.types
+    else:
+        assert all(name in found.decode() for name in empty.column_names)
+
+
+# Laws
+
+
+@settings(deadline=None, max_examples=50)
+@given(ROWS)
+def test_fault_53_csv_read_back_has_the_values_whatever_they_hold(rows):
+    _, *found = csv.reader(io.StringIO(written(table_of(rows), Format.CSV).decode(), newline=""))
+    assert found == [["" if value is None else str(value) for value in row] for row in rows]
+
+
+@settings(deadline=None, max_examples=50)
+@given(ROWS)
+def test_fault_53_json_read_back_is_the_rows_one_on_each_line(rows):
+    lines = written(table_of(rows), Format.JSON).decode().removesuffix("\n").split("\n") if rows else []
+    assert [json.loads(line) for line in lines] == [{"a": a, "b": b} for a, b in rows]
+
+
+@settings(deadline=None, max_examples=50)
+@given(ROWS)
+def test_fault_53_markdown_has_a_line_for_each_row_and_as_many_cells_as_columns(rows):
+    lines = written(table_of(rows), Format.MARKDOWN).decode().removesuffix("\n").split("\n")
+    assert len(lines) == 2 + len(rows)
+    assert all(line.replace("\\|", "").count("|") == 3 for line in lines)
+
+
+# Hostile values
+
+
+def test_fault_53_control_characters_in_a_value_do_not_reach_the_terminal():
+    """A tag that holds an escape sequence would otherwise clear the screen, or say what was never there."""
+    hostile = ["\x1b[2J\x1b]0;owned\x07", "\x9b31m", "a\rb", "\x00\x08\x7f"]
+    found = written(pa.table({"tag": hostile}), Format.TABLE).decode()
+    assert not any(ord(character) < 32 and character != "\n" for character in found)
+    assert not any(127 <= ord(character) < 160 for character in found)
+    assert [line.rstrip() for line in found.split("\n")[1:5]] == [
+        r"\x1b[2J\x1b]0;owned\x07",
+        r"\x9b31m",
+        r"a\rb",
+        r"\x00\x08\x7f",
+    ]
+
+
+def test_fault_53_markup_of_the_terminal_library_is_text():
+    found = written(pa.table({"tag": ["[bold red]x[/]", ":boom:", "[/nonsense]"]}), Format.TABLE).decode()
+    assert [line.rstrip() for line in found.split("\n")[1:4]] == ["[bold red]x[/]", ":boom:", "[/nonsense]"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_json_has_null_for_what_is_no_number_there(value, capsys):
+    """`NaN` is no JSON: jq and others refuse the whole line."""
+    write_json({"x": value, "y": [value, 1.5], "z": {"deep": (value,)}})
+    write_table(pa.table({"x": [value], "list": [[value]]}), Format.JSON)
+    lines = capsys.readouterr().out.splitlines()
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    found = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert found == [{"x": None, "y": [None, 1.5], "z": {"deep": [None]}}, {"x": None, "list": [None]}]
+
+
+def test_json_of_facts_that_are_no_table(capsys):
+    write_json({"at": AT, "exact": decimal.Decimal("1.10"), "none": None, "several": (1, "é")})
+    expected = '{"at": "2026-11-20T02:00:00.500000+00:00", "exact": "1.10", "none": null, "several": [1, "é"]}\n'
+    assert capsys.readouterr().out == expected
+
+
+# The shape of a table
+
+
+def test_rows_are_aligned_numbers_to_the_right_and_a_missing_value_is_nothing(capsys):
+    write_rows([{"name": "a", "n": 1}, {"name": "long name", "n": 1000}, {"name": None}], ("name", "n"), "Title")
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "Title",
+        "name          n",
+        "a             1",
+        "long name  1000",
+        "",
+    ]
+
+
+def test_columns_are_those_that_were_asked_for_in_their_order(capsys):
+    write_rows([{"a": 1, "b": 2, "c": 3}], ("c", "a"))
+    assert capsys.readouterr().out.split() == ["c", "a", "3", "1"]
+
+
+def test_terminal_folds_and_loses_nothing(monkeypatch):
+    """A terminal is as wide as it is; a value is folded then, never cut."""
+    stream = io.StringIO()
+    narrow = Console(file=stream, width=20, force_terminal=True, color_system=None, highlight=False)
+    monkeypatch.setattr(render, "console", lambda: narrow)
+    write_rows([{"a": "0123456789" * 5}], ("a",))
+    assert "".join(stream.getvalue().split()) == "a" + "0123456789" * 5
+
+
+def test_without_a_terminal_there_are_no_colours_and_lines_are_as_long_as_they_need_to_be(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    assert console().width == console(stderr=True).width == 10_000
+    assert console(stderr=True).stderr
+    assert not console().is_terminal
+
+
+def test_what_parquet_has_no_type_for_is_a_sentence():
+    table = duckdb.sql("select interval 1 day as lag").to_arrow_table()
+    with pytest.raises(ConfigError, match=r"--format parquet: .*cast"):
+        write_table(table, Format.PARQUET)

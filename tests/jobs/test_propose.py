@@ -1,0 +1,337 @@
+"""What is proposed for configuration: keys, parents and names as a person would choose them, lines that are valid."""
+
+import json
+from io import StringIO
+
+import pytest
+from ruamel.yaml import YAML
+from support.shapes import list_of, member, structure
+from typer.testing import CliRunner
+
+from etl.cli import app
+from etl.config import Settings, load_settings
+from etl.errors import ConfigError
+from etl.jobs.propose import append, as_yaml, exportable, key_candidates, order_candidate, propose, singular
+from etl.model import BLANK, Dataset
+
+NOTHING = Settings(datasets=())
+
+
+def proposed(service, operation, result_key=None, settings=NOTHING):
+    """Return the proposed entries by name; each is a valid definition."""
+    drafts = propose(settings, service, operation, result_key)
+    parsed = YAML(typ="safe").load(StringIO(as_yaml(drafts)))["datasets"]
+    assert parsed == [dict(draft.settings) for draft in drafts]
+    return {entry["name"]: Dataset.model_validate(entry) for entry in parsed}
+
+
+def invoke(*arguments):
+    ended = CliRunner().invoke(app, ["--log-level", "error", *map(str, arguments)], catch_exceptions=False)
+    assert ended.exit_code == 0
+    return ended.stdout
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Return a function that writes a configuration, or reads it."""
+    path = tmp_path / "config.yaml"
+
+    def config(text=None):
+        if text is None:
+            return path.read_text()
+        path.write_text(text)
+        return path
+
+    return config
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "name", "key"),
+    [
+        ("iam", "list_users", "iam_users", ("arn",)),
+        ("lambda", "list_functions", "lambda_functions", ("function_arn",)),
+        ("ec2", "describe_volumes", "ec2_volumes", ("volume_arn",)),
+        ("rds", "describe_db_instances", "rds_db_instances", ("db_instance_arn",)),
+        ("deadline", "list_farms", "deadline_farms", ("farm_id",)),
+        ("logs", "describe_log_groups", "logs_log_groups", ("arn",)),
+        ("route53", "list_hosted_zones", "route53_hosted_zones", ("id",)),
+        ("s3", "list_buckets", "s3_buckets", ("name",)),
+        ("dynamodb", "list_tables", "dynamodb_tables", ("value",)),
+        ("cognito-idp", "list_user_pools", "cognito_idp_user_pools", ("id",)),
+        ("medialive", "list_channels", "medialive_channels", ("arn",)),
+    ],
+)
+def test_name_and_key_are_those_that_a_person_would_choose(service, operation, name, key):
+    found = proposed(service, operation)
+    assert found[name].key == key
+    assert list(found) == [name]
+
+
+def test_ids_come_before_names_and_what_may_be_absent_comes_last():
+    record = structure(
+        "thing",
+        member("name", "string"), member("role_arn", "string"), member("state", "string", enum=("A",)),
+        member("volume_id", "string"), member("thing_id", "string"), member("thing_arn", "string"),
+        member("size", "integer"), member("tags", "map", element=member("value", "string")),
+        structure("where", member("place_id", "string")),
+    )  # fmt: skip
+    assert [name for (name,) in key_candidates(record, "thing")] == [
+        "thing_arn", "thing_id", "volume_id", "name", "role_arn", "state", "size", "where_place_id",
+    ]  # fmt: skip
+    required = structure("thing", member("arn", "string"), member("name", "string", required=True))
+    assert key_candidates(required, "thing") == [("name",), ("arn",)]
+    rare = member("arn", "string", documentation="This is only supported for directory buckets.")
+    assert key_candidates(structure("bucket", rare, member("name", "string")), "bucket") == [("name",), ("arn",)]
+
+
+def test_versions_of_a_thing_have_its_key_and_their_own():
+    assert proposed("s3", "list_object_versions")["s3_object_versions"].key == ("key", "version_id")
+
+
+def test_record_without_a_plain_value_has_no_key():
+    assert key_candidates(structure("x", list_of("names", member("element", "string"))), "x") == []
+    with pytest.raises(ConfigError, match="its records have no plain value for a key"):
+        proposed("dynamodb", "scan")
+
+
+def test_order_is_that_of_the_last_change():
+    instants = [member(name, "timestamp") for name in ("created_at", "last_modified_date", "expires_at")]
+    assert order_candidate(structure("thing", *instants)) == "last_modified_date"
+    assert order_candidate(structure("thing", instants[0], instants[2])) == "created_at"
+    assert order_candidate(structure("thing", instants[2], member("updated_by", "string"))) is None
+
+
+@pytest.mark.parametrize(
+    ("plural", "one"),
+    [
+        ("policies", "policy"), ("volumes", "volume"), ("addresses", "address"), ("access", "access"),
+        ("batches", "batch"), ("status", "status"), ("metadata", "metadata"), ("buses", "buse"),
+    ],
+)  # fmt: skip
+def test_singular_is_good_enough_for_names_of_tables(plural, one):
+    assert singular(plural) == one
+
+
+def test_child_tables_get_a_proper_singular():
+    assert proposed("iam", "list_policies")["iam_policies"].item_name == "iam_policy"
+
+
+# Lists
+
+
+def test_list_inside_the_records_that_the_operation_is_named_for_is_chosen():
+    """DescribeInstances returns reservations, and those have the instances."""
+    (draft,) = propose(NOTHING, "ec2", "describe_instances")
+    assert (draft.name, draft.settings["result_key"]) == ("ec2_instances", "Reservations[].Instances[]")
+    assert draft.settings["key"] == ["instance_id"]
+    assert draft.comments["result_key"] == "the response has several lists: Reservations[].Instances[], Reservations"
+
+
+def test_several_lists_are_named_and_one_can_be_chosen():
+    draft = propose(NOTHING, "s3", "list_object_versions")[-1]
+    assert draft.comments["result_key"] == "the response has several lists: Versions, DeleteMarkers, CommonPrefixes"
+    chosen = proposed("s3", "list_object_versions", "DeleteMarkers")["s3_delete_markers"]
+    assert (chosen.result_key, chosen.key) == ("DeleteMarkers", ("key", "version_id"))
+    with pytest.raises(ConfigError, match="no member 'Deleted'"):
+        proposed("s3", "list_object_versions", "Deleted")
+
+
+# Parents
+
+
+def test_parents_are_found_up_to_the_root_and_hand_their_own_parents_down():
+    found = proposed("deadline", "list_sessions")
+    assert list(found) == ["deadline_farms", "deadline_queues", "deadline_jobs", "deadline_sessions"]
+    assert found["deadline_queues"].for_each.model_dump() == {
+        "dataset": "deadline_farms", "bind": {"farmId": "farm_id"},
+    }  # fmt: skip
+    assert found["deadline_sessions"].for_each.model_dump() == {
+        "dataset": "deadline_jobs", "bind": {"farmId": "farm_id", "queueId": "queue_id", "jobId": "job_id"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "parent", "bind"),
+    [
+        ("s3", "list_objects_v2", "s3_buckets", {"Bucket": "name"}),
+        ("eks", "list_nodegroups", "eks_clusters", {"clusterName": "value"}),
+        ("glue", "get_tables", "glue_databases", {"DatabaseName": "name"}),
+        ("route53", "list_resource_record_sets", "route53_hosted_zones", {"HostedZoneId": "id"}),
+        ("iam", "list_attached_role_policies", "iam_roles", {"RoleName": "role_name"}),
+        ("rds", "describe_db_log_files", "rds_db_instances", {"DBInstanceIdentifier": "db_instance_identifier"}),
+        ("apigateway", "get_resources", "apigateway_rest_apis", {"restApiId": "id"}),
+    ],
+)
+def test_required_parameter_comes_from_the_listing_of_what_it_names(service, operation, parent, bind):
+    *_, found = proposed(service, operation).values()
+    assert found.for_each.model_dump() == {"dataset": parent, "bind": bind}
+
+
+def test_parent_that_is_there_already_is_used_under_its_name():
+    farms = Dataset(name="render_farms", service="deadline", operation="list_farms", key=("farm_id",))
+    found = proposed("deadline", "list_queues", settings=Settings(datasets=(farms,)))
+    assert list(found) == ["deadline_queues"]
+    assert found["deadline_queues"].for_each.dataset == "render_farms"
+
+
+def test_parameter_that_no_listing_gives_is_left_to_the_operator():
+    (draft,) = propose(NOTHING, "ce", "get_anomalies")
+    assert draft.settings["parameters"] == {"DateInterval": BLANK}
+    assert draft.blanks == ["DateInterval"]
+    assert draft.comments["parameters"] == "fill in DateInterval"
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "says"),
+    [
+        ("nimble", "list_studios", "datasets: studios is there already, and lists nimble:list_studios"),
+        ("s4", "list_buckets", "botocore has no service 's4'"),
+        ("s3", "list_baskets", "s3 has no operation 'list_baskets'"),
+        ("s3", "get_object", "has no paginator"),
+        ("taxsettings", "list_tax_exemptions", "is a map; expected a list"),
+    ],
+)
+def test_what_cannot_be_proposed_is_refused_with_the_reason(service, operation, says):
+    with pytest.raises(ConfigError, match=says):
+        proposed(service, operation)
+
+
+# A service
+
+
+def test_listings_of_a_service_are_those_with_a_paginator_each_with_its_key_or_the_reason():
+    rows = {row["operation"]: row for row in exportable("deadline")}
+    assert rows["list_jobs"] == {
+        "operation": "list_jobs", "lists": "jobs", "key": "job_id", "needs": "farmId, queueId", "pages": "raw",
+        "reason": None,
+    }  # fmt: skip
+    refused = rows["list_job_parameter_definitions"]
+    assert refused["reason"].endswith("its records have no members")
+    assert refused["key"] is refused["pages"] is None
+    assert {row["pages"] for row in exportable("iam")} == {"parsed"}
+    assert exportable("sts") == []
+
+
+# The command line
+
+
+def test_datasets_of_a_service_are_printed(config):
+    path = config("{}")
+    assert "list_dead_letter_source_queues" in invoke("datasets", "--config", path, "--service", "sqs")
+    rows = json.loads(invoke("datasets", "--config", path, "--service", "sqs", "--json"))
+    assert [row["operation"] for row in rows] == ["list_dead_letter_source_queues", "list_queues"]
+    assert "no operation with a paginator" in invoke("datasets", "--config", path, "--service", "sts")
+
+
+def test_datasets_alone_lists_the_known_ones(config):
+    path = config("datasets: [studios]\n")
+    assert "nimble:list_studios" in invoke("datasets", "--config", path)
+    assert json.loads(invoke("datasets", "--config", path, "--json"))[0]["dataset"] == "studios"
+
+
+def test_what_add_prints_is_what_it_writes(config):
+    path = config("datasets:\n- studios\n")
+    printed = invoke("datasets", "add", "s3", "list_objects_v2", "--config", path)
+    assert config() == "datasets:\n- studios\n"
+    as_json = json.loads(invoke("datasets", "add", "s3", "list_objects_v2", "--config", path, "--json"))
+    assert [entry["name"] for entry in as_json] == ["s3_buckets", "s3_objects"]
+    # The configuration may also be named before the subcommand.
+    assert "added s3_buckets, s3_objects" in invoke(
+        "datasets", "--config", path, "add", "s3", "list_objects_v2", "--write"
+    )
+    assert config() == printed.replace("datasets:\n", "datasets:\n- studios\n", 1)
+
+
+def test_what_was_added_is_checked_described_and_refused_a_second_time(config):
+    path = config("source: {endpoint_url: null}\n")
+    invoke("datasets", "add", "deadline", "list_sessions", "--config", path, "--write")
+    assert "deadline_sessions" in invoke("config", "check", "--config", path)
+    described = invoke("describe", "deadline_sessions", "--config", path)
+    for column in ("farm_id", "queue_id", "job_id", "session_id"):
+        assert column in described
+    with pytest.raises(ConfigError, match="is there already"):
+        invoke("datasets", "add", "deadline", "list_sessions", "--config", path)
+
+
+def test_blank_that_was_not_filled_in_is_found_before_the_first_request(config):
+    path = config("")
+    assert "ce_anomalies: fill in DateInterval" in invoke(
+        "datasets", "add", "ce", "get_anomalies", "--write", "--config", path
+    )
+    with pytest.raises(ConfigError, match="GetAnomalies needs DateInterval"):
+        invoke("config", "check", "--config", path)
+
+
+def test_parent_is_bound_by_texts_only(config):
+    """A number or a list would be no parameter, and nobody would know until the first request."""
+    child = "{name: b, service: eks, operation: list_nodegroups, key: [value], for_each: {dataset: a, bind: {%s}}}"
+    parent = "{name: a, service: lambda, operation: list_functions, key: [function_arn]}"
+    path = config(f"datasets: [{parent}, {child % 'clusterName: timeout'}]\n")
+    with pytest.raises(ConfigError, match=r"for_each binds 'timeout'; a has the texts .*function_name"):
+        invoke("config", "check", "--config", path)
+
+
+FILES = {
+    "empty": "",
+    "comment": "# nothing yet\n",
+    "no datasets, no newline": "run: {concurrency: 2}   # slow",
+    "one line": "datasets: [studios, streaming_sessions]   # both\nrun: {max_items: null}  # all\n",
+    "none": "datasets: []\n",
+    "two lines": "datasets:   [ 'studios' ,\n  streaming_sessions ]\n\n# the end\n",
+    "deep": """run:
+    max_items: null
+datasets:
+    - studios          # first
+    # between
+    - streaming_sessions
+
+# after
+state_dir: s
+""",
+    "definition on lines": """datasets:
+- {name: a, service: sns, operation: list_topics,
+   key: [topic_arn]}   # a
+run: {max_items: 3}
+""",
+    "folded text last": """datasets:
+  - name: a
+    service: sns
+    operation: list_topics
+    key: [topic_arn]
+    units:
+      x: >-
+        folded
+        text
+# after
+run: {max_items: 3}
+""",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_added_entries_leave_every_other_line_as_it_is(name, config):
+    text = FILES[name]
+    path = config(text)
+    before = load_settings(path)
+    drafts = propose(before, "deadline", "list_queues")
+    append(path, drafts)
+    after = load_settings(path)
+    assert after.datasets == (*before.datasets, *(Dataset.model_validate(draft.settings) for draft in drafts))
+    assert after.model_copy(update={"datasets": before.datasets}) == before
+    lines = [line for line in text.splitlines() if not line.startswith(("datasets:  ", "datasets: [", "  streaming"))]
+    rest = iter(config().splitlines())
+    assert all(line in rest for line in lines), "lines in their order"
+    assert all(comment in config() for comment in ("# both", "# all") if comment in text)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("text", ['{"datasets": ["studios"]}\n', "datasets: [\n  studios, # the first\n]\n"])
+def test_file_that_has_no_place_for_entries_stays_as_it_is(text, config):
+    path = config(text)
+    with pytest.raises(ConfigError, match="`datasets` is not a list with an entry on each line"):
+        append(path, propose(load_settings(path), "sns", "list_topics"))
+    assert config() == text
+    assert list(path.parent.iterdir()) == [path]

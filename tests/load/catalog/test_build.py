@@ -1,0 +1,605 @@
+"""The catalog: readers see whole nights, and nobody waits for anybody; whatever was there before is rebuilt."""
+
+import datetime as dt
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.shapes import ARRIVED, DATE
+from support.warehouse import NEXT_DATE, THINGS, build, publish, publish_slices, record_syncs, stage
+
+from etl.errors import StorageError, WarehouseError
+from etl.load.catalog import build as module
+from etl.load.catalog import relations
+from etl.load.delta import tables as tables_module
+from etl.load.delta.tables import Tables
+from etl.model import CATALOG_NAME
+from etl.sqlfiles import SqlFile
+from etl.transform.facts import ETL_TABLES
+from etl.transform.schema import field
+
+HISTORY = "select n from things_history order by n"
+CURRENT = "select n from things order by n"
+LEFT_OVER = {".warehouse.duckdb.lock", "etl_slices", "things", CATALOG_NAME}
+"""All that is in a warehouse once a catalog was built."""
+
+
+@pytest.fixture
+def tables(tmp_path):
+    return Tables(tmp_path / "warehouse")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    tables = Tables(tmp_path_factory.mktemp("template") / "warehouse")
+    publish(tables, {"a": [1]})
+    publish_slices(tables, ["a"])
+    build(tables)
+    return tables
+
+
+@pytest.fixture
+def night(template, tmp_path):
+    """A warehouse with one row, and its catalog: a copy."""
+    shutil.copytree(template.path, tmp_path / "warehouse")
+    return Tables(tmp_path / "warehouse")
+
+
+@contextmanager
+def connected(catalog):
+    """Connect as any reader would."""
+    with duckdb.connect(catalog, read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        yield connection
+
+
+def ask(catalog, statement):
+    """Return the first column of an answer."""
+    with connected(catalog) as connection:
+        return connection.sql(statement).to_arrow_table().column(0).to_pylist()
+
+
+def in_directory(tables):
+    return {entry.name for entry in tables.path.iterdir()}
+
+
+@contextmanager
+def process(code, *arguments, **environment):
+    """Run Python code in a process of its own; yield a function that sends it a line and returns its answer.
+
+    A command of None only waits for a line.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[2:4])), **environment},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def talk(line=None):
+        if line is not None:
+            child.stdin.write(f"{line}\n")
+            child.stdin.flush()
+        return child.stdout.readline().rstrip("\n")
+
+    with child:
+        try:
+            yield talk
+        finally:
+            child.stdin.close()
+            talk.exit_code = child.wait()
+
+
+READER = """
+    import sys
+    import duckdb
+
+    connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read-only", config={"threads": 1})
+    for line in sys.stdin:
+        print(eval(line), flush=True)
+"""
+
+
+# What it shows
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([DATE, NEXT_DATE, NEXT_DATE + dt.timedelta(days=1)]),
+            st.sampled_from("ab"),
+            st.lists(st.integers(0, 9), max_size=3),
+            st.booleans(),
+        ),
+        max_size=5,
+        unique_by=lambda night: night[:2],
+    )
+)
+def test_history_has_every_row_and_the_current_view_the_newest_complete_snapshot(tmp_path_factory, nights):
+    tables = Tables(tmp_path_factory.mktemp("nights"))
+    for place, (date, slice_id, found, whole) in enumerate(nights):
+        at = ARRIVED + dt.timedelta(days=place)
+        publish(tables, {slice_id: found}, date=date, run=f"run-{place}")
+        state = {"state": "complete"} if whole else {"state": "walking", "is_partial": True}
+        publish_slices(tables, [slice_id], date=date, run=f"run-{place}", observed_until=at, published_at=at, **state)
+    history = sorted((date, slice_id, n) for date, slice_id, found, _ in nights for n in found)
+    newest = {}
+    for date, slice_id, _, whole in nights:
+        if whole:
+            newest[slice_id] = max(date, newest.get(slice_id, date))
+    current = [row for row in history if newest.get(row[1]) == row[0]]
+
+    catalog = build(tables, things_x=THINGS, things=THINGS)
+
+    with connected(catalog) as connection:
+        columns = "snapshot_date, slice_id, n"
+        assert connection.execute(f"select {columns} from things_history order by all").fetchall() == history
+        assert connection.execute(f"select {columns} from things order by all").fetchall() == current
+
+
+def test_where_one_walk_has_failed_the_current_view_has_two_dates_and_each_slice_once(tables):
+    for run, date, slices in (("run-1", DATE, {"a": [1], "b": [2]}), ("run-2", NEXT_DATE, {"a": [3]})):
+        publish(tables, slices, date=date, run=run)
+        publish_slices(tables, list(slices), date=date, run=run)
+
+    assert ask(build(tables), "select slice_id || n as row from things order by all") == ["a3", "b2"]
+
+
+def test_only_committed_files_are_read_of_all_that_lie_there(tables):
+    publish(tables, {"a": [1], "b": [2]})
+    publish(tables, {"a": [3]}, run="run-2")  # the file of run-1 is superseded
+    stage(tables, {"a": [4]}, run="run-3")._close_file()  # staged, not committed
+    partition = tables.path / "things" / f"snapshot_date={DATE}"
+    (partition / "stray.parquet").write_bytes(next(partition.glob("run-1-*")).read_bytes())
+
+    assert ask(build(tables), HISTORY) == [2, 3]
+
+
+def test_values_and_types_are_those_of_the_tables(tables):
+    text = "'; drop table things; -- \U0001f3ac\n"
+    publish(tables, {"a": [1]}, text=[text], tags=[[("Name", "x"), ("name", ""), ("", "'")]])
+    publish_slices(tables, ["a"])
+    catalog = build(tables)
+    with connected(catalog) as connection:
+        for view in ("things", "things_history"):
+            answer = connection.sql(f"from {view}").to_arrow_table()
+            assert answer.to_pylist(maps_as_pydicts="strict") == [
+                {
+                    "snapshot_date": DATE, "slice_id": "a", "n": 1, "text": text,
+                    "tags": {"Name": "x", "name": "", "": "'"}, "at": ARRIVED,
+                }
+            ]  # fmt: skip
+            assert answer.schema.types == THINGS.types
+
+
+def test_fault_27_column_that_old_files_lack_is_null_there_and_of_the_models_type(tables):
+    publish(tables, {"a": [1]})
+    wide = pa.schema([*THINGS, field("weight", pa.float64(), "came later"), field("never", pa.int64(), "is never set")])
+    publish(tables, {"b": [2]}, date=NEXT_DATE, run="run-2", schema=wide, weight=[1.5], never=[None])
+    with connected(build(tables)) as connection:
+        answer = connection.sql("select weight, never from things_history order by n").to_arrow_table()
+    assert answer.to_pylist() == [{"weight": None, "never": None}, {"weight": 1.5, "never": None}]
+    assert answer.schema.types == [pa.float64(), pa.int64()]
+
+
+def test_fault_27_column_of_a_table_whose_log_tells_only_of_the_first_32_is_not_lost(tables, monkeypatch):
+    """So were tables made before; Delta keeps null counts of no more columns, unless it is told to."""
+    many = [field(f"c{number:02}", pa.int32(), "one of many") for number in range(40)]
+    with monkeypatch.context() as patch:
+        patch.setattr(tables_module, "_CONFIGURATION", {})
+        values = {column.name: [number] for number, column in enumerate(many)}
+        publish(tables, {"a": [1]}, schema=pa.schema([*THINGS, *many]), **values)
+    (facts,) = tables.read("things", with_facts=True).facts.values()
+    assert facts.nulls == {}
+    assert ask(build(tables), "select c39 from things_history") == [39]
+
+
+def test_fault_27_known_table_exists_with_its_types_before_its_first_row(tables):
+    """A query or a dashboard does not break because a night had no tags, or no rejects."""
+    publish(tables, {"a": []}, table="nothing_yet")
+    (tables.path / "half/_delta_log").mkdir(parents=True)  # its first commit was killed half-way
+    catalog = build(tables, half=THINGS, other=THINGS)
+    with connected(catalog) as connection:
+        for name in ("nothing_yet", "half", "other", "other_history"):
+            answer = connection.sql(f"from {name}").to_arrow_table()
+            assert (answer.num_rows, answer.schema.names, answer.schema.types) == (0, THINGS.names, THINGS.types)
+        for name, schema in ETL_TABLES.items():
+            assert connection.sql(f"from {name}").to_arrow_table().schema.types == schema.types
+
+
+def test_table_whose_first_commit_was_killed_half_way_is_not_shown(tables):
+    publish(tables, {"a": [1]})
+    (tables.path / "half/_delta_log").mkdir(parents=True)
+    assert ask(build(tables), "select 1 from duckdb_views() where view_name like 'half%'") == []
+
+
+def test_every_column_is_described_in_history_and_current_view(tables):
+    publish(tables, {"a": [1]})
+    expected = {column.name: column.metadata[b"description"].decode() for column in THINGS}
+    assert any("'" in text and '"' in text for text in expected.values())  # the hard case is among them
+    with connected(build(tables)) as connection:
+        for view in ("things", "things_history"):
+            found = connection.execute(
+                "select column_name, comment from duckdb_columns() where table_name = ?", [view]
+            ).fetchall()
+            assert dict(found) == expected
+
+
+def test_mart_is_a_table_inside_the_file(tables, monkeypatch):
+    real = relations.sql_files
+    query = "select slice_id, sum(n)::bigint as total from things group by all"
+    mart = SqlFile("totals", {"Reads": "things.", "Columns": "total: sum of n [things]."}, (), query)
+    other = SqlFile("others", {"Reads": "things, nothing_that_is_there."}, (), "select 1")
+    marts = {"others": other, "totals": mart}
+    monkeypatch.setattr(relations, "sql_files", lambda kind: {**real(kind), **(marts if kind == "marts" else {})})
+    publish(tables, {"a": [1, 2]})
+    publish_slices(tables, ["a"])
+    catalog = build(tables)
+    for file in tables.path.rglob("*.parquet"):
+        file.unlink()
+    assert ask(catalog, "select total from totals") == [3]
+    assert ask(catalog, "select meaning || unit from etl_columns where column_name = 'total'") == ["sum of nthings"]
+    assert ask(catalog, "select count(*) from duckdb_tables() where table_name = 'others'") == [0], "it lacks a source"
+
+
+@pytest.mark.parametrize("name", ["with space", "Größe-映画", 'it\'s "here"', "a=b&c#d", "*", "[ab]", "; drop"])
+def test_fault_53_warehouse_of_any_name_is_queried(tmp_path, name):
+    tables = Tables(tmp_path / name)
+    publish(tables, {"a": [1], "b": [2]})
+    assert ask(build(tables), HISTORY) == [1, 2]
+
+
+def test_fault_54_hostile_column_names_are_names(tables):
+    name = 'x" from y; drop table z; --'
+    schema = pa.schema([*THINGS, field(name, pa.string(), "'; drop table z; --")])
+    publish(tables, {"a": [1]}, schema=schema, **{name: ["kept"]})
+    publish_slices(tables, ["a"])
+    assert ask(build(tables), 'select "x"" from y; drop table z; --" from things') == ["kept"]
+
+
+# Killed, or refused by the disk
+
+
+@pytest.mark.parametrize(("step", "shows"), [("half-built", [1]), ("catalog.built", [1]), ("catalog.swapped", [1, 2])])
+def test_fault_34_killed_while_the_catalog_is_swapped_it_is_the_old_or_the_new_and_rebuilt_next(night, step, shows):
+    catalog = night.path / CATALOG_NAME
+    publish(night, {"b": [2]}, run="run-2")
+    code = """
+        import os, sys
+        from pathlib import Path
+        from support.warehouse import build
+        from etl.load.delta.tables import Tables
+        from etl.load.catalog import build as catalog
+
+        if sys.argv[2] == "half-built":
+            catalog.add_flat_views = lambda *_: os.kill(os.getpid(), 9)
+        build(Tables(Path(sys.argv[1])))
+    """
+    with process(code, night.path, step, NIMBLE_ETL_FAILPOINT=step) as talk:
+        pass
+    assert talk.exit_code == -signal.SIGKILL
+    assert (".warehouse.duckdb.new" in in_directory(night)) == (step != "catalog.swapped")
+    assert ask(catalog, HISTORY) == shows
+    assert ask(build(night), HISTORY) == [1, 2]
+    assert in_directory(night) == LEFT_OVER
+
+
+def test_fault_34_first_catalog_of_all_is_whole_or_not_there(tables):
+    publish(tables, {"a": [1]})
+    code = """
+        import sys
+        from pathlib import Path
+        from support.warehouse import build
+        from etl.load.delta.tables import Tables
+
+        build(Tables(Path(sys.argv[1])))
+    """
+    with process(code, tables.path, NIMBLE_ETL_FAILPOINT="catalog.built") as talk:
+        pass
+    assert talk.exit_code == -signal.SIGKILL
+    assert not (tables.path / CATALOG_NAME).exists()
+    assert ask(build(tables), HISTORY) == [1]
+
+
+def test_fault_37_disk_that_refuses_at_any_size_leaves_the_old_catalog_and_no_draft(night):
+    """Closing a DuckDB file is silent where the disk refuses the last write: then a file without any table is left."""
+    catalog = night.path / CATALOG_NAME
+    content, size = catalog.read_bytes(), catalog.stat().st_size
+    code = """
+        import os, resource, signal, sys
+        from pathlib import Path
+        from support.warehouse import build
+        from etl.load.delta.tables import Tables
+        from etl.errors import StorageError
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        for limit in map(int, sys.argv[2:]):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
+            try:
+                build(Tables(Path(sys.argv[1])))
+            except StorageError as exc:
+                said = sys.argv[1] in str(exc) and "; the old one stays (" in str(exc) and "make room" in str(exc)
+            else:
+                said = "built"
+            resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+            print(said, os.path.exists(f"{sys.argv[1]}/.warehouse.duckdb.new"))
+    """
+    limits = [0, 5_000, 12_000, 15_000, 20_000, 30_000, size // 2, size - 1]
+    with process(code, night.path, *limits) as talk:
+        assert [talk() for _ in limits] == ["True False"] * len(limits)
+    assert talk.exit_code == 0
+    assert catalog.read_bytes() == content
+    assert in_directory(night) == LEFT_OVER
+
+
+@pytest.mark.parametrize("part", ["sync_file", "sync_directory"])
+def test_fault_37_failed_sync_is_a_storage_error_and_leaves_no_draft(night, monkeypatch, part):
+
+    def fail(_path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(module, part, fail)
+    with pytest.raises(
+        StorageError, match=r"warehouse\.duckdb: Input/output error \([\d,]+ MB free\); make room or repair"
+    ):
+        build(night)
+    assert ask(night.path / CATALOG_NAME, HISTORY) == [1]
+    assert in_directory(night) == LEFT_OVER
+
+
+def test_fault_36_the_new_file_is_on_the_disk_before_it_has_the_name_and_then_the_name(tables, monkeypatch):
+    publish(tables, {"a": [1]})
+    events = record_syncs(monkeypatch)
+    build(tables)
+    draft = ".warehouse.duckdb.new"
+    assert events == [("sync", draft), ("rename", draft), ("sync", "warehouse")]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-50])])
+def test_fault_39_missing_or_truncated_data_file_is_named_and_the_old_catalog_stays(night, damage):
+    catalog = night.path / CATALOG_NAME
+    publish(night, {"b": [2]}, date=NEXT_DATE, run="run-2")
+    content = catalog.read_bytes()
+    (file,) = night.read("things").files[NEXT_DATE]
+    damage(Path(file))
+    with pytest.raises(
+        WarehouseError, match=r"the catalog cannot be built: .*the old one stays\. Run `verify`"
+    ) as caught:
+        build(night)
+    assert file in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert catalog.read_bytes() == content
+    assert in_directory(night) == LEFT_OVER
+
+
+def test_fault_40_table_of_a_newer_version_leaves_the_old_catalog(night):
+    content = (night.path / CATALOG_NAME).read_bytes()
+    entry = night.path / "things/_delta_log/00000000000000000000.json"
+    newer = entry.read_text().replace('"minReaderVersion":1', '"minReaderVersion":42')
+    entry.write_text(newer)
+    assert "42" in newer
+    with pytest.raises(WarehouseError, match=r"reader version 42.*expected reader version 1"):
+        build(night)
+    assert (night.path / CATALOG_NAME).read_bytes() == content
+    assert in_directory(night) == LEFT_OVER
+
+
+def test_fault_45_warehouse_that_is_a_file_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file/warehouse\.duckdb: .*make room or repair"):
+        build(Tables(tmp_path / "file"))
+
+
+# Readers
+
+
+def test_fault_50_reader_in_mid_query_during_a_swap_finishes_on_its_snapshot(tables, monkeypatch):
+    monkeypatch.setattr(tables_module, "_FILE_BYTES", 0)
+    monkeypatch.setattr(tables_module, "_ROW_GROUP_BYTES", 0)
+    staged = stage(tables, {"a": []})
+    rows, files = 5_000, 4
+    one = [{"snapshot_date": DATE, "slice_id": "a", "n": 1, "text": "x", "tags": [], "at": ARRIVED}] * rows
+    for _ in range(files):
+        staged.write(pa.RecordBatch.from_pylist(one, schema=THINGS))
+    staged.commit("run-1", 1)
+    catalog = build(tables)
+    old = tables.read("things").files[DATE]
+    assert len(old) == files
+    query = "connection.execute('select n, i from things_history, range(100) t(i)')"
+    with process(READER, catalog, "read-only") as talk:
+        assert talk(f"(query := {query}).fetchone()") == "(1, 0)"
+        publish(tables, {"a": [2]}, run="run-2")
+        build(tables)
+        assert ask(catalog, HISTORY) == [2]
+        assert set(old).isdisjoint(tables.read("things").files[DATE])
+        rest = "1 + sum(len(some) for some in iter(lambda: query.fetchmany(10_000), []))"
+        assert talk(rest) == str(rows * files * 100)
+        # A query that it begins now is on the same snapshot; a new connection is on the new one.
+        assert talk("connection.execute('select sum(n)::int from things_history').fetchall()") == f"[({rows * files},)]"
+        assert talk("connection.close()") == "None"
+        again = "duckdb.connect(sys.argv[1], read_only=True).execute('select n from things_history').fetchall()"
+        assert talk(again) == "[(2,)]"
+    assert talk.exit_code == 0
+
+
+def test_fault_50_whoever_connects_at_any_moment_sees_a_whole_night(tables):
+    publish(tables, {"a": [0], "b": [0]})
+    publish_slices(tables, ["a", "b"])
+    catalog = build(tables)
+    code = """
+        import os, sys
+        import duckdb
+
+        print("ready", flush=True)
+        seen = []
+        while not os.path.exists(sys.argv[2]):
+            with duckdb.connect(sys.argv[1], read_only=True) as connection:
+                seen.append(connection.execute("select list(n order by slice_id) from things").fetchone()[0])
+                print(seen[-1][0], flush=True)
+        print(all(a == b for a, b in seen), seen == sorted(seen), flush=True)
+    """
+    done = tables.path.parent / "done"
+    with process(code, catalog, done) as talk:
+        assert talk() == "ready"
+        for n in range(1, 4):
+            publish(tables, {"a": [n], "b": [n]}, run=f"night-{n}")
+            build(tables)
+            for line in iter(talk, str(n)):  # it never waits for us, and comes to see every night
+                assert line
+        done.touch()
+        last = [line for line in iter(talk, "") if line != "3"]
+    assert last == ["True True"]
+
+
+@pytest.mark.parametrize("mode", ["read-only", "read-write"])
+def test_fault_51_connection_held_open_all_day_does_not_block_the_job(night, mode):
+    """It keeps the night on which it connected; one that could write takes DuckDB's exclusive lock on its file."""
+    catalog = night.path / CATALOG_NAME
+    look = f"connection.execute('{CURRENT}').fetchall()"
+    with process(READER, catalog, mode) as talk:
+        assert talk(look) == "[(1,)]"
+        if mode == "read-write":
+            with pytest.raises(duckdb.IOException, match="Conflicting lock"):
+                duckdb.connect(catalog)
+            assert talk("connection.execute('create table notes as select 1').fetchall()")
+        for n in (2, 3):
+            publish(night, {"a": [n]}, run=f"run-{n}")
+            build(night)
+            assert ask(catalog, CURRENT) == [n]
+            assert talk(look) == "[(1,)]"
+    assert talk.exit_code == 0
+    assert ask(catalog, CURRENT) == [3]
+    assert ask(catalog, "select 1 from duckdb_tables() where table_name = 'notes'") == []
+    assert in_directory(night) == LEFT_OVER
+
+
+# Whatever was there before
+
+
+def damaged(place, cut):
+    def damage(catalog):
+        content = bytearray(catalog.read_bytes())
+        content[place] ^= 0xFF
+        catalog.write_bytes(content[:cut])
+
+    return damage
+
+
+def foreign(catalog):
+    catalog.unlink()
+    with duckdb.connect(catalog) as connection:
+        connection.execute("create table things as select 'theirs' as n; create table secrets as select 1")
+
+
+def unfinished(file):
+    """Leave a database and a log that its writer had no time to put into it."""
+    code = """
+        import os, sys
+        import duckdb
+        connection = duckdb.connect(sys.argv[1])
+        connection.execute("create table left_behind as select 1")
+        os.kill(os.getpid(), 9)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), file], check=False)
+    assert Path(f"{file}.wal").stat().st_size
+
+
+def draft_of(catalog):
+    return catalog.with_name(f".{CATALOG_NAME}.new")
+
+
+BEFORE = {
+    "missing": Path.unlink,
+    "empty": lambda catalog: catalog.write_bytes(b""),
+    "text": lambda catalog: catalog.write_text("hello"),
+    "half-written": damaged(-1, 20_000),
+    "damaged header": damaged(10, None),
+    "damaged block": damaged(13_000, None),
+    "foreign": foreign,
+    "link to elsewhere": lambda catalog: catalog.symlink_to(catalog.replace(catalog.parent.parent / "elsewhere")),
+    "log left behind": unfinished,
+    "log of garbage": lambda catalog: Path(f"{catalog}.wal").write_bytes(b"garbage" * 99),
+    "draft left behind": lambda catalog: unfinished(draft_of(catalog)),
+    "draft of garbage": lambda catalog: draft_of(catalog).write_bytes(b"garbage" * 99),
+    "log of a draft": lambda catalog: Path(f"{draft_of(catalog)}.wal").write_bytes(b"garbage" * 99),
+}
+
+
+@pytest.mark.parametrize("kind", BEFORE)
+def test_fault_52_whatever_lies_in_place_of_the_catalog_is_rebuilt(night, kind):
+    catalog = night.path / CATALOG_NAME
+    original, files = catalog.read_bytes(), in_directory(night)
+    BEFORE[kind](catalog)
+    assert catalog.is_symlink() or in_directory(night) != files or catalog.read_bytes() != original
+
+    assert build(night) == catalog
+
+    assert ask(catalog, CURRENT) == [1]
+    assert ask(catalog, "select 1 from duckdb_tables() where table_name in ('left_behind', 'secrets')") == []
+    assert in_directory(night) == LEFT_OVER
+    assert not catalog.is_symlink()
+
+
+def test_fault_52_directory_in_place_of_the_catalog_is_not_deleted(tables):
+    (tables.path / CATALOG_NAME / "theirs").mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"warehouse\.duckdb: Is a directory"):
+        build(tables)
+    assert (tables.path / CATALOG_NAME / "theirs").is_dir()
+    assert in_directory(tables) == {".warehouse.duckdb.lock", CATALOG_NAME}
+
+
+# Two jobs, one warehouse
+
+
+def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newest_commits(night, monkeypatch):
+    """One is in the middle of its draft when the other begins: it waits, and then sees more than the first."""
+    code = """
+        import sys
+        from pathlib import Path
+        from support.warehouse import build
+        from etl.load.delta.tables import Tables
+        from etl.load.catalog import build as catalog
+
+        real = catalog.add_flat_views
+
+        def in_the_middle(*arguments):
+            print("in the middle", flush=True)
+            sys.stdin.readline()
+            real(*arguments)
+
+        catalog.add_flat_views = in_the_middle
+        build(Tables(Path(sys.argv[1])))
+        print("done", flush=True)
+    """
+    waits, flock = threading.Event(), fcntl.flock
+
+    def announced(file, operation):
+        waits.set()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", announced)
+    with process(code, night.path) as talk:
+        assert talk() == "in the middle"
+        publish(night, {"b": [2]}, run="run-2")
+        publish_slices(night, ["b"], run="run-2")
+        other = threading.Thread(target=build, args=[night])
+        other.start()
+        assert waits.wait(timeout=60)
+        assert talk("go on") == "done"
+        other.join()
+    assert talk.exit_code == 0
+    assert ask(night.path / CATALOG_NAME, CURRENT) == [1, 2]
+    assert in_directory(night) == LEFT_OVER

@@ -1,0 +1,820 @@
+"""Delta tables on a real disk: a commit replaces what it names and nothing else, durably, or changes nothing."""
+
+import datetime as dt
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, Schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.shapes import DATE
+from support.warehouse import NEXT_DATE, THINGS, publish, rows_of, stage
+
+from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
+from etl.load.delta import tables as module
+from etl.load.delta.parquet import check_file
+from etl.load.delta.tables import Replacement, Tables
+from etl.transform.schema import field
+
+WIDE = pa.schema([*THINGS, field("colour", pa.string(), "came later"), field("weight", pa.float64(), "came later")])
+
+
+@pytest.fixture
+def tables(tmp_path):
+    return Tables(tmp_path / "warehouse")
+
+
+def numbers(tables, table="things"):
+    """Return what readers see: (date, slice) -> its numbers, by the data files that the log names."""
+    found = {}
+    committed = tables.read(table)
+    for date, files in (committed.files if committed else {}).items():
+        for file in files:
+            for row in pq.ParquetFile(file).read(columns=["slice_id", "n"]).to_pylist():
+                found.setdefault((date, row["slice_id"]), []).append(row["n"])
+    return {key: sorted(values) for key, values in found.items()}
+
+
+def data_files(tables, table="things"):
+    return sorted((tables.path / table).rglob("*.parquet"))
+
+
+def live_files(tables, table="things"):
+    return sorted(Path(file) for files in tables.read(table).files.values() for file in files)
+
+
+# Replacement
+
+
+def test_committed_rows_are_what_was_written(tables):
+    staged = stage(tables, {"a": []})
+    hostile = ["", "\0", "\U0001f3ac", "a\nb", "'; drop table x; --", "../../x"]
+    staged.write(rows_of("a", range(6), text=hostile))
+    staged.commit("run-1", 1)
+    (file,) = live_files(tables)
+    expected = rows_of("a", range(6), text=hostile).drop_columns(["snapshot_date"])
+    assert pq.ParquetFile(file).read().to_pylist() == expected.to_pylist()
+    assert file.parent.name == f"snapshot_date={DATE}"
+
+
+def test_any_reader_of_delta_tables_sees_the_same(tables):
+    publish(tables, {"a": [1, 2], "b": [3]})
+    publish(tables, {"a": [9]}, run="run-2")
+    table = DeltaTable(tables.path / "things")
+    assert sorted(table.to_pyarrow_table().column("n").to_pylist()) == [3, 9]
+    assert table.metadata().partition_columns == ["snapshot_date"]
+    assert table.history(1)[0]["run_id"] == "run-2"
+
+
+def test_nothing_is_seen_before_the_commit(tables):
+    staged = stage(tables, {"a": [1]})
+    assert tables.read("things") is None
+    staged.commit("run-1", 1)
+    staged = stage(tables, {"b": [2]}, run="run-2")
+    assert numbers(tables) == {(DATE, "a"): [1]}
+    staged.commit("run-2", 1)
+    assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [2]}
+
+
+def test_second_run_for_a_date_replaces_and_never_appends(tables):
+    for run in ("run-1", "run-2", "run-3"):
+        publish(tables, {"a": [1, 2]}, run=run)
+    assert numbers(tables) == {(DATE, "a"): [1, 2]}
+
+
+def test_rows_of_other_slices_are_carried_over_value_for_value(tables):
+    publish(tables, {"a": [1], "b": [2, 3]})
+    before = [row for file in live_files(tables) for row in pq.ParquetFile(file).read().to_pylist()]
+    publish(tables, {"a": [7]}, run="run-2")
+    after = [row for file in live_files(tables) for row in pq.ParquetFile(file).read().to_pylist()]
+    assert [row for row in after if row["slice_id"] == "b"] == [row for row in before if row["slice_id"] == "b"]
+    assert numbers(tables) == {(DATE, "a"): [7], (DATE, "b"): [2, 3]}
+
+
+def test_other_dates_are_not_touched_not_even_their_files(tables):
+    publish(tables, {"a": [1]}, date=DATE)
+    before = {file: file.read_bytes() for file in live_files(tables)}
+    publish(tables, {"a": [2]}, date=NEXT_DATE, run="run-2")
+    publish(tables, {"a": [3]}, date=NEXT_DATE, run="run-3")
+    assert {file: file.read_bytes() for file in live_files(tables) if str(DATE) in file.parent.name} == before
+    assert numbers(tables) == {(DATE, "a"): [1], (NEXT_DATE, "a"): [3]}
+
+
+def test_slice_that_has_become_empty_has_no_rows_any_more(tables):
+    publish(tables, {"a": [1], "b": [2]})
+    publish(tables, {"a": []}, run="run-2")
+    assert numbers(tables) == {(DATE, "b"): [2]}
+    publish(tables, {"b": []}, run="run-3")
+    assert numbers(tables) == {}
+
+
+def test_table_without_any_row_exists_after_its_commit(tables):
+    publish(tables, {"a": []})
+    assert tables.names() == ["things"]
+    assert tables.read("things").files == {}
+    assert data_files(tables) == []
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([DATE, NEXT_DATE]),
+            st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(0, 99), max_size=3), min_size=1, max_size=3),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_any_sequence_of_publications_equals_a_plain_model(tmp_path_factory, nights):
+    tables, model = Tables(tmp_path_factory.mktemp("model")), {}
+    for place, (date, slices) in enumerate(nights):
+        publish(tables, slices, date=date, run=f"run-{place}")
+        for slice_id, found in slices.items():
+            model[date, slice_id] = sorted(found)
+        assert numbers(tables) == {key: found for key, found in model.items() if found}
+
+
+def test_rows_of_a_run_are_replaced_by_run(tables):
+    """Facts about runs are keyed by run, not by slice."""
+    schema = pa.schema([*THINGS, field("run_id", pa.string(), "run")])
+    for run, found in (("r1", [1]), ("r2", [2]), ("r1", [3])):
+        staged = tables.stage("etl_x", schema, Replacement(DATE, "run_id", (run,)), run)
+        staged.write(rows_of("s", found, schema=schema, run_id=[run] * len(found)))
+        staged.commit(f"{run}/{found}", 1)
+    assert numbers(tables, "etl_x") == {(DATE, "s"): [2, 3]}
+
+
+def test_many_rows_are_split_into_files_and_all_of_them_committed(tables, monkeypatch):
+    monkeypatch.setattr(module, "_FILE_BYTES", 0)
+    monkeypatch.setattr(module, "_ROW_GROUP_BYTES", 0)
+    staged = stage(tables, {"a": []})
+    for n in range(5):
+        staged.write(rows_of("a", [n]))
+    staged.commit("run-1", 1)
+    assert len(live_files(tables)) == 5
+    assert numbers(tables) == {(DATE, "a"): [0, 1, 2, 3, 4]}
+
+
+def test_batches_of_any_size_become_row_groups_of_many_rows(tables):
+    """A row group has its own dictionaries and statistics: small ones cost a third of the bytes."""
+    staged = stage(tables, {"a": []})
+    for n in range(50):
+        staged.write(rows_of("a", [n, n], text=["same", f"text {n}"]))
+    staged.commit("run-1", 1)
+    (file,) = live_files(tables)
+    assert pq.read_metadata(file).num_row_groups == 1
+    assert pq.read_schema(file).field("text").type == pa.string()
+    texts = pq.ParquetFile(file).read().column("text").to_pylist()
+    assert texts == [text for n in range(50) for text in ("same", f"text {n}")]
+
+
+def test_text_that_repeats_in_the_first_batch_only_is_stored_as_it_is(tables):
+    staged = stage(tables, {"a": []})
+    staged.write(rows_of("a", range(4), text=["x", "x", None, "x"]))
+    staged.write(rows_of("a", range(4), text=["p", "", None, "q"]))
+    staged.commit("run-1", 1)
+    (file,) = live_files(tables)
+    assert pq.ParquetFile(file).read().column("text").to_pylist() == ["x", "x", None, "x", "p", "", None, "q"]
+
+
+@pytest.mark.parametrize("name", ["with space", "Größe-映画", 'it\'s "here"', "a=b&c#d", "x" * 60])
+def test_fault_53_path_of_any_name_works(tmp_path, name):
+    tables = Tables(tmp_path / name)
+    publish(tables, {"a": [1], "b": [2]})
+    publish(tables, {"a": [3]}, run="run-2")
+    assert numbers(tables) == {(DATE, "a"): [3], (DATE, "b"): [2]}
+    assert tables.count("things", Replacement(DATE, "slice_id", ("a", "b", "c"))) == {"a": 1, "b": 1, "c": 0}
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [name]
+
+
+def test_warehouse_can_be_moved(tables, tmp_path):
+    publish(tables, {"a": [1]})
+    moved = Tables(tables.path.rename(tmp_path / "elsewhere"))
+    publish(moved, {"b": [2]}, run="run-2")
+    assert numbers(moved) == {(DATE, "a"): [1], (DATE, "b"): [2]}
+
+
+# Columns
+
+
+def test_fault_27_columns_that_come_later_are_null_in_older_rows(tables):
+    publish(tables, {"a": [1]})
+    publish(tables, {"b": [2]}, run="run-2", schema=WIDE, colour=["red"], weight=[1.5])
+    table = DeltaTable(tables.path / "things").to_pyarrow_table()
+    assert {row["slice_id"]: (row["colour"], row["weight"]) for row in table.to_pylist()} == {
+        "a": (None, None),
+        "b": ("red", 1.5),
+    }
+    assert [entry.name for entry in tables.read("things").schema] == WIDE.names
+
+
+def test_older_run_that_knows_fewer_columns_loses_none_of_others(tables):
+    """Two machines on two versions: the one with the older model carries over what it has never heard of."""
+    publish(tables, {"b": [2]}, schema=WIDE, colour=["red"], weight=[1.5])
+    publish(tables, {"a": [1]}, run="run-2")
+    rows = DeltaTable(tables.path / "things").to_pyarrow_table().to_pylist()
+    assert {row["slice_id"]: row["colour"] for row in rows} == {"a": None, "b": "red"}
+    assert [entry.name for entry in tables.read("things").schema] == WIDE.names
+
+
+def test_column_of_another_type_is_refused_with_both_types(tables):
+    publish(tables, {"a": [1]})
+    changed = pa.schema([entry.with_type(pa.int64()) if entry.name == "n" else entry for entry in THINGS])
+    with pytest.raises(WarehouseError, match=r"column n is .*integer.*; the service model now says .*long"):
+        publish(tables, {"a": [2**40]}, run="run-2", schema=changed)
+    assert numbers(tables) == {(DATE, "a"): [1]}
+
+
+def test_descriptions_are_part_of_the_table(tables):
+    publish(tables, {"a": [1]})
+    assert tables.read("things").schema.field("at").metadata[b"description"] == b"an instant"
+
+
+# The same commit again
+
+
+def test_fault_33_commit_that_landed_is_recognised_and_not_repeated(tables):
+    publish(tables, {"a": [1]})
+    assert tables.is_committed("things", "run-1", 1)
+    version = tables.read("things").version
+    publish(tables, {"a": [1]})
+    assert tables.read("things").version == version
+    assert data_files(tables) == live_files(tables)
+
+
+def test_commit_is_known_by_its_writer_and_its_number(tables):
+    assert not tables.is_committed("things", "run-1", 1)
+    publish(tables, {"a": [1]}, number=2)
+    publish(tables, {"b": [1]}, run="run-2", number=1)
+    assert [tables.is_committed("things", "run-1", n) for n in (1, 2, 3)] == [True, True, False]
+    assert [tables.is_committed("things", "run-2", n) for n in (1, 2)] == [True, False]
+    assert not tables.is_committed("others", "run-1", 1)
+
+
+def test_next_number_of_the_same_writer_is_another_commit(tables):
+    publish(tables, {"a": [1]})
+    publish(tables, {"a": [2]}, number=2)
+    assert numbers(tables) == {(DATE, "a"): [2]}
+
+
+# Other writers
+
+
+@pytest.fixture
+def before_commit(monkeypatch):
+    """Return a setter for what happens after the staged rows are synced and just before the log entry is written.
+
+    One action for each try; what an action itself commits is not interfered with.
+    """
+    real = DeltaTable.create_write_transaction
+    actions, acting = [], []
+
+    def create_write_transaction(self, *args, **kwargs):
+        if actions and not acting:
+            acting.append(True)
+            actions.pop(0)()
+            acting.clear()
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", create_write_transaction)
+    return actions.extend
+
+
+@pytest.mark.parametrize("theirs", [{"b": [2]}, {"b": [2], "c": [5]}, {"a": [8]}])
+def test_fault_42_conflict_is_retried_and_nobodys_rows_are_lost(tables, before_commit, theirs):
+    """The other writer commits in the very moment: what it wrote is carried over on the second try."""
+    publish(tables, {"c": [3]}, run="run-0")
+    mine = stage(tables, {"a": [1]})
+    done = []
+    before_commit([lambda: done.append(publish(tables, theirs, run="run-2"))])
+    mine.commit("run-1", 1)
+    assert done
+    expected = {(DATE, "c"): [3], **{(DATE, name): found for name, found in theirs.items()}, (DATE, "a"): [1]}
+    assert numbers(tables) == expected
+    assert tables.is_committed("things", "run-1", 1)
+    assert tables.is_committed("things", "run-2", 1)
+
+
+def test_fault_42_files_of_a_lost_try_are_removed(tables, before_commit):
+    publish(tables, {"c": [3]}, run="run-0")
+    mine = stage(tables, {"a": [1]})
+    before_commit([lambda: publish(tables, {"b": [2]}, run="run-2")])
+    mine.commit("run-1", 1)
+    once_committed = DeltaTable(tables.path / "things").history()
+    assert len(once_committed) == 4
+    log = "".join(path.read_text() for path in (tables.path / "things/_delta_log").glob("*.json"))
+    assert all(file.name in log for file in data_files(tables))
+
+
+def test_fault_42_columns_added_by_another_at_the_same_time_stay(tables, before_commit):
+    publish(tables, {"c": [3]}, run="run-0")
+    mine = stage(tables, {"a": [1]})
+    before_commit([lambda: publish(tables, {"b": [2]}, run="run-2", schema=WIDE, colour=["red"], weight=[0.5])])
+    mine.commit("run-1", 1)
+    rows = DeltaTable(tables.path / "things").to_pyarrow_table().to_pylist()
+    assert {row["slice_id"]: row["colour"] for row in rows} == {"a": None, "b": "red", "c": None}
+
+
+def test_fault_42_writer_that_always_loses_says_so_and_leaves_nothing(tables, before_commit):
+    publish(tables, {"c": [3]}, run="run-0")
+    mine = stage(tables, {"a": [1]})
+    before_commit([lambda n=n: publish(tables, {"b": [n]}, run=f"other-{n}") for n in range(5)])
+    with pytest.raises(CommitConflictError, match="other writers were faster 5 times"):
+        mine.commit("run-1", 1)
+    assert numbers(tables) == {(DATE, "b"): [4], (DATE, "c"): [3]}
+    assert not [file for file in data_files(tables) if file.name.startswith("run-1-")]
+
+
+def test_fault_42_threads_that_make_a_table_at_the_same_time_all_land(tables):
+    names = list("abcd")
+    stages = [stage(tables, {name: [1]}, run=f"run-{name}") for name in names]
+    together = threading.Barrier(len(names))
+
+    def commit(staged, name):
+        together.wait()
+        staged.commit(f"run-{name}", 1)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(commit, stages, names))
+    assert numbers(tables) == {(DATE, name): [1] for name in names}
+
+
+def test_commit_that_failed_half_way_deletes_nothing_and_the_next_run_finds_out(tables, monkeypatch):
+    """The answer was lost, the entry was written: deleting the data files would break the table."""
+    publish(tables, {"b": [2]}, run="run-0")
+    real = DeltaTable.create_write_transaction
+
+    def lost_answer(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        raise OSError("connection reset")
+
+    staged = stage(tables, {"a": [1]})
+    with monkeypatch.context() as patch:
+        patch.setattr(DeltaTable, "create_write_transaction", lost_answer)
+        with pytest.raises(CommitUnknownError, match="nothing was deleted"):
+            staged.commit("run-1", 1)
+    staged.discard()
+    assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [2]}
+    version = tables.read("things").version
+    publish(tables, {"a": [1]})
+    assert tables.read("things").version == version
+
+
+def test_commit_that_failed_before_it_landed_is_made_by_the_next_run(tables, monkeypatch):
+    publish(tables, {"b": [2]}, run="run-0")
+
+    def unreachable(*_args, **_kwargs):
+        raise OSError("connection reset")
+
+    staged = stage(tables, {"a": [1]})
+    with monkeypatch.context() as patch:
+        patch.setattr(DeltaTable, "create_write_transaction", unreachable)
+        with pytest.raises(CommitUnknownError):
+            staged.commit("run-1", 1)
+    assert numbers(tables) == {(DATE, "b"): [2]}
+    publish(tables, {"a": [1]})
+    assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [2]}
+    live = live_files(tables)
+    assert [file for file in data_files(tables) if file.name.startswith("run-1-") and file not in live] == []
+
+
+# What the log says of the files
+
+
+def test_log_says_of_every_file_how_long_it_is_and_how_many_values_of_each_column_are_null(tables):
+    wide = pa.schema([*THINGS, *(field(f"c{number:02}", pa.int32(), "one of many") for number in range(40))])
+    blank = {f"c{number:02}": [None, 1, None] for number in range(40)}
+    publish(tables, {"a": [1, 2, 3]}, schema=wide, text=["x", None, None], tags=[None, [], [("k", None)]], **blank)
+    publish(tables, {"b": []}, run="run-2", schema=wide, **{name: [] for name in blank})  # a is carried over
+
+    committed = tables.read("things", with_facts=True)
+
+    (file,) = live_files(tables)
+    assert committed.facts.keys() == {str(file)}
+    facts = committed.facts[str(file)]
+    assert facts.size == file.stat().st_size
+    counts = {"slice_id": 0, "n": 0, "text": 2, "tags": 1, "at": 0, **dict.fromkeys(blank, 2)}
+    assert facts.nulls == counts
+
+
+def test_file_of_a_writer_that_did_not_tell_has_no_null_counts_and_the_table_is_told_to_keep_them(tables):
+    """As tables were before: Delta then keeps counts of the first 32 columns only, and a column seems to be missing."""
+    DeltaTable.create(tables.path / "things", schema=Schema.from_arrow(THINGS), partition_by=["snapshot_date"])
+    publish(tables, {"a": [1]})
+    (file,) = live_files(tables)
+    entry = max((tables.path / "things/_delta_log").glob("*.json"))
+    entry.write_text(re.sub(r',\\"nullCount\\":\{.*?\}|, \\"nullCount\\": \{.*?\}', "", entry.read_text()))
+    assert "nullCount" not in entry.read_text()
+
+    tables = Tables(tables.path)
+    assert tables.read("things", with_facts=True).facts[str(file)].nulls == {}
+    publish(tables, {"b": [2]}, date=NEXT_DATE, run="run-2")
+    facts = tables.read("things", with_facts=True).facts
+    assert sorted(len(known.nulls) for known in facts.values()) == [0, 5]
+
+
+def test_log_is_summed_up_every_ten_commits(tables):
+    """Without, who opens the table reads every night of its life."""
+    for number in range(1, 22):
+        publish(tables, {"a": [number]}, number=number)
+    logs = tables.path / "things/_delta_log"
+    assert [int(file.name[:20]) for file in sorted(logs.glob("*.checkpoint.parquet"))] == [10, 20]
+    assert json.loads((logs / "_last_checkpoint").read_text())["version"] == 20
+    assert numbers(Tables(tables.path)) == {(DATE, "a"): [21]}
+
+
+# What a killed attempt leaves
+
+
+def killed(tables, slices, **rest):
+    """Stage rows, whole files and one that is open, and forget them as a killed process does."""
+    staged = stage(tables, slices, **rest)
+    staged._close_file()
+    for slice_id in slices:
+        staged.write(rows_of(slice_id, [99]))
+    left = [file.path for file in [*staged._staged, staged._file]]
+    staged._file._writer.close()
+    assert all(file.exists() for file in left)
+    return left
+
+
+def test_fault_32_staged_files_of_a_killed_attempt_are_removed_by_the_next(tables):
+    left = killed(tables, {"a": [1]})
+    publish(tables, {"a": [1]})
+    assert not any(file.exists() for file in left)
+    assert numbers(tables) == {(DATE, "a"): [1]}
+
+
+def test_staged_files_of_another_run_are_left_alone(tables):
+    """It may be at work at this moment, on another machine."""
+    left = killed(tables, {"b": [1]}, run="run-2")
+    publish(tables, {"a": [1]})
+    assert all(file.exists() for file in left)
+
+
+def test_committed_files_of_the_same_run_are_never_removed(tables):
+    """Not those that are live, and not those that a later commit of the run replaced: a catalog may still name them."""
+    publish(tables, {"a": [1]}, number=1)
+    first = live_files(tables)
+    publish(tables, {"b": [2]}, number=2)
+    second = live_files(tables)
+    left = killed(tables, {"c": [3]})
+    publish(tables, {"c": [3]}, number=3)
+    assert not any(file.exists() for file in left)
+    assert all(file.exists() for file in [*first, *second])
+    assert set(first).isdisjoint(live_files(tables))  # the case that this is about did happen
+    assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [2], (DATE, "c"): [3]}
+
+
+def test_discarded_stage_leaves_no_file(tables):
+    staged = stage(tables, {"a": [1]})
+    staged._close_file()
+    staged.write(rows_of("a", [2]))
+    staged.discard()
+    staged.discard()
+    assert data_files(tables) == []
+
+
+def test_stage_that_was_committed_is_not_harmed_by_discard(tables):
+    staged = stage(tables, {"a": [1]})
+    staged.commit("run-1", 1)
+    staged.discard()
+    assert numbers(tables) == {(DATE, "a"): [1]}
+
+
+def test_table_whose_first_commit_was_killed_half_way_is_made_anew(tables):
+    (tables.path / "things/_delta_log").mkdir(parents=True)
+    assert tables.read("things") is None
+    publish(tables, {"a": [1]})
+    assert numbers(tables) == {(DATE, "a"): [1]}
+
+
+# Durability
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Record, in order, what is synced ("sync", path) and when a log entry is written ("commit", table)."""
+    events = []
+    fsync, write = os.fsync, DeltaTable.create_write_transaction
+
+    def recorded(descriptor):
+        events.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    def create_write_transaction(self, *args, **kwargs):
+        write(self, *args, **kwargs)
+        events.append(("commit", None))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", create_write_transaction)
+    return events
+
+
+def test_fault_36_data_is_on_the_disk_before_the_commit_and_the_log_after_it(tables, synced):
+    """Otherwise a power loss could leave a log that names files which never reached the disk."""
+    publish(tables, {"a": [1], "b": [2]}, run="run-0")  # so that there is something to carry over
+    synced.clear()
+    publish(tables, {"a": [3]})
+    path = tables.path / "things"
+    commit = synced.index(("commit", None))
+    before = {found for _, found in synced[:commit]}
+    after = {found for _, found in synced[commit + 1 :]}
+    files = live_files(tables)
+    assert len(files) == 2  # the staged one and the carried one
+    assert {*files, path / f"snapshot_date={DATE}", path} <= before
+    assert {path / "_delta_log" / f"{tables.read('things').version:020}.json", path / "_delta_log"} <= after
+
+
+def test_fault_36_names_are_synced_after_the_files_that_they_name(tables, synced):
+    publish(tables, {"a": [1]})
+    order = [found for _, found in synced]
+    (file,) = live_files(tables)
+    log = tables.path / "things/_delta_log"
+    assert order.index(file) < order.index(file.parent)
+    last = len(order) - 1 - order[::-1].index(log / "00000000000000000001.json")
+    assert log in order[last:]
+
+
+def test_fault_36_every_log_entry_is_synced_be_it_the_first_or_new_columns(tables, synced):
+    """The entry that makes the table is as needed as the one that fills it."""
+    publish(tables, {"a": [1]})
+    publish(tables, {"a": [1]}, run="run-2", schema=WIDE, colour=["red"], weight=[0.5])
+    log = sorted((tables.path / "things/_delta_log").glob("*.json"))
+    assert len(log) == 4  # create, commit, add columns, commit
+    assert set(log) <= {found for _, found in synced}
+    # An entry that a later one builds on is on the disk before that one is written.
+    commits = [place for place, (what, _) in enumerate(synced) if what == "commit"]
+    assert ("sync", log[0]) in synced[: commits[0]]
+    assert ("sync", log[2]) in synced[commits[0] : commits[1]]
+
+
+def test_fault_36_own_entry_is_synced_even_if_another_writer_follows_at_once(tables, synced, monkeypatch):
+    publish(tables, {"c": [3]}, run="run-0")
+    recorded = DeltaTable.create_write_transaction
+    others = []
+
+    def then_another(self, *args, **kwargs):
+        recorded(self, *args, **kwargs)
+        if not others:
+            others.append(True)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fsync", lambda _descriptor: None)  # on another machine
+                publish(tables, {"b": [2]}, run="run-2")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", then_another)
+    publish(tables, {"a": [1]})
+    assert others
+    assert ("sync", tables.path / "things/_delta_log/00000000000000000002.json") in synced
+
+
+def test_fault_36_commit_found_by_the_next_run_is_synced_by_it(tables, synced):
+    """Whoever made it may have been killed before it synced; only then may the ledger say *published*."""
+    publish(tables, {"a": [1]})
+    synced.clear()
+    assert tables.is_committed("things", "run-1", 1)
+    assert ("sync", tables.path / "things/_delta_log/00000000000000000001.json") in synced
+
+
+# Disks that say no, files that are not what was written
+
+
+def damage_byte(file, place):
+    content = bytearray(file.read_bytes())
+    content[place] ^= 0x10
+    file.write_bytes(content)
+
+
+def damage_page(file):
+    """Flip a bit in the last byte of a column that everybody reads; the bytes of page headers have no checksum."""
+    metadata = pq.ParquetFile(file).metadata
+    column = metadata.row_group(metadata.num_row_groups - 1).column(0)
+    assert column.path_in_schema == "slice_id"
+    damage_byte(file, column.dictionary_page_offset + column.total_compressed_size - 1)
+
+
+DAMAGE = {
+    "missing": Path.unlink,
+    "empty": lambda file: file.write_bytes(b""),
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    "another end": lambda file: damage_byte(file, -2),
+    "flipped byte in a page": damage_page,
+    "another file": lambda file: file.write_text("hello"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_fault_39_damaged_file_is_named_whoever_reads_it_and_nothing_is_committed(tables, kind):
+    publish(tables, {"a": [1], "b": list(range(1000))})
+    (file,) = live_files(tables)
+    DAMAGE[kind](file)
+    version = tables.read("things").version
+    for ask in (
+        lambda: check_file(str(file)),
+        lambda: tables.count("things", Replacement(DATE, "slice_id", ("a",))),
+        lambda: publish(tables, {"a": [2]}, run="run-2"),
+    ):
+        with pytest.raises(WarehouseError) as caught:
+            ask()
+        assert str(file) in str(caught.value)
+    assert tables.read("things").version == version
+    assert [left for left in data_files(tables) if left != file and not left.name.startswith("run-2-")] == []
+
+
+def test_fault_39_failed_carry_over_leaves_no_file_of_its_own(tables):
+    publish(tables, {"a": [1], "b": list(range(1000))})
+    (file,) = live_files(tables)
+    damage_page(file)
+    staged = stage(tables, {"a": [2]}, run="run-2")
+    with pytest.raises(WarehouseError):
+        staged.commit("run-2", 1)
+    staged.discard()
+    assert data_files(tables) == [file]
+
+
+def test_fault_39_flipped_byte_anywhere_in_the_pages_is_noticed_or_harmless(tables):
+    """Checksums cover the pages; a flip that is not noticed must not change a value."""
+    publish(tables, {"a": list(range(200))})
+    (file,) = live_files(tables)
+    content, rows = file.read_bytes(), pq.ParquetFile(file).read()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    chance, noticed = random.Random(39), 0
+    for _ in range(150):
+        damage_byte(file, chance.randrange(4, footer))
+        try:
+            check_file(str(file))
+        except WarehouseError:
+            noticed += 1
+        else:
+            assert pq.ParquetFile(file).read() == rows
+        file.write_bytes(content)
+    assert noticed > 100
+    check_file(str(file))
+
+
+NEWER = {
+    "unreadable": ('"minReaderVersion":99,"minWriterVersion":99', r"reader version 99\b"),
+    "only to be read": ('"minReaderVersion":1,"minWriterVersion":9', r"reader version 1, writer version 9\b"),
+    "with features": (
+        (
+            '"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],'
+            '"writerFeatures":["deletionVectors"]'
+        ),
+        r"reader version 3, writer version 7\b",
+    ),
+}
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("kind", NEWER)
+def test_fault_40_table_of_a_newer_version_is_refused_with_both_versions(tables, kind, is_open):
+    """Also where deltalake would go on: data files alone, as we read them, no longer say which rows there are."""
+    publish(tables, {"a": [1]})
+    newer, found = NEWER[kind]
+    version = tables.open("things").version() + 1
+    (tables.path / f"things/_delta_log/{version:020}.json").write_text(f'{{"protocol":{{{newer}}}}}\n')
+    tables = tables if is_open else Tables(tables.path)
+    before = data_files(tables)
+    for ask in (lambda: tables.read("things"), lambda: publish(tables, {"a": [2]}, run="run-2")):
+        with pytest.raises(WarehouseError, match=f"things: .*{found}.*expected reader version 1, writer version 2"):
+            ask()
+    assert data_files(tables) == before
+
+
+def test_log_that_is_garbage_is_one_line_that_names_the_table(tables):
+    publish(tables, {"a": [1]})
+    (tables.path / "things/_delta_log/00000000000000000001.json").write_text("{garbage")
+    with pytest.raises(WarehouseError, match=r"things: the table cannot be opened: .*; expected reader") as caught:
+        Tables(tables.path).read("things")
+    assert "\n" not in str(caught.value)
+
+
+def test_fault_37_disk_that_refuses_leaves_readers_what_they_had(tmp_path):
+    """A process of its own under a limit on file sizes: EFBIG where a full disk says ENOSPC."""
+    code = """
+        import resource, signal, sys
+        from pathlib import Path
+        from support.shapes import DATE
+        from support.warehouse import publish, rows_of, stage
+        from etl.errors import StorageError
+        from etl.load.delta.tables import Replacement, Tables
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        tables = Tables(Path(sys.argv[1]))
+        publish(tables, {"a": [1]})
+
+        def attempt(name, limit, slices, table):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
+            staged = stage(tables, dict.fromkeys(slices, []), run="run-2", table=table)
+            try:
+                for slice_id, numbers in slices.items():
+                    staged.write(rows_of(slice_id, numbers))
+                staged.commit("run-2", 1)
+            except StorageError as exc:
+                print(name, "refused", str(tables.path / table) in str(exc), "make room" in str(exc))
+            finally:
+                staged.discard()
+                resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+
+        attempt("pages", 20_000, {"b": list(range(50_000))}, "things")
+        attempt("footer", 300, {"b": [2]}, "things")
+        attempt("new table", 300, {"b": []}, "others")
+        print(tables.count("things", Replacement(DATE, "slice_id", ("a", "b"))))
+        print(len(list(tables.path.rglob("*.parquet"))))
+        publish(tables, {"b": [2]}, run="run-2")
+        print(tables.count("things", Replacement(DATE, "slice_id", ("a", "b"))))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), tmp_path / "warehouse"],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[2:4]))},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "pages refused True True",
+        "footer refused True True",
+        "new table refused True True",
+        "{'a': 1, 'b': 0}",
+        "1",
+        "{'a': 1, 'b': 1}",
+    ], done.stderr
+
+
+def test_fault_45_warehouse_that_is_a_file_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file.*make room or repair"):
+        stage(Tables(tmp_path / "file"), {"a": [1]})
+
+
+# Looking
+
+
+def test_counts_are_per_value_and_of_one_date(tables):
+    publish(tables, {"a": [1, 2], "b": [3]})
+    publish(tables, {"a": [4]}, date=NEXT_DATE, run="run-2")
+    assert tables.count("things", Replacement(DATE, "slice_id", ("b", "a", "c"))) == {"b": 1, "a": 2, "c": 0}
+    assert tables.count("things", Replacement(NEXT_DATE, "slice_id", ("a", "b"))) == {"a": 1, "b": 0}
+    assert tables.count("nothing", Replacement(DATE, "slice_id", ("a",))) == {"a": 0}
+
+
+def test_rows_of_a_date_are_found_by_column(tables):
+    publish(tables, {"a": [1, 2]})
+    assert tables.rows("things", DATE, ["n", "slice_id"]) == [{"n": 1, "slice_id": "a"}, {"n": 2, "slice_id": "a"}]
+    assert tables.rows("things", NEXT_DATE, ["n"]) == []
+    assert tables.rows("nothing", DATE, ["n"]) == []
+
+
+def test_names_are_those_of_tables_only(tables):
+    assert tables.names() == []
+    publish(tables, {"a": [1]}, table="b_things")
+    publish(tables, {"a": [1]}, table="a_things")
+    (tables.path / "something").mkdir()
+    (tables.path / "warehouse.duckdb").write_text("")
+    assert tables.names() == ["a_things", "b_things"]
+
+
+def test_dates_are_dates_and_files_are_absolute(tables):
+    publish(tables, {"a": [1]})
+    files = tables.read("things").files
+    assert list(files) == [DATE]
+    assert isinstance(next(iter(files)), dt.date)
+    assert all(Path(file).is_absolute() for file in files[DATE])
+
+
+def test_summing_up_of_another_machine_is_left_alone_and_that_of_a_dead_one_is_not(tables):
+    stage(tables, {"a": [1]}).commit("writer", 1)
+    fresh, old = (tables.path / "things" / f"_checkpoint-{name}" for name in ("fresh", "old"))
+    for path in (fresh, old):
+        path.mkdir()
+    os.utime(old, (0, 0))
+
+    tables.mend()
+
+    assert fresh.exists()
+    assert not old.exists()
+
+
+def test_commit_whose_log_cannot_be_summed_up_has_landed_all_the_same(tables, monkeypatch, caplog):
+    """It is durable by then: an error would leave the other tables of the night uncommitted."""
+    monkeypatch.setattr("etl.load.delta.tables._CHECKPOINT_COMMITS", 1)
+
+    def refused(path):
+        raise StorageError.at(path, "no room")
+
+    monkeypatch.setattr("etl.load.delta.tables._write_checkpoint", refused)
+
+    stage(tables, {"a": [1]}).commit("writer", 1)
+
+    assert numbers(tables) == {(DATE, "a"): [1]}
+    assert "no room" in caplog.text

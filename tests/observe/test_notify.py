@@ -1,0 +1,117 @@
+"""Health checks and alerts hear how a run ended, whatever way it ended; their trouble is not the job's."""
+
+import http.server
+import json
+import sys
+import threading
+
+import pytest
+
+from etl.ledger.directory import lock
+
+URL_KEY = "c0ffee-check-key"
+
+
+@pytest.fixture
+def listener():
+    """A server that keeps what it is told."""
+    told = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.append((self.path, json.loads(body)))
+            self.send_response(status[0])
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    status = [200]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.told, server.status = told, status
+        server.url = f"http://127.0.0.1:{server.server_port}/{URL_KEY}/{{exit_code}}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def configure(job, **on_finish):
+    job.config.write_text(f"{job.config.read_text()}\non_finish: {json.dumps(on_finish)}\n")
+
+
+def test_a_url_is_told_the_outcome_of_a_run(job, listener):
+    configure(job, url=listener.url)
+
+    done = job.cli("run", "--snapshot-date", "2026-11-20")
+
+    assert done.returncode == 0
+    ((path, report),) = listener.told
+    assert path == f"/{URL_KEY}/0"
+    assert report["exit_code"] == 0
+    assert report["runs"][0]["snapshot_date"] == "2026-11-20"
+    assert report["runs"][0]["rows"] > 0
+
+
+def test_a_failure_is_told_with_its_message(job, studio, listener):
+    configure(job, url=listener.url)
+    studio.set_faults(["access-denied:times=ever"])
+
+    done = job.cli("run")
+
+    assert studio.fired
+    assert done.returncode == 1
+    ((path, report),) = listener.told
+    assert path == f"/{URL_KEY}/1"
+    assert "AccessDenied" in json.dumps(report)
+
+
+def test_a_run_that_found_the_lock_taken_is_told_too(job, listener):
+    configure(job, url=listener.url)
+    with lock(job.settings()):
+        assert job.cli("run").returncode == 4
+    assert [path for path, _ in listener.told] == [f"/{URL_KEY}/4"]
+
+
+def test_a_command_gets_the_outcome_on_its_standard_input(job):
+    program = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
+    target = job.directory / "told.json"
+    configure(job, command=[sys.executable, "-c", program, str(target)])
+
+    assert job.cli("run").returncode == 0
+
+    assert json.loads(target.read_text())["exit_code"] == 0
+
+
+@pytest.mark.parametrize(
+    ("on_finish", "says"),
+    [
+        ({"command": ["/nowhere/at-all", "key-in-argument"]}, "on_finish.command: /nowhere/at-all: No such file"),
+        ({"command": [sys.executable, "-c", "raise SystemExit(7)"]}, "exit code 7"),
+        (
+            {"command": [sys.executable, "-c", "import threading; threading.Event().wait()"], "timeout": "0.2s"},
+            "in time",
+        ),
+        ({"url": f"http://127.0.0.1:1/{URL_KEY}", "timeout": "1s"}, "on_finish.url: MaxRetryError"),
+    ],
+)
+def test_its_failure_is_logged_without_its_keys_and_changes_nothing(job, on_finish, says):
+    configure(job, **on_finish)
+
+    done = job.cli("run")
+
+    assert done.returncode == 0
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert URL_KEY not in done.stderr
+    assert "key-in-argument" not in done.stderr
+
+
+def test_a_url_that_answers_no_is_logged(job, listener):
+    listener.status[0] = 404
+    configure(job, url=listener.url)
+
+    done = job.cli("run")
+
+    assert done.returncode == 0
+    assert "on_finish.url: the answer is 404" in done.stderr

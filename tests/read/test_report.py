@@ -1,0 +1,401 @@
+"""The report: opened in a real browser, it asks for nothing, says nothing, and shows all, whatever the names are."""
+
+import datetime as dt
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import matplotlib as mpl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from support.browser import Browser, find_browser
+from support.job import DATE, job_at
+from support.reports import World, write_catalog
+
+import etl.read.report
+from etl.config import load_settings
+from etl.errors import ConfigError, StorageError, WarehouseError
+from etl.model import CATALOG_NAME
+from etl.read.query import Catalog
+from etl.read.report import charts, write_pictures, write_report
+from etl.read.report.contents import SECTIONS
+from etl.sqlfiles import sql_files
+
+CHARTS = [chart for section in SECTIONS for chart in section.charts]
+TABLES = [table for section in SECTIONS for table in section.tables]
+EVIL = (
+    '<script>alert("x")</script><img src=x onerror=alert(1)>]]> $\\frac{1}{0}$ &amp; WWWWMMMM 中文工作室的名字'
+    "\N{RIGHT-TO-LEFT OVERRIDE}live\x07\n\N{GRINNING FACE}" + "x" * 90
+)
+WORLDS = {
+    "a month of evil names": World(owners=8, name=EVIL),
+    "many of all": World(nights=400, studios=40, owners=80, name=EVIL),
+    "one night": World(nights=1, studios=1, owners=1, name="<b>$\\frac{1}{0}$ 一&amp;</b>"),
+}
+PHONE, SCREEN, A4 = 390, 1280, 688
+"""Widths in CSS pixels; the last one is A4 without its margins."""
+
+FAULTS_OF_LAYOUT = """
+(() => {
+    const found = [];
+    const far = 1;  // pixels; a box of text is larger than its ink
+    const page = document.documentElement;
+    if (page.scrollWidth > page.clientWidth) found.push(`the page is ${page.scrollWidth} wide`);
+    for (const cell of document.querySelectorAll('td, th, dd, dt, p, h1, h2, h3, figcaption'))
+        if (cell.scrollWidth > cell.clientWidth + far) found.push(`cut: ${cell.textContent}`);
+    for (const figure of document.querySelectorAll('figure')) {
+        const frame = figure.querySelector('svg')?.getBoundingClientRect();
+        const texts = [...figure.querySelectorAll('text')]
+            .map(text => [text.textContent, text.getBoundingClientRect()]);
+        texts.forEach(([text, box], place) => {
+            if (box.left < frame.left - far || box.right > frame.right + far
+                || box.top < frame.top - far || box.bottom > frame.bottom + far)
+                found.push(`${figure.id}: cut: ${text}`);
+            for (const [other, its] of texts.slice(place + 1))
+                if (Math.min(box.right, its.right) - Math.max(box.left, its.left) > far
+                    && Math.min(box.bottom, its.bottom) - Math.max(box.top, its.top) > far)
+                    found.push(`${figure.id}: ${text} overlaps ${other}`);
+        });
+    }
+    return found;
+})()
+"""
+BARS = """
+Object.fromEntries([...document.querySelectorAll('figure')].map(figure => [figure.id,
+    [...figure.querySelectorAll('path')].filter(path => /var\\(--c/.test(path.getAttribute('style')))
+        .map(path => path.getBoundingClientRect()).filter(box => box.width > 0 && box.height > 0).length]))
+"""
+FRAMES = """
+Object.fromEntries([...document.querySelectorAll('figure svg')].map(svg => {
+    const box = svg.getBoundingClientRect();
+    return [svg.parentElement.id, [box.left, box.top + scrollY, box.right, box.bottom + scrollY]];
+}))
+"""
+COLOURS = """
+['--paper', '--ink', '--quiet', '--c0', '--c1', '--c2', '--c3', '--c4', '--c5'].map(name => [name,
+    getComputedStyle(document.documentElement).getPropertyValue(name)])
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    program = find_browser()
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("there is no Chromium; .ci/run installs one")
+        pytest.skip("there is no Chromium on this machine to open the report with")
+    with Browser(program, tmp_path_factory.mktemp("browser") / "profile") as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def report_of(tmp_path_factory):
+    """Return the report of a world by its name, each made once."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            place = tmp_path_factory.mktemp("world")
+            write_catalog(place / "job", WORLDS[name])
+            made[name] = place / "report.html"
+            write_report(load_settings(place / "job" / "config.yaml"), made[name])
+        return made[name]
+
+    return make
+
+
+def settings_of(place, world="a month of evil names", **tables):
+    write_catalog(place, WORLDS[world], **tables)
+    return load_settings(place / "config.yaml")
+
+
+# In a browser
+
+
+def test_report_of_real_nights_asks_for_nothing_says_nothing_and_draws_every_chart(browser, job, studio, tmp_path):
+    job = job_at(job.directory, studio, marts=True)
+    for night in (2, 1, 0):
+        job.run(DATE - dt.timedelta(night))
+    ended = job.cli("report", "--output", str(tmp_path / "mail.html"))
+    assert (ended.returncode, ended.stdout) == (0, f"{tmp_path / 'mail.html'}\n"), ended.stderr
+
+    browser.show(tmp_path / "mail.html")
+
+    assert browser.requests() == [(tmp_path / "mail.html").as_uri()]
+    assert browser.complaints() == []
+    bars = browser.evaluate(BARS)
+    assert list(bars) == [chart.name for chart in CHARTS]
+    assert all(bars.values()), bars
+    assert browser.evaluate(FAULTS_OF_LAYOUT) == []
+
+
+def test_what_a_page_asks_for_and_says_is_noticed(browser, tmp_path):
+    """Or the test above could not fail."""
+    (tmp_path / "page.html").write_text(
+        "<script>console.log('x')</script><img src=http://127.0.0.1:1/x><table><td><div style='width:200vw'>x</table>"
+        "<figure><svg width=9 height=9><text x=20 y=9>out</text><text x=21 y=9>over</text></svg></figure>"
+    )
+    browser.show(tmp_path / "page.html")
+    assert browser.requests()[1:] == ["http://127.0.0.1:1/x"]
+    assert browser.complaints()
+    found = "\n".join(browser.evaluate(FAULTS_OF_LAYOUT))
+    assert all(text in found for text in ("the page is", "cut: out", "overlaps over"))
+
+
+@pytest.mark.parametrize("width", [SCREEN, PHONE, A4])
+@pytest.mark.parametrize("world", WORLDS)
+def test_nothing_overlaps_and_nothing_is_cut(browser, report_of, world, width):
+    browser.show(report_of(world), width=width, media="print" if width == A4 else "screen")
+    assert browser.evaluate(FAULTS_OF_LAYOUT) == []
+    assert browser.requests() == [report_of(world).as_uri()]
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [SCREEN, PHONE])
+def test_every_chart_is_seen(browser, report_of, width, dark):
+    """Pixels, not elements: what is drawn in the colour of the paper is there, and nobody sees it."""
+    browser.show(report_of("a month of evil names"), width=width, dark=dark)
+    colours = dict(browser.evaluate(COLOURS))
+    picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
+    inks = {rgb(colour) for name, colour in colours.items() if name.startswith("--c")}
+    frames = browser.evaluate(FRAMES)
+    assert list(frames) == [chart.name for chart in CHARTS]
+    for name, frame in frames.items():
+        pixels = picture.crop(tuple(map(round, frame)))
+        seen = {colour: count for count, colour in pixels.getcolors(pixels.width * pixels.height)}
+        assert sum(count for colour, count in seen.items() if colour in inks) > 200, name
+        assert max(seen, key=seen.get) in {rgb(colours["--paper"]), *inks}, name
+
+
+@pytest.mark.parametrize(("dark", "media", "is_dark"), [(0, "", 0), (1, "", 1), (1, "print", 0)])
+def test_colours_differ_enough_from_the_paper_and_paper_is_white_in_print(browser, report_of, dark, media, is_dark):
+    """3:1 for graphics, 4.5:1 for text: WCAG 2.1, success criteria 1.4.11 and 1.4.3."""
+    browser.show(report_of("one night"), dark=bool(dark), media=media)
+    colours = {name: luminance(rgb(colour)) for name, colour in browser.evaluate(COLOURS)}
+    paper = colours.pop("--paper")
+    assert (paper < 0.05) == bool(is_dark)
+    for name, colour in colours.items():
+        contrast = (max(paper, colour) + 0.05) / (min(paper, colour) + 0.05)
+        assert contrast >= (3 if name.startswith("--c") else 4.5), name
+
+
+def test_names_are_text_whatever_they_hold(browser, report_of):
+    browser.show(report_of("many of all"))
+    shown = re.sub("[\x07\n\N{RIGHT-TO-LEFT OVERRIDE}]", "\N{REPLACEMENT CHARACTER}", EVIL)
+    assert browser.evaluate("document.querySelectorAll('script, img, b').length") == 0
+    assert shown in browser.evaluate("document.body.textContent")
+    ids = browser.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
+    assert len(ids) == len(set(ids))
+    used = browser.evaluate("[...document.querySelectorAll('use')].map(use => use.getAttribute('href').slice(1))")
+    assert set(used) <= set(ids)
+
+
+def test_names_in_charts_are_text_too(browser, report_of):
+    """Between two dollar signs, matplotlib would set a formula."""
+    browser.show(report_of("one night"))
+    texts = browser.evaluate("[...document.querySelectorAll('#storage-by-owner text')].map(text => text.textContent)")
+    assert texts == [WORLDS["one night"].name, "3,000"]
+
+
+def test_every_chart_is_named_and_described(browser, report_of):
+    browser.show(report_of("a month of evil names"))
+    tree = browser.call("Accessibility.getFullAXTree")["nodes"]
+    images = [node for node in tree if node.get("role", {}).get("value") in {"image", "img"}]
+    assert len(images) == len(CHARTS)
+    for chart, node in zip(CHARTS, images, strict=True):
+        assert node["name"]["value"].startswith(chart.title)
+        assert re.search(r"\d", node["name"]["value"])
+
+
+def test_printed_chart_stays_on_one_page(browser, report_of):
+    browser.show(report_of("a month of evil names"), media="print")
+    displays = browser.evaluate("[...document.querySelectorAll('figure')].map(f => getComputedStyle(f).display)")
+    assert set(displays) == {"inline-block"}  # which is never broken
+    assert browser.pdf().startswith(b"%PDF")
+
+
+# What is in it
+
+
+def test_tables_are_cut_at_a_number_of_rows_and_say_so(report_of):
+    text = report_of("many of all").read_text()
+    for table in re.findall(r"<tbody>.*?</tbody>", text):
+        assert table.count("<tr>") <= 15
+    assert "more: <code>nimble-etl query idle_sessions</code>" in text
+
+
+def test_a_night_that_did_not_go_well_is_said_on_top(report_of):
+    assert "<dt>Last night</dt><dd><em>not all is well</em></dd>" in report_of("one night").read_text()
+
+
+def test_report_of_other_datasets_says_what_is_left_out_and_why(tmp_path):
+    write_report(settings_of(tmp_path, sessions=False), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "Left out, because the catalog has no daily_hours, daily_states: Running hours by studio, Running" in text
+    assert text.count("<svg") == 3
+    assert "Sessions</dt>" not in text
+
+
+@pytest.mark.parametrize("form", ["html", "png"])
+def test_warehouse_without_a_night_is_said_to_be_empty_and_nothing_is_written(job, tmp_path, form):
+    arguments = ("report", "--format", form, "--output", str(tmp_path / "out"))
+    ended = job.cli(*arguments)
+    assert ended.returncode == 1
+    assert "there is no catalog yet; `nimble-etl run` makes it" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_catalog_without_a_run_is_said_to_be_empty(tmp_path):
+    made = settings_of(tmp_path)
+    with duckdb.connect(made.warehouse.path / CATALOG_NAME) as connection:
+        connection.execute("delete from etl_runs")
+    with pytest.raises(WarehouseError, match="no night is published yet; `nimble-etl run` publishes the first"):
+        write_report(made, tmp_path / "report.html")
+
+
+def test_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    made = settings_of(tmp_path)
+    answers = etl.read.report._ask(made)
+    monkeypatch.setattr(etl.read.report, "_ask", lambda _: answers)
+    for write in (write_report, write_pictures):
+        with pytest.raises(StorageError, match=r"nowhere"):
+            write(made, Path("/proc/nowhere"))
+
+
+def test_answers_are_all_of_one_catalog(tmp_path, monkeypatch):
+    """A night may end while the report is written: its numbers would not fit those asked for before."""
+    made = settings_of(tmp_path / "job")
+    write_catalog(tmp_path / "next", WORLDS["one night"])
+    newer = tmp_path / "next" / "warehouse" / CATALOG_NAME
+    few = {name: sql_files("report")[name] for name in ("nights", "studio_names", "unfinished_walks")}
+    monkeypatch.setattr(etl.read.report, "sql_files", lambda _: few)
+    real, asked = Catalog.ask, []
+
+    def ask_then_swap(catalog, statement, parameters=None):
+        answer = real(catalog, statement, parameters)
+        asked.append(statement)
+        if len(asked) == 2:
+            newer.replace(made.warehouse.catalog)
+        return answer
+
+    former = etl.read.report._ask(made)
+    assert former.rows["nights"]
+    monkeypatch.setattr(Catalog, "ask", ask_then_swap)
+    assert etl.read.report._ask(made) == former
+    assert len(asked) == 1 + len(few)
+    assert etl.read.report._ask(made) != former, "and the next report is of the new one"
+
+
+def test_every_question_of_the_report_is_shown():
+    shown = {part.question for section in SECTIONS for part in section.parts}
+    assert shown | {"current_sessions", "studio_names"} == set(sql_files("report"))
+    for part in (*CHARTS, *TABLES):
+        columns = set(sql_files("report")[part.question].columns)
+        named = set(part.columns) if part in TABLES else {part.over, *part.values, *filter(None, [part.by])}
+        assert named <= columns
+
+
+def test_commands_that_the_report_names_exist():
+    for table in TABLES:
+        assert table.more.startswith("nimble-etl ")
+        name = table.more.removeprefix("nimble-etl query ").split()[0]
+        if " query " in table.more:
+            assert name in sql_files("queries")
+
+
+# Pictures
+
+
+def test_every_chart_is_a_picture_too(tmp_path):
+    written = write_pictures(settings_of(tmp_path, "many of all"), tmp_path / "pictures")
+    assert [path.name for path in written] == [f"{chart.name}.png" for chart in CHARTS]
+    for path in written:
+        picture = Image.open(path).convert("RGB")
+        assert picture.width == 3 * charts.WIDTH
+        colours = {colour for _, colour in picture.getcolors(picture.width * picture.height)}
+        assert colours & {rgb(colour) for colour in charts.PALETTE}, path.name
+        border = [picture.crop((0, 0, 2, picture.height)), picture.crop((picture.width - 2, 0, *picture.size))]
+        assert all(edge.getcolors() == [(2 * picture.height, (255, 255, 255))] for edge in border), path.name
+
+
+def test_drawing_is_the_same_whatever_the_settings_of_the_machine():
+    chart, rows = CHARTS[0], [{"snapshot_date": DATE, "seconds": 1.5}]
+    usual = charts.as_svg(chart, rows)
+    with mpl.rc_context({"font.size": 40, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        assert charts.as_svg(chart, rows) == usual
+
+
+def test_names_that_no_drawing_can_hold_are_drawn_without():
+    """XML 1.0 has no place for them; JSON has."""
+    chart, rows = CHARTS[0], [{"snapshot_date": DATE, "seconds": 1.5}]
+    assert charts.plain("a\uffffb\ufffe") == "a\ufffdb\ufffd"
+    assert charts.as_svg(chart, rows)
+
+
+def test_colours_of_the_drawing_are_those_of_the_page_in_light(report_of):
+    text = report_of("one night").read_text()
+    for colour, name in charts.VARIABLES.items():
+        values = re.findall(rf"{name}: (#[0-9a-f]+);", text)
+        assert len(values) == 2
+        assert rgb(values[0]) == rgb(colour)
+        assert values[0] != values[1]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=60), st.integers(3, 40))
+def test_shortened_name_is_its_beginning_and_end_and_not_too_wide(text, width):
+    short = charts.shorten(text, width)
+    assert sum(map(charts._em, short)) <= width
+    if short != text:
+        start, _, end = short.partition("…") if "…" not in text else ("", "", "")
+        assert text.startswith(start)
+        assert text.endswith(end)
+    assert charts.shorten(short, width) == short
+
+
+def test_night_without_a_run_is_a_gap_and_a_missing_series_is_nothing():
+    chart = next(chart for chart in CHARTS if chart.name == "storage-by-studio")
+    rows = [
+        {"snapshot_date": dt.date(2026, 11, day), "studio_id": studio, "volume_tib": tib}
+        for day, studio, tib in ((20, "a", 1), (18, "a", 2), (20, "b", 3))
+    ]
+    found = charts.stack(chart, rows)
+    assert found.over == [dt.date(2026, 11, 18), dt.date(2026, 11, 20)]
+    assert found.series == {"a": [2, 1], "b": [0, 3]}
+    assert (
+        charts.describe(chart, rows) == "TiB on 2 dates from 2026-11-18 to 2026-11-20, at most 4; on the last: a 1; b 3"
+    )
+
+
+# Starting
+
+
+def test_plotting_library_is_loaded_by_the_report_only():
+    code = "import sys; import etl.cli, etl.jobs.night, etl.read.query; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_the_plotting_library_the_report_says_what_to_install():
+    code = "import sys; sys.modules['matplotlib'] = None; import etl.read.report"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"{ConfigError.__name__}: the report needs matplotlib, which is not installed" in ended.stderr
+
+
+def rgb(colour):
+    digits = colour.strip().removeprefix("#")
+    digits = digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
+    return tuple(bytes.fromhex(digits))
+
+
+def luminance(colour):
+    """Return the relative luminance of an sRGB colour, from 0 to 1, as WCAG 2.1 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
