@@ -1,34 +1,16 @@
-"""Settings: config.yaml, overridden by the environment, validated and frozen.
-
-Every mistake in the file is a `ConfigError` that names file, line and what was expected. Credentials never stand in
-the file: they come from the AWS credential chain.
-"""
+"""Settings: what an operator may decide, validated and frozen. `etl.configfile` reads them."""
 
 import datetime as dt
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, field_validator
 
-from etl.errors import ConfigError
 from etl.model import CATALOG_NAME, Dataset, Frozen, Rule, tag_column
 
 EMBEDDED = "embedded"
-ENV_PREFIX = "NIMBLE_ETL_"
-_MAX_FILE_BYTES = 1_000_000
-_MAX_DEPTH = 20
-_SHOWN = 80
-_UNKNOWN = "is not a setting; `nimble-etl config schema` lists them"
-_SECRET = re.compile(r"access_?key|secret|session_?token|password|credential", re.IGNORECASE)
 
 
 def parse_duration(text: str) -> dt.timedelta:
@@ -223,16 +205,8 @@ class Emulator(Frozen):
     seed: int = 7
 
 
-class Settings(BaseSettings):
+class Settings(Frozen):
     """All settings of one invocation."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        nested_model_default_partial_update=True,
-    )
 
     source: Source = Source()
     datasets: tuple[str | Dataset, ...] = ("studios", "streaming_sessions")
@@ -254,190 +228,8 @@ class Settings(BaseSettings):
         configured = {entry if isinstance(entry, str) else entry.name: entry for entry in self.datasets}
         return tuple(configured.get(name, name) for name in self._only) or self.datasets
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is pydantic-settings'
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file, whose content arrives as the initial values."""
-        return env_settings, init_settings
-
-
-class _Final(Settings):
-    """Settings that flags were merged into: the environment has had its say before."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        *_others: PydanticBaseSettingsSource,
-        **_more: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing but the given values."""
-        return (init_settings,)
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What flags of the command line replace; None keeps what the file and the environment say."""
-
-    datasets: Sequence[str] | None = None
-    studio_ids: Sequence[str] | None = None
-    filters: Mapping[str, str | None] = field(default_factory=dict)
-    max_items: int | None = None
-    max_duration: str | None = None
-    max_age: str | None = None
-
-
-def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
-    """Return the settings of a file, with relative paths made to start at its directory.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or a value is not what the schema says; names the line.
-    """
-    document = _read_yaml(path)
-    try:
-        settings = Settings(**document)
-    except ValidationError as exc:
-        raise ConfigError(_explain(exc, path, document)) from None  # the cause repeats values, which may be secret
-    except SettingsError as exc:
-        # Only the environment is parsed before it is validated. The cause of this error holds the value: it stays here.
-        name = ENV_PREFIX + str(exc).split('"')[1].upper()
-        names = ", ".join(sorted(variable for variable in os.environ if variable.upper().startswith(name)))
-        raise ConfigError(
-            f'environment {names}: is not JSON; expected a list or mapping such as ["one", "two"]'
-        ) from None
-    if overrides:
-        settings = _override(settings, overrides)
-    base, prices = path.resolve().parent, settings.marts.prices
-    return settings.model_copy(
-        update={
-            "state_dir": base / settings.state_dir,
-            "warehouse": settings.warehouse.model_copy(update={"path": base / settings.warehouse.path}),
-            "marts": settings.marts.model_copy(update={"prices": prices and base / prices}),
-        }
-    )
-
-
-def _override(settings: Settings, flags: Overrides) -> Settings:
-    source: dict[str, Any] = {"studio_ids": flags.studio_ids}
-    given = {name: value for name, value in flags.filters.items() if value is not None}
-    source["filters"] = {**settings.source.filters, **given} if given else None
-    run = {"max_items": flags.max_items, "max_duration": flags.max_duration}
-    merged = settings.model_dump()
-    merged["source"].update((name, value) for name, value in source.items() if value)
-    merged["run"].update((name, value) for name, value in run.items() if value)
-    merged["status"]["max_age"] = flags.max_age or merged["status"]["max_age"]
-    try:
-        final = _Final(**merged)
-    except ValidationError as exc:
-        mistakes = [(str(error["loc"][-1]).replace("_", "-"), _found(error)) for error in exc.errors()]
-        raise ConfigError("\n".join(f"--{name}: {what}" for name, what in mistakes)) from exc
-    final._only = tuple(flags.datasets or ())  # noqa: SLF001  no key of the file, but known to what the file becomes
-    return final
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML 1.2 file; its nodes still know their lines."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; name one with --config PATH") from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {exc}") from exc
-    if len(text) > _MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: has {len(text)} characters; a configuration has at most {_MAX_FILE_BYTES}")
-    try:
-        depth = 0
-        for event in YAML().parse(text):
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            if depth > _MAX_DEPTH:
-                raise ConfigError(f"{path}, line {event.start_mark.line + 1}: nested too deep; expected a few levels")
-            # An alias lets ten lines expand to gigabytes once the document is walked.
-            if isinstance(event, AliasEvent):
-                line = event.start_mark.line + 1
-                raise ConfigError(f"{path}, line {line}: found an alias; write the value out instead")
-        document = YAML().load(text)
-    except DuplicateKeyError as exc:
-        line = exc.problem_mark.line + 1
-        found = str(exc.problem).partition('" with value ')[0]
-        raise ConfigError(f'{path}, line {line}: {found}"; keep one') from None
-    except MarkedYAMLError as exc:
-        mark = exc.problem_mark or exc.context_mark
-        line = mark.line + 1 if mark else 1
-        raise ConfigError(
-            f"{path}, line {line}: not YAML: {exc.problem or exc.context}"
-        ) from None  # it quotes the line
-    except YAMLError as exc:
-        raise ConfigError(f"{path}: not YAML: {str(exc).splitlines()[0]}") from exc
-    except ValueError as exc:  # what looks like a date, and is none
-        raise ConfigError(f"{path}: found a value that cannot be read: {exc}; put it in quotes") from exc
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        kind = "a list" if isinstance(document, list) else "a single value"
-        raise ConfigError(f"{path}, line 1: found {kind}; expected settings such as `source:`")
-    for key in document:
-        if not isinstance(key, str):
-            raise ConfigError(f"{path}, line {_line_of(document, [key])}: the key {key!r} is not a name")
-        if key.startswith("_"):
-            # pydantic-settings takes such arguments as orders to itself: _env_file reads any file.
-            raise ConfigError(f"{path}, line {_line_of(document, [key])}: {key}: {_UNKNOWN}")
-    privacy = document.get("privacy")
-    if isinstance(privacy, dict) and "key" in privacy:
-        line = _line_of(document, ["privacy", "key"])
-        raise ConfigError(f"{path}, line {line}: privacy.key does not belong in the file; set {ENV_PREFIX}PRIVACY__KEY")
-    return document
-
-
-def _explain(exc: ValidationError, path: Path, document: Mapping[str, Any]) -> str:
-    """Say each mistake as `file, line: setting: found, expected`, never repeating a value that may be secret."""
-    sentences = []
-    for error in exc.errors(include_url=False):
-        if error["loc"][-1:] == ("str",) and not isinstance(error["input"], str):
-            continue  # the arm of `name or definition` that was not meant
-        # The union reports the other arm under the name of its class, which is no key of the file.
-        keys = [key for key in error["loc"] if key != Dataset.__name__]
-        name = ".".join(str(key) for key in keys)
-        variable = ENV_PREFIX + "__".join(map(str, keys)).upper()
-        where = f"environment {variable}" if variable in os.environ else f"{path}, line {_line_of(document, keys)}"
-        if error["type"] == "extra_forbidden":
-            what = _UNKNOWN
-            if _SECRET.search(name):
-                what = "credentials do not belong in the configuration; use the AWS credential chain"
-        else:
-            what = _found(error)
-        sentences.append(f"{where}: {name}: {what}")
-    return "\n".join(dict.fromkeys(sentences))
-
-
-def _found(error: Any) -> str:
-    """Say what one validation error found and what it expected."""
-    value, problem = error["input"], error["msg"].removeprefix("Value error, ")
-    if error["type"] == "missing":
-        return str(problem)
-    if isinstance(value, str) and ("@" in value or error["loc"][0] == "on_finish"):
-        # The password of a URL stands before an @; the URL of a health check is its key, an argument may be one.
-        return f"found text that may be secret, not repeated here; {problem}"
-    if isinstance(value, str | int | float | bool | None):
-        shown = repr(value)
-        return f"found {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + ' …'}; {problem}"
-    kind = "a mapping" if isinstance(value, Mapping) else "a list" if isinstance(value, list | tuple) else "a value"
-    return f"found {kind}; {problem}"
-
-
-def _line_of(document: Any, keys: Iterable[Any]) -> int:
-    """Return the 1-based line of the deepest of these nested keys that the file has."""
-    line = 1
-    for key in keys:
-        try:
-            line = (document.lc.item(key) if isinstance(key, int) else document.lc.key(key))[0] + 1
-            document = document[key]
-        except (AttributeError, KeyError, IndexError, TypeError):
-            break
-    return line
+    def limited_to(self, datasets: Iterable[str]) -> "Settings":
+        """Return the same settings for an invocation that exports only these datasets."""
+        limited = self.model_copy()
+        limited._only = tuple(datasets)  # noqa: SLF001  our own
+        return limited

@@ -15,8 +15,9 @@ PACKAGE = Path(etl.__file__).parent
 FLOORS = (
     {"etl.errors", "etl.failpoints"},
     {"etl.model", "etl.sqlfiles"},
-    {"etl.config", "etl.storage"},
-    {"etl.extract", "etl.ledger", "etl.transform", "etl.load", "etl.read", "etl.observe", "etl.emulator"},
+    {"etl.config", "etl.outcome", "etl.storage"},
+    {"etl.extract", "etl.ledger", "etl.transform", "etl.load", "etl.read", "etl.observe", "etl.configfile"}
+    | {"etl.emulator"},
     {"etl.pipeline"},
     {"etl.jobs"},
     {"etl.cli"},

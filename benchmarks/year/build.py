@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl.config import Settings, load_settings
+from etl.config import Settings
+from etl.configfile import load_settings
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.jobs.night import Request, Stop, run
 

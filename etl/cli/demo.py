@@ -8,7 +8,7 @@ from etl.cli.output import Format, write_table
 from etl.config import EMBEDDED, Settings
 from etl.errors import ConfigError
 from etl.jobs.night import Request, Stop, run
-from etl.model import Outcome
+from etl.outcome import Outcome
 from etl.read.query import ask, bind, named_query
 
 _NIGHTS = 3

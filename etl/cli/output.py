@@ -5,10 +5,10 @@ import datetime as dt
 import io
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+FINDINGS = 5
+"""Exit code of a command that found something wrong in what is published."""
+
+
 class Format(StrEnum):
     """How a result is written."""
 
@@ -31,37 +35,42 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-class _Descriptor(io.FileIO):
-    """A file whose reader may go away (`| head`): what it no longer wants is dropped."""
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Rows that a command prints under a name.
 
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except BrokenPipeError:
-            return len(data)
-
-
-def open_streams() -> None:
-    """Make standard output and standard error safe to write to, whatever the job was started with.
-
-    A result is not lost with its reader: the exit code stays, and what follows the printing happens. A character that
-    the encoding does not have becomes an escape.
+    Attributes:
+        name: what programs find them under.
+        rows: columns by name.
+        columns: those that people see; None for all, none for no table.
+        title: stands above the table.
     """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # or the next file to be opened would get the number, and the output
-    sys.stdin = sys.stdin or io.StringIO()
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        former = getattr(sys, name)
-        stream = io.TextIOWrapper(
-            io.BufferedWriter(_Descriptor(descriptor, "w", closefd=False)),
-            encoding=former.encoding if former else "utf-8",
-            errors="backslashreplace",
-            line_buffering=former.line_buffering if former else False,
-        )
-        setattr(sys, name, stream)
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    columns: Sequence[str] | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Prints what a command found out, in one of two forms."""
+
+    as_json: bool
+
+    def show(self, *facts: Facts, notes: Iterable[str] = ()) -> None:
+        """Print facts: programs get one JSON object of lists by name; people get tables, then the notes."""
+        if self.as_json:
+            write_json({some.name: some.rows for some in facts})
+            return
+        for some in facts:
+            columns = some.rows[0] if some.columns is None and some.rows else some.columns
+            if some.rows and columns:
+                write_rows(some.rows, columns, some.title)
+                if some.title:
+                    print()
+        for note in notes:
+            print(note)
 
 
 def write_table(table: "pa.Table", form: Format) -> None:

@@ -25,7 +25,8 @@ from etl.failpoints import reach
 from etl.jobs.workplace import workplace
 from etl.ledger.directory import RUN_ID_TIME, remove_old_ledgers
 from etl.ledger.ledger import Ledger, remove_ledger
-from etl.model import Dataset, Operation, Outcome, Page, Slice, SliceState, digest
+from etl.model import Dataset, Operation, Page, Slice, SliceState, digest
+from etl.outcome import Outcome
 from etl.pipeline.plan import check_tables
 from etl.pipeline.publish import publish, publish_facts
 from etl.pipeline.show import refresh_catalog

@@ -33,7 +33,8 @@ from etl.failpoints import reach
 from etl.jobs.workplace import Workplace, workplace
 from etl.ledger.directory import RUN_ID_TIME, remove_old_ledgers
 from etl.ledger.ledger import Ledger, ledger_paths, set_aside
-from etl.model import Outcome, Page, Slice, SliceState
+from etl.model import Page, Slice, SliceState
+from etl.outcome import Outcome
 from etl.pipeline.model_watch import find_changes
 from etl.pipeline.plan import Plan
 from etl.pipeline.publish import UNPUBLISHABLE, publish, publish_facts, settle

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from etl.config import Settings, load_settings
+from etl.config import Settings
 from etl.errors import ConfigError
 from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.extract.service_model import (
@@ -26,7 +25,6 @@ from etl.extract.service_model import (
     paginated_operations,
 )
 from etl.model import BLANK, KEY_KINDS, Dataset, Member, Operation, leaves, snake_case
-from etl.storage.disk import remove_files, storage_errors
 from etl.transform.schema import layout
 
 _VERBS = ("list", "describe", "get", "search", "query", "scan", "batch")
@@ -52,6 +50,11 @@ class Draft:
     def name(self) -> str:
         """Return the name of the dataset."""
         return str(self.settings["name"])
+
+    @property
+    def definition(self) -> Dataset:
+        """Return the entry as it is read from the configuration."""
+        return Dataset.model_validate(self.settings)
 
     @property
     def blanks(self) -> list[str]:
@@ -232,70 +235,6 @@ def as_yaml(drafts: Iterable[Draft]) -> str:
     yaml.width = _NO_LIMIT
     yaml.dump(CommentedMap(datasets=CommentedSeq(map(_entry, drafts))), text)
     return text.getvalue()
-
-
-def append(path: Path, drafts: Iterable[Draft]) -> None:
-    """Append entries to the `datasets` of a configuration file; every comment and other setting stays as it is.
-
-    Raises:
-        ConfigError: the file is written in a way that has no place for them; nothing has changed.
-        StorageError: the disk refused; nothing has changed.
-    """
-    drafts = list(drafts)
-    path = path.resolve()
-    expected = (*load_settings(path).datasets, *(Dataset.model_validate(draft.settings) for draft in drafts))
-    text = path.read_text(encoding="utf-8")
-    longer = _with_entries(text, as_yaml(drafts))
-    file = path.with_name(f".{path.name}.new")
-    try:
-        with storage_errors(path):
-            file.write_text(longer, encoding="utf-8")
-            file.chmod(path.stat().st_mode)
-        if any(comment not in longer for comment in re.findall(r"#.*", text)) or _datasets(file) != expected:
-            raise ConfigError(
-                f"{path}: `datasets` is not a list with an entry on each line; make it one, then try again"
-            )
-        with storage_errors(path):
-            file.replace(path)
-    finally:
-        remove_files([file])
-
-
-def _datasets(path: Path) -> tuple[str | Dataset, ...] | None:
-    try:
-        return load_settings(path).datasets
-    except ConfigError:
-        return None
-
-
-def _with_entries(text: str, entries: str) -> str:
-    """Return a configuration with the lines of more entries in its `datasets`."""
-    heading, _, lines = entries.partition("\n")
-    if text and not text.endswith("\n"):
-        text += "\n"
-    root = YAML().compose(text)
-    found = [value for key, value in root.value if key.value == "datasets"] if root else []
-    if not found:
-        default = "".join(f"- {name}\n" for name in Settings.model_fields["datasets"].default)
-        return f"{text}{heading}\n{default}{lines}"
-    (node,) = found
-    if node.flow_style:
-        start, end = node.start_mark.index, node.end_mark.index
-        comment, newline, rest = text[end:].partition("\n")
-        listed = "".join(f"- {text[item.start_mark.index : item.end_mark.index]}\n" for item in node.value)
-        return f"{text[:start].rstrip()}{comment}{newline}{listed}{lines}{rest}"
-    last = _last_line(node) + 1
-    above, below = text.splitlines(keepends=True)[:last], text.splitlines(keepends=True)[last:]
-    margin = " " * node.start_mark.column
-    return "".join([*above, *(margin + line for line in lines.splitlines(keepends=True)), *below])
-
-
-def _last_line(node: Any) -> int:
-    """Return the line that the text of a node ends on; that of a list or mapping ends before the next token."""
-    if isinstance(node.value, str) or node.flow_style or not node.value:
-        return int(node.end_mark.line)
-    last = node.value[-1]
-    return _last_line(last[1] if isinstance(last, tuple) else last)
 
 
 class _Proposer:

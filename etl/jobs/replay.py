@@ -18,7 +18,8 @@ from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import workplace
 from etl.ledger.ledger import Ledger, ledger_paths
 from etl.load.delta.tables import Tables
-from etl.model import Dataset, Operation, Outcome, SliceFacts
+from etl.model import Dataset, Operation, SliceFacts
+from etl.outcome import Outcome
 from etl.pipeline.publish import Source, Writer, mark, publish_facts, settle, write_slices
 from etl.pipeline.show import refresh_catalog
 from etl.transform.schema import layout

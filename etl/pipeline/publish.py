@@ -23,7 +23,8 @@ from etl.load.changes import Comparison, write_changes
 from etl.load.delta.tables import Replacement, Stage, Tables
 from etl.load.falls import find_falls
 from etl.load.snapshots import next_snapshots, previous_snapshots
-from etl.model import Outcome, SliceFacts, SliceState, Snapshot, digest
+from etl.model import SliceFacts, SliceState, Snapshot, digest
+from etl.outcome import Outcome
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded
 from etl.transform.facts import RUN_TABLES, batch

@@ -7,7 +7,7 @@ from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.catalog.prices import PRICES, read_prices
 from etl.load.delta.tables import Tables
-from etl.model import CheckResult
+from etl.outcome import CheckResult
 from etl.transform.facts import ETL_TABLES
 
 log = logging.getLogger(__name__)

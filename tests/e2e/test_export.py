@@ -15,7 +15,8 @@ from etl.errors import ConfigError, LockedError
 from etl.jobs.verify import verify
 from etl.ledger.directory import lock
 from etl.ledger.ledger import Ledger, ledger_paths
-from etl.model import CATALOG_NAME, exit_code_of
+from etl.model import CATALOG_NAME
+from etl.outcome import exit_code_of
 
 STRINGS = (
     "arn", "automatic_termination_mode", "backup_mode", "created_by", "ec2_instance_type", "launch_profile_id",
@@ -346,7 +347,7 @@ def test_the_command_line_ends_with_one_line_and_the_right_exit_code(job):
 
     stopped = job.cli("run", "--snapshot-date", DATE.isoformat(), "--max-items", "50", "--json")
     assert stopped.returncode == 3
-    found = json.loads(stopped.stdout)
+    (found,) = json.loads(stopped.stdout)["runs"]
     assert [entry["state"] for entry in found["slices"]] == ["complete", "walking", "walking"]
     assert all(entry["starting_token"] for entry in found["slices"][1:])
 

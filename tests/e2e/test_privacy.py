@@ -8,7 +8,7 @@ import signal
 import pytest
 from support.job import DATE, job_at
 
-from etl.config import load_settings
+from etl.configfile import load_settings
 from etl.errors import ConfigError
 from etl.extract.datasets import builtin_datasets
 from etl.jobs.replay import Selection, replay

@@ -13,7 +13,7 @@ from etl.jobs.verify import verify
 from etl.ledger.directory import remove_old_ledgers
 from etl.ledger.ledger import Ledger, ledger_paths, remove_ledger, set_aside
 from etl.load.delta.tables import Tables
-from etl.model import Outcome
+from etl.outcome import Outcome
 
 SECOND, NEXT = (DATE + dt.timedelta(days=day) for day in (1, 2))
 

@@ -352,7 +352,7 @@ def test_fault_47_instants_are_the_same_in_a_zone_that_changes_its_clocks_that_n
     (job.directory / "log").unlink()
     question = "select session_id, updated_at from streaming_sessions"
     assert child_of(job, IN_ZONE, "sql", question, "--json", TZ=NEW_YORK) == 0
-    answers = [json.loads(line) for line in log_of(job).splitlines()]
+    answers = json.loads(log_of(job))["rows"]
     assert {row["session_id"]: row["updated_at"] for row in answers} == {
         name: at.isoformat() for name, at in expected.items()
     }
@@ -544,7 +544,7 @@ def test_fault_60_any_locale_will_do(environment, published):
 
     assert done.returncode == 0
     found = json.loads(done.stdout.decode(environment.get("PYTHONIOENCODING", "utf-8")))
-    assert found == {"title": "film 🎬"}
+    assert found == {"rows": [{"title": "film 🎬"}]}
 
 
 def test_fault_60_a_character_that_the_terminal_does_not_have_becomes_an_escape(published):

@@ -9,9 +9,10 @@ from support.shapes import list_of, member, structure
 from typer.testing import CliRunner
 
 from etl.cli import app
-from etl.config import Settings, load_settings
+from etl.config import Settings
+from etl.configfile import append_datasets, load_settings
 from etl.errors import ConfigError
-from etl.jobs.propose import append, as_yaml, exportable, key_candidates, order_candidate, propose, singular
+from etl.jobs.propose import as_yaml, exportable, key_candidates, order_candidate, propose, singular
 from etl.model import BLANK, Dataset
 
 NOTHING = Settings(datasets=())
@@ -23,6 +24,10 @@ def proposed(service, operation, result_key=None, settings=NOTHING):
     parsed = YAML(typ="safe").load(StringIO(as_yaml(drafts)))["datasets"]
     assert parsed == [dict(draft.settings) for draft in drafts]
     return {entry["name"]: Dataset.model_validate(entry) for entry in parsed}
+
+
+def append(path, drafts):
+    append_datasets(path, as_yaml(drafts), [draft.definition for draft in drafts])
 
 
 def invoke(*arguments):
@@ -221,7 +226,7 @@ def test_listings_of_a_service_are_those_with_a_paginator_each_with_its_key_or_t
 def test_datasets_of_a_service_are_printed(config):
     path = config("{}")
     assert "list_dead_letter_source_queues" in invoke("datasets", "--config", path, "--service", "sqs")
-    rows = json.loads(invoke("datasets", "--config", path, "--service", "sqs", "--json"))
+    rows = json.loads(invoke("datasets", "--config", path, "--service", "sqs", "--json"))["operations"]
     assert [row["operation"] for row in rows] == ["list_dead_letter_source_queues", "list_queues"]
     assert "no operation with a paginator" in invoke("datasets", "--config", path, "--service", "sts")
 
@@ -229,14 +234,14 @@ def test_datasets_of_a_service_are_printed(config):
 def test_datasets_alone_lists_the_known_ones(config):
     path = config("datasets: [studios]\n")
     assert "nimble:list_studios" in invoke("datasets", "--config", path)
-    assert json.loads(invoke("datasets", "--config", path, "--json"))[0]["dataset"] == "studios"
+    assert json.loads(invoke("datasets", "--config", path, "--json"))["datasets"][0]["dataset"] == "studios"
 
 
 def test_what_add_prints_is_what_it_writes(config):
     path = config("datasets:\n- studios\n")
     printed = invoke("datasets", "add", "s3", "list_objects_v2", "--config", path)
     assert config() == "datasets:\n- studios\n"
-    as_json = json.loads(invoke("datasets", "add", "s3", "list_objects_v2", "--config", path, "--json"))
+    as_json = json.loads(invoke("datasets", "add", "s3", "list_objects_v2", "--config", path, "--json"))["datasets"]
     assert [entry["name"] for entry in as_json] == ["s3_buckets", "s3_objects"]
     # The configuration may also be named before the subcommand.
     assert "added s3_buckets, s3_objects" in invoke(

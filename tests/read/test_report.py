@@ -19,7 +19,7 @@ from support.job import DATE, job_at
 from support.reports import World, write_catalog
 
 import etl.read.report
-from etl.config import load_settings
+from etl.configfile import load_settings
 from etl.errors import ConfigError, StorageError, WarehouseError
 from etl.model import CATALOG_NAME
 from etl.read.query import Catalog

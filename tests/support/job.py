@@ -18,10 +18,12 @@ import duckdb
 
 import etl.cli
 import etl.failpoints
-from etl.config import Overrides, Settings, load_settings
+from etl.config import Settings
+from etl.configfile import Overrides, load_settings
 from etl.emulator import EmbeddedStudio
 from etl.jobs.night import Request, Stop, run
-from etl.model import CATALOG_NAME, Outcome
+from etl.model import CATALOG_NAME
+from etl.outcome import Outcome
 
 NIGHT = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
 DATE = NIGHT.date()

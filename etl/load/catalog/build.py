@@ -27,7 +27,8 @@ from etl.load.catalog.prices import PRICES
 from etl.load.catalog.relations import add_files, comment_on, descriptions, literal, quoted
 from etl.load.changes import CHANGE, logged_dataset
 from etl.load.delta.tables import PARTITION, Committed, Tables
-from etl.model import CATALOG_NAME, CheckResult, Dataset
+from etl.model import CATALOG_NAME, Dataset
+from etl.outcome import CheckResult
 from etl.storage.disk import storage_errors, sync_directory, sync_file
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from etl.load.catalog.relations import comment_on, described, descriptions, names
-from etl.model import CheckResult
+from etl.outcome import CheckResult
 from etl.sqlfiles import sql_files
 
 _SHOWN = 5

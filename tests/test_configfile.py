@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.config import EMBEDDED, Overrides, Settings, load_settings, parse_duration
+from etl.config import EMBEDDED, Settings, parse_duration
+from etl.configfile import Overrides, load_settings
 from etl.errors import ConfigError
 from etl.model import Dataset
 from etl.pipeline.show import content

@@ -1,0 +1,78 @@
+"""Commands that set up: datasets, config."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etl.cli.options import CONFIG, Config, Json, settings_of
+from etl.cli.output import Facts, Output
+
+
+def datasets_command(
+    context: typer.Context,
+    config: Config = CONFIG,
+    service: Annotated[
+        str | None, typer.Option(help="Instead: what can be exported of this service of boto3, and what cannot.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the datasets: what they list, where their slices come from, and which are configured."""
+    from etl.jobs.describe import list_datasets  # noqa: PLC0415
+    from etl.jobs.propose import exportable  # noqa: PLC0415
+
+    context.obj = config
+    if context.invoked_subcommand:
+        return
+    rows = exportable(service) if service else list_datasets(settings_of(config))
+    Output(as_json=as_json).show(
+        Facts("operations" if service else "datasets", rows),
+        notes=[] if rows else [f"{service} has no operation with a paginator."],
+    )
+
+
+def datasets_add(  # noqa: PLR0913, PLR0917  one parameter per flag
+    context: typer.Context,
+    service: Annotated[str, typer.Argument(help="As boto3 names it: ec2.")],
+    operation: Annotated[str, typer.Argument(help="As boto3 names its method: describe_volumes.")],
+    config: Annotated[Path | None, typer.Option("--config", help="The configuration file.")] = None,
+    result_key: Annotated[str | None, typer.Option(help="Which list, where the response has several.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Append to the configuration file, comments kept.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Propose the entries of `datasets` that export an operation, and the listings that its parameters come from."""
+    from etl.configfile import append_datasets  # noqa: PLC0415
+    from etl.jobs.propose import as_yaml, propose  # noqa: PLC0415
+
+    path = config or context.obj
+    drafts = propose(settings_of(path), service, operation, result_key)
+    if write:
+        append_datasets(path, as_yaml(drafts), [draft.definition for draft in drafts])
+    added = [
+        f"{path}: added {', '.join(draft.name for draft in drafts)}",
+        *(f"{draft.name}: fill in {', '.join(draft.blanks)}" for draft in drafts if draft.blanks),
+    ]
+    Output(as_json=as_json).show(
+        Facts("datasets", [{**draft.settings, "comments": draft.comments} for draft in drafts], columns=()),
+        notes=added if write else as_yaml(drafts).splitlines(),
+    )
+
+
+def config_check(config: Config = CONFIG) -> None:
+    """Validate the configuration and the dataset definitions. Asks nothing of AWS."""
+    from etl.jobs.describe import check  # noqa: PLC0415
+
+    print(f"{config}: valid; fills {', '.join(check(settings_of(config)))}")
+
+
+def config_schema() -> None:
+    """Print the JSON schema of the configuration."""
+    from etl.config import Settings  # noqa: PLC0415
+
+    print(json.dumps(Settings.model_json_schema(), indent=2))
+
+
+def config_show(config: Config = CONFIG) -> None:
+    """Print every setting with its value, as JSON: file, environment and defaults together."""
+    print(settings_of(config).model_dump_json(indent=2))

@@ -1,0 +1,95 @@
+"""How a run stands after somebody worked on it, and the exit code that follows from it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from etl.errors import EtlError
+from etl.model import RunFacts, SliceFacts, SliceState
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found. It passed without `failures`; `examples` is JSON text."""
+
+    name: str
+    severity: Literal["error", "warning"]
+    meaning: str
+    failures: int
+    examples: str | None
+
+    def __str__(self) -> str:
+        """Return the words that messages say it with; examples are data, and stay in the catalog."""
+        return f"check {self.name}: found {self.failures} rows, expected none: {self.meaning} See etl_checks"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run stands after an invocation worked on it for `seconds`.
+
+    `interrupted`: a signal kept it from publishing. `failed_checks` are those of severity *error*. `failure` is what
+    ended the work on a run that was not the one asked for.
+    """
+
+    run: RunFacts
+    slices: tuple[SliceFacts, ...]
+    seconds: float
+    interrupted: bool = False
+    failed_checks: tuple[CheckResult, ...] = ()
+    failure: EtlError | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether nothing is left to be walked or published by a later invocation."""
+        walked = bool(self.slices) and all(facts.state is not SliceState.WALKING for facts in self.slices)
+        return walked and not self.interrupted
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0, 1, 3 or 5: see the README."""
+        if self.failure:
+            return self.failure.exit_code
+        if not self.finished and self.run.state == "open":
+            return 3
+        if not self.finished or any(facts.error for facts in self.slices):
+            return 5 if any(facts.publication is not None for facts in self.slices) else 1
+        return 5 if self.total("rejects") or self.failed_checks else 0
+
+    def total(self, name: str) -> int:
+        """Return the sum of one count over the slices: pages, records, rows, rejects, duplicates, retries."""
+        return sum(getattr(facts, name) or 0 for facts in self.slices)
+
+    def report(self) -> dict[str, Any]:
+        """Return how the run stands, for programs: the closing line as a mapping, and each slice."""
+        names = ("pages", "records", "rows", "rejects", "duplicates", "retries")
+        return {
+            "snapshot_date": self.run.snapshot_date,
+            "run_id": self.run.run_id,
+            "exit_code": self.exit_code,
+            "error": str(self.failure) if self.failure else None,
+            "slices": [
+                {
+                    "slice": str(facts.part),
+                    "state": facts.state.value,
+                    "pages": facts.pages,
+                    "records": facts.records,
+                    "rows": facts.rows,
+                    "starting_token": facts.starting_token,
+                    "error": facts.error,
+                }
+                for facts in self.slices
+            ],
+            **{name: self.total(name) for name in names},
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def exit_code_of(outcomes: Iterable[Outcome]) -> int:
+    """Return the exit code of an invocation that worked on some runs: see the README.
+
+    Running again helps while anything is resumable. Where runs differ otherwise, some were published, not all well.
+    """
+    codes = {outcome.exit_code for outcome in outcomes}
+    if 3 in codes:  # noqa: PLR2004
+        return 3
+    return max(codes, default=0) if len(codes) <= 1 else 5
