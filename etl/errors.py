@@ -98,3 +98,8 @@ class CommitUnknownError(EtlError):
     """A commit may or may not have landed. Nothing may be deleted; the next run finds out."""
 
     exit_code = 3
+
+
+def first_line(exc: BaseException) -> str:
+    """Return the first line of what an error says, or its name: libraries repeat secrets and statements below it."""
+    return (str(exc).splitlines() or [""])[0] or type(exc).__name__

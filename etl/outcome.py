@@ -7,6 +7,9 @@ from typing import Any, Literal
 from etl.errors import EtlError
 from etl.model import RunFacts, SliceFacts, SliceState
 
+COUNTS = ("pages", "records", "rows", "rejects", "duplicates", "retries")
+"""What is counted of a slice, and summed up of a run."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
@@ -53,15 +56,15 @@ class Outcome:
             return 3
         if not self.finished or any(facts.error for facts in self.slices):
             return 5 if any(facts.publication is not None for facts in self.slices) else 1
-        return 5 if self.total("rejects") or self.failed_checks else 0
+        return 5 if self.counts["rejects"] or self.failed_checks else 0
 
-    def total(self, name: str) -> int:
-        """Return the sum of one count over the slices: pages, records, rows, rejects, duplicates, retries."""
-        return sum(getattr(facts, name) or 0 for facts in self.slices)
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the sum of each count over the slices, by name."""
+        return {name: sum(getattr(facts, name) or 0 for facts in self.slices) for name in COUNTS}
 
     def report(self) -> dict[str, Any]:
         """Return how the run stands, for programs: the closing line as a mapping, and each slice."""
-        names = ("pages", "records", "rows", "rejects", "duplicates", "retries")
         return {
             "snapshot_date": self.run.snapshot_date,
             "run_id": self.run.run_id,
@@ -79,7 +82,7 @@ class Outcome:
                 }
                 for facts in self.slices
             ],
-            **{name: self.total(name) for name in names},
+            **self.counts,
             "seconds": round(self.seconds, 3),
         }
 

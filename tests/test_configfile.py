@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from etl.config import EMBEDDED, Settings, parse_duration
 from etl.configfile import Overrides, load_settings
 from etl.errors import ConfigError
+from etl.jobs.workplace import content_of
 from etl.model import Dataset
-from etl.pipeline.show import content
 
 CANARY = "canary-4f7c1e"
 
@@ -426,4 +426,4 @@ privacy: {rules: {farms: {created_by: hash}}}
     assert [getattr(entry, "name", entry) for entry in chosen.datasets] == ["studios", "farms"]
     assert [getattr(entry, "name", entry) for entry in chosen.exported] == ["farms", "eulas"]
     assert chosen.exported[0].service == "deadline"
-    assert content(load_settings(path, Overrides(datasets=["studios"]))).datasets["farms"].service == "deadline"
+    assert content_of(load_settings(path, Overrides(datasets=["studios"]))).datasets["farms"].service == "deadline"

@@ -13,9 +13,9 @@ import etl
 PACKAGE = Path(etl.__file__).parent
 
 FLOORS = (
-    {"etl.errors", "etl.failpoints"},
+    {"etl.errors"},
     {"etl.model", "etl.sqlfiles"},
-    {"etl.config", "etl.outcome", "etl.storage"},
+    {"etl.config", "etl.events", "etl.outcome", "etl.storage"},
     {"etl.extract", "etl.ledger", "etl.transform", "etl.load", "etl.read", "etl.observe", "etl.configfile"}
     | {"etl.emulator"},
     {"etl.pipeline"},

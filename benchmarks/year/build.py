@@ -10,7 +10,8 @@ from pathlib import Path
 from etl.config import Settings
 from etl.configfile import load_settings
 from etl.emulator import EmbeddedStudio, StudioSettings, World
-from etl.jobs.night import Request, Stop, run
+from etl.jobs.night import Request, run
+from etl.pipeline.walks import Stop
 
 HOUR = dt.time(2)
 CONFIG = """

@@ -77,12 +77,12 @@ def report_command(
     """Write what there is to know of the last nights, the sessions, their hours and storage as one HTML file."""
     from etl.read.report import write_pictures, write_report  # noqa: PLC0415  matplotlib
 
-    settings = settings_of(config)
+    catalog = settings_of(config).warehouse.catalog
     if form is ReportFormat.HTML:
         written = [output or Path("report.html")]
-        write_report(settings, written[0])
+        write_report(catalog, written[0])
     else:
-        written = write_pictures(settings, output or Path("report"))
+        written = write_pictures(catalog, output or Path("report"))
     for path in written:
         print(path)
 

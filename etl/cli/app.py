@@ -13,6 +13,8 @@ import typer
 from etl.cli import answers, care, nights, setup
 from etl.cli.process import LogFormat, prepare, set_up_logging
 from etl.errors import ConfigError, EtlError
+from etl.events import listening
+from etl.observe.killpoints import VARIABLE, kill_point
 
 app = typer.Typer(
     name="nimble-etl",
@@ -27,8 +29,10 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; the process ends with one of the exit codes of the README."""
     prepare()
+    kill_points = [kill_point(os.environ[VARIABLE])] if VARIABLE in os.environ else []
     try:
-        app()
+        with listening(*kill_points):
+            app()
     except EtlError as exc:
         if os.environ.get("NIMBLE_ETL_DEBUG"):
             raise

@@ -7,8 +7,9 @@ from string import Template
 from etl.cli.output import Format, write_table
 from etl.config import EMBEDDED, Settings
 from etl.errors import ConfigError
-from etl.jobs.night import Request, Stop, run
+from etl.jobs.night import Request, run
 from etl.outcome import Outcome
+from etl.pipeline.walks import Stop
 from etl.read.query import ask, bind, named_query
 
 _NIGHTS = 3

@@ -11,6 +11,7 @@ from etl.cli.options import CONFIG, AllowFall, Config, Json, PublishPartial, Sna
 from etl.cli.output import Facts, Output
 from etl.cli.process import progress, stopped_by_signals
 from etl.errors import ConfigError, EtlError
+from etl.events import Ended, listening, tell
 
 if TYPE_CHECKING:
     from etl.outcome import Outcome
@@ -41,7 +42,7 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     from etl.configfile import Overrides, load_settings  # noqa: PLC0415
     from etl.extract.source import check_starting_token  # noqa: PLC0415
     from etl.jobs.night import Request, run  # noqa: PLC0415
-    from etl.observe.notify import notify  # noqa: PLC0415
+    from etl.observe.notify import notifier  # noqa: PLC0415
 
     settings = load_settings(
         config,
@@ -61,16 +62,15 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         allow_fall=allow_fall,
         accept_model=accept_model,
     )
-    try:
-        with stopped_by_signals() as stop, progress() as on_page:
-            outcomes = run(settings, request, stop, on_page)
-    except Exception as exc:
-        exit_code = exc.exit_code if isinstance(exc, EtlError) else 1
-        notify(settings.on_finish, {"exit_code": exit_code, "error": str(exc), "runs": []})
-        raise
-    exit_code = _show(outcomes, Output(as_json=as_json))
-    runs = [outcome.report() for outcome in outcomes]
-    notify(settings.on_finish, {"exit_code": exit_code, "error": None, "runs": runs})
+    with listening(notifier(settings.on_finish)):
+        try:
+            with stopped_by_signals() as stop, progress():
+                outcomes = run(settings, request, stop)
+        except Exception as exc:
+            tell(Ended(exc.exit_code if isinstance(exc, EtlError) else 1, str(exc)))
+            raise
+        exit_code = _show(outcomes, Output(as_json=as_json))
+        tell(Ended(exit_code, None, tuple(outcome.report() for outcome in outcomes)))
     raise typer.Exit(exit_code)
 
 
@@ -125,8 +125,8 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         publish_partial=publish_partial,
         allow_fall=allow_fall,
     )
-    with progress() as on_page:
-        outcome = import_dump(settings_of(config), request, on_page)
+    with progress():
+        outcome = import_dump(settings_of(config), request)
     raise typer.Exit(_show([outcome], Output(as_json=as_json)))
 
 
@@ -207,8 +207,7 @@ def _closing_lines(outcome: "Outcome") -> Iterator[str]:
             yield f"{facts.part}: stopped after {facts.records} records; StartingToken {facts.starting_token}"
         for drift in facts.drift:
             yield f"{facts.part}: the service model does not know {drift}"
-    names = ("pages", "records", "rows", "rejects", "duplicates", "retries")
-    counts = ", ".join(f"{outcome.total(name)} {name}" for name in names)
+    counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
     yield (
         f"{outcome.run.snapshot_date}: {word[outcome.exit_code]}; {len(outcome.slices)} slices, {counts},"
         f" {outcome.seconds:.1f} seconds"

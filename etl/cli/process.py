@@ -6,15 +6,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
+from etl.events import listening
+
 if TYPE_CHECKING:
-    from etl.jobs.night import Stop
-    from etl.model import Page, Slice
+    from etl.pipeline.walks import Stop
 
 
 class LogFormat(StrEnum):
@@ -95,7 +96,7 @@ def open_streams() -> None:
 @contextmanager
 def stopped_by_signals() -> Iterator["Stop"]:
     """Yield a stop that SIGTERM, SIGINT and SIGHUP set: the page in flight is finished, then the run ends."""
-    from etl.jobs.night import Stop  # noqa: PLC0415
+    from etl.pipeline.walks import Stop  # noqa: PLC0415
 
     stop = Stop()
 
@@ -115,12 +116,12 @@ def stopped_by_signals() -> Iterator["Stop"]:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[["Slice", "Page"], None]]:
-    """Yield what shows progress: bars on a terminal, a log line for every hundredth page elsewhere."""
+def progress() -> Iterator[None]:
+    """Show progress: bars on a terminal, a log line for every hundredth page elsewhere."""
     from etl.observe.progress import bars, lines  # noqa: PLC0415
 
-    with bars() if sys.stderr.isatty() else lines() as on_page:
-        yield on_page
+    with bars() if sys.stderr.isatty() else lines() as listener, listening(listener):
+        yield
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:

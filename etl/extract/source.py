@@ -5,20 +5,15 @@ what it means to the AWS CLI. Two things are added: a raw-page hook, which prove
 its body instead of letting botocore parse every field, and a patient retry of one page request.
 """
 
-import datetime as dt
-import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from functools import cache, cached_property
 from typing import Any
 
 import boto3
 import botocore
 import botocore.exceptions as boto
-import msgspec
 import tenacity
 from botocore.config import Config
 from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
@@ -28,50 +23,16 @@ from etl.config import Source as SourceSettings
 from etl.errors import (
     ConfigError,
     EtlError,
-    GoneError,
-    PageTokenError,
-    SourceError,
     TokenRejectedError,
     TransientSourceError,
 )
 from etl.extract.parsed import MalformedPageError, plain_tokens, proof_hook, read_parsed_page
+from etl.extract.raw import raw_page_hook, read_raw_page
 from etl.extract.service_model import describe_operation, model_session
+from etl.extract.vendor_errors import BAD_REQUEST, EXPIRED, translate
 from etl.model import Dataset, Operation, Page, Slice
 
 log = logging.getLogger(__name__)
-
-_RAW = "nimble-etl/raw-page"
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
-_THROTTLED = {
-    "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
-    "RequestThrottled", "RequestThrottledException", "SlowDown", "PriorRequestNotComplete", "RequestTimeout",
-    "RequestTimeoutException", "BandwidthLimitExceeded", "LimitExceededException", "TransactionInProgressException",
-    "ProvisionedThroughputExceededException",
-}  # fmt: skip
-_SIGNATURE = {"InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AuthFailure"}
-_BAD_REQUEST = {"ValidationException", "ValidationError", "InvalidNextToken", "InvalidNextTokenException",
-                "InvalidPaginationToken", "InvalidToken", "InvalidParameterValue", "BadRequestException",
-                "InvalidParameterException", "InvalidInputException"}  # fmt: skip
-
-_OPERATOR_MISTAKES = (
-    boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound, boto.NoRegionError,
-    boto.InvalidRegionError, boto.ParamValidationError, boto.ConfigNotFound, boto.ConfigParseError,
-    boto.InvalidConfigError, boto.InvalidRetryConfigurationError, boto.InvalidRetryModeError,
-    boto.UnknownServiceError, boto.UnknownEndpointError, boto.InvalidEndpointConfigurationError,
-    boto.UnknownRegionError, boto.UnknownFIPSEndpointError, boto.ServiceNotInRegionError,
-    boto.InvalidIMDSEndpointError, boto.InvalidIMDSEndpointModeError, boto.InvalidSTSRegionalEndpointsConfigError,
-    boto.InvalidChecksumConfigError, boto.NoAuthTokenError, boto.UnknownTokenProviderError, boto.LoginError,
-    boto.ValidationError, boto.MissingParametersError,
-    boto.InvalidEndpointDiscoveryConfigurationError, boto.EndpointVariantError, boto.UnknownCredentialError,
-    boto.SSOError, boto.InfiniteLoopConfigError, boto.InvalidProxiesConfigError,
-    boto.EndpointResolutionError, boto.MissingDependencyException, boto.InvalidDefaultsMode,
-)  # fmt: skip
-_PASSING = (
-    boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.CredentialRetrievalError,
-    boto.MetadataRetrievalError, boto.ChecksumError, boto.FlexibleChecksumError, boto.WaiterError,
-    boto.TokenRetrievalError, boto.RefreshWithMFAUnsupportedError, ResponseParserError,
-)  # fmt: skip
-
 
 _CLIENT_CONFIG = Config(
     # Short retries for what passes in seconds; `fetch_page` is the patient one.
@@ -168,12 +129,12 @@ class Source:
                 raise TransientSourceError(f"{place}: {exc}") from exc
             except boto.ClientError as exc:
                 code = exc.response["Error"].get("Code", "")
-                if code in _EXPIRED and not renewed:
+                if code in EXPIRED and not renewed:
                     # botocore never retries these; a long walk outlives what the process started with.
                     renewed = True
                     self._renew_credentials()
                     raise TransientSourceError(f"{place}: credentials have expired; asking for new ones") from exc
-                if code in _BAD_REQUEST and starting_token is not None:
+                if code in BAD_REQUEST and starting_token is not None:
                     raise self._judge_token(dataset, part, place) from exc
                 raise translate(exc, place, _action(self.operation(dataset))) from exc
             except (boto.BotoCoreError, ResponseParserError) as exc:
@@ -208,23 +169,7 @@ class Source:
         )
         if operation.pager:
             return read_parsed_page(dataset, operation, pages, number, tried)
-        response = next(iter(pages))
-        body: bytes = response[_RAW]
-        kept: list[int] = response[operation.result_member]
-        token = response.get(operation.token_member)
-        next_token = pages.resume_token or (TokenEncoder().encode({operation.input_token: token}) if token else None)
-        metadata = response["ResponseMetadata"]
-        return Page(
-            number=number,
-            body=body,
-            records=response[f"{_RAW}/records"],
-            first=kept[0] if kept else 0,
-            stop=kept[-1] + 1 if kept else 0,
-            next_starting_token=next_token,
-            request_id=metadata.get("RequestId", ""),
-            retries=metadata.get("RetryAttempts", 0) + tried,
-            received_at=dt.datetime.now(dt.UTC),
-        )
+        return read_raw_page(operation, pages, number, tried)
 
     def _judge_token(self, dataset: Dataset, part: Slice, place: str) -> EtlError:
         """Return the error for a refused token: no error of the API says «expired», so the first page decides."""
@@ -265,7 +210,7 @@ class Source:
             if (dataset.name, region) not in self._paginators:
                 operation = self._operations[dataset.name]
                 service_id = client.meta.service_model.service_id.hyphenize()
-                hook = proof_hook(operation) if operation.pager else _raw_page_hook(operation)
+                hook = proof_hook(operation) if operation.pager else raw_page_hook(operation)
                 client.meta.events.register(f"before-parse.{service_id}.{operation.name}", hook)
                 self._paginators[dataset.name, region] = client.get_paginator(dataset.operation)
             return self._paginators[dataset.name, region]
@@ -291,134 +236,7 @@ def check_starting_token(token: str) -> str:
     return token
 
 
-def translate(exc: Exception, place: str, action: str) -> EtlError:
-    """Return our error for one of botocore's. `ClientError` is not a `BotoCoreError`: both come here."""
-    if isinstance(exc, boto.ClientError):
-        return _translate_response(exc, place, action)
-    if isinstance(exc, boto.ParamValidationError) and "report" in getattr(exc, "kwargs", {}):
-        report = " ".join(exc.kwargs["report"].splitlines())
-        return ConfigError(f"{place}: {report}; check the `parameters` of the dataset and what `for_each` binds")
-    if isinstance(exc, _OPERATOR_MISTAKES):
-        return ConfigError(
-            f"{place}: {_first_line(exc)}; see the AWS credential chain and `source` in the configuration"
-        )
-    if isinstance(exc, _PASSING):
-        return TransientSourceError(f"{place}: {_first_line(exc)}")
-    if isinstance(exc, ValueError):
-        return PageTokenError(f"{place}: botocore cannot use the token: {_first_line(exc)}")
-    return SourceError(f"{place}: {_first_line(exc)}")
-
-
-def _translate_response(exc: boto.ClientError, place: str, action: str) -> EtlError:
-    """Return our error for an answer of the service that is an error."""
-    error, metadata = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
-    code, status = error.get("Code", "?"), int(metadata.get("HTTPStatusCode", 0))
-    # AWS answers a bad signature with all that should have been signed, session token included, below the first line.
-    message = str(error.get("Message") or "").partition("\n")[0]
-    exc.args = (_first_line(exc),)
-    said = f"{place}: {action} answered {status} {code}: {message}".rstrip(": ")
-    request = f" (request {metadata['RequestId']})" if metadata.get("RequestId") else ""
-    if code in _THROTTLED or status == 429 or status >= 500:  # noqa: PLR2004
-        return TransientSourceError(f"{said}{request}")
-    if code in _EXPIRED:
-        return TransientSourceError(f"{said}{request}; renew the credentials and run again: it resumes")
-    if code in _SIGNATURE:
-        return SourceError(f"{said}{request}; {_clock_difference(metadata)}")
-    if status == 404:  # noqa: PLR2004
-        return GoneError(f"{said}{request}; what is listed no longer exists")
-    if status == 402:  # noqa: PLR2004
-        return SourceError(f"{said}{request}; the account's quota is used up: raise it, then run again")
-    if status in (401, 403):
-        return SourceError(f"{said}{request}; the credentials need {action}: grant it, then run again")
-    return SourceError(f"{said}{request}; check the parameters in the configuration")
-
-
-def _clock_difference(metadata: Mapping[str, Any]) -> str:
-    """Say how far this machine's clock is from the Date of the answer: most bad signatures come from there."""
-    try:
-        server = parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
-    except (KeyError, ValueError):
-        return "check the clock of this machine and the secret key"
-    seconds = (dt.datetime.now(dt.UTC) - server).total_seconds()
-    return f"this machine's clock is {seconds:+.0f} s from the server's: set it right, or check the secret key"
-
-
-def _raw_page_hook(operation: Operation) -> Callable[..., None]:
-    """Return a handler of botocore's before-parse event that keeps the raw body of a page and spares its parse.
-
-    The result list becomes the positions of its records, so that botocore's own paginator still counts and cuts it.
-
-    Raises (when called):
-        MalformedPageError: no error status, but the body is not a page of the operation.
-    """
-    envelope = msgspec.json.Decoder(
-        msgspec.defstruct(
-            "Envelope",
-            [("records", list[msgspec.Raw]), ("token", str | None, None)],
-            rename={"records": operation.result_key, "token": operation.token_key},
-        )
-    )
-
-    def keep_raw_page(
-        response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_event: object
-    ) -> None:
-        if response_dict["status_code"] >= 301:  # noqa: PLR2004  botocore's own border between a result and an error
-            return
-        body: bytes = response_dict["body"]
-        headers = response_dict["headers"]
-        length = headers.get("content-length")
-        # botocore asks for no encoding and undoes none: a compressed body is as long as announced, and no page.
-        if length is not None and length != str(len(body)):
-            raise MalformedPageError(f"{operation.name}: {len(body)} bytes arrived of {length} announced")
-        records, token = _read_envelope(envelope, body, operation)
-        response_dict["body"] = b"{}"
-        customized_response_dict[_RAW] = body
-        customized_response_dict[f"{_RAW}/records"] = records
-        customized_response_dict[operation.result_member] = list(range(records))
-        if token:
-            customized_response_dict[operation.token_member] = token
-
-    return keep_raw_page
-
-
-def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int, str | None]:
-    """Return the number of records in a body and its token.
-
-    Raises:
-        MalformedPageError: the body is not a page.
-    """
-    expected = f"expected a JSON object with the list {operation.result_key!r}"
-    try:
-        text = body.decode("utf-8")
-        envelope = decoder.decode(body)
-    except UnicodeDecodeError as exc:
-        raise MalformedPageError(f"{operation.name}: byte {exc.start} of the body is not UTF-8; {expected}") from exc
-    except msgspec.ValidationError as exc:
-        raise MalformedPageError(f"{operation.name}: {exc}; {expected}") from exc
-    except RecursionError:
-        raise MalformedPageError(f"{operation.name}: the body is nested too deep; {expected}") from None
-    except msgspec.DecodeError as exc:
-        # msgspec is strict where JSON is not: a lone surrogate, "\ud800", is legal. The standard library decides.
-        try:
-            value = json.loads(text, parse_constant=_refuse_constant)
-            records, token = value[operation.result_key], value.get(operation.token_key)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise MalformedPageError(f"{operation.name}: {len(body)} bytes: {exc}; {expected}") from exc
-        if not isinstance(records, list) or not isinstance(token, str | None):
-            raise MalformedPageError(f"{operation.name}: wrong types; {expected}") from exc
-        return len(records), token
-    return len(envelope.records), envelope.token
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")  # Python reads NaN and Infinity, which no other reader does
-
-
 @cache
 def _action(operation: Operation) -> str:
     """Return the IAM action of an operation: nimble:ListStreamingSessions."""
     return f"{operation.service}:{operation.name}"
-
-
-def _first_line(exc: Exception) -> str:
-    return str(exc).splitlines()[0] if str(exc) else type(exc).__name__

@@ -1,7 +1,7 @@
 """What the configured datasets fill: tables, columns, and what they mean. Nothing is asked of the source."""
 
 import json
-import threading
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -9,9 +9,8 @@ import pyarrow as pa
 from etl.config import Settings
 from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.extract.service_model import describe_operation, model_session
-from etl.extract.source import Endpoint, Source
+from etl.jobs.workplace import content_of
 from etl.pipeline.plan import Plan
-from etl.pipeline.show import content
 from etl.read.query import ask
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import layout
@@ -67,8 +66,14 @@ def check(settings: Settings) -> list[str]:
     Raises:
         ConfigError: a dataset cannot be exported as it is defined.
     """
-    content(settings)
-    Plan.make(settings, Source(settings.source, Endpoint(settings.source.endpoint_url), threading.Event()))
+    content_of(settings)
+    Plan.make(
+        select_datasets(settings.datasets, settings.privacy.rules),
+        [entry if isinstance(entry, str) else entry.name for entry in settings.datasets],
+        partial(describe_operation, model_session()),
+        settings.source,
+        settings.privacy.secret,
+    )
     return list(_derived(settings))
 
 

@@ -12,31 +12,27 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from etl.config import Settings
 from etl.errors import ConfigError, SourceError
+from etl.events import PageStored, reach, tell
 from etl.extract.datasets import select_datasets
 from etl.extract.dump import Dump
 from etl.extract.service_model import describe_operation, model_session
-from etl.failpoints import reach
 from etl.jobs.workplace import workplace
-from etl.ledger.directory import RUN_ID_TIME, remove_old_ledgers
-from etl.ledger.ledger import Ledger, remove_ledger
+from etl.ledger.directory import RUN_ID_TIME, remove_ledger, remove_old_ledgers
+from etl.ledger.ledger import Ledger
 from etl.model import Dataset, Operation, Page, Slice, SliceState, digest
 from etl.outcome import Outcome
 from etl.pipeline.plan import check_tables
 from etl.pipeline.publish import publish, publish_facts
-from etl.pipeline.show import refresh_catalog
 from etl.transform.privacy import check_key
 from etl.transform.schema import layout
 
 log = logging.getLogger(__name__)
-
-OnPage = Callable[[Slice, Page], None]
-"""Told after a page has become durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class ImportRequest:
     allow_fall: bool = False
 
 
-def import_dump(settings: Settings, request: ImportRequest, on_page: OnPage = lambda _part, _page: None) -> Outcome:
+def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
     """Publish what is in dumps; return how the run stands.
 
     Raises:
@@ -88,7 +84,7 @@ def import_dump(settings: Settings, request: ImportRequest, on_page: OnPage = la
         ledger = _begin(settings, request, part, dataset, operation)
         with ledger:
             try:
-                _store(ledger, part, itertools.chain([first], pages), on_page, partial=request.publish_partial)
+                _store(ledger, part, itertools.chain([first], pages), partial=request.publish_partial)
             except BaseException:
                 ledger.close()
                 remove_ledger(ledger.path)
@@ -99,10 +95,10 @@ def import_dump(settings: Settings, request: ImportRequest, on_page: OnPage = la
             outcome = Outcome(ledger.run(), tuple(ledger.slices()), time.monotonic() - began)
             publish_facts(tables, [(ledger, outcome)])
             reach("facts.published")
-            outcome = replace(outcome, failed_checks=refresh_catalog(settings, tables))
+            outcome = replace(outcome, failed_checks=place.show())
             ledger.close_run("failed" if outcome.exit_code == 1 else "published")
             reach("run.closed")
-        remove_old_ledgers(settings)
+        remove_old_ledgers(settings.state_dir, settings.run.keep_ledgers, settings.run.max_checkpoint_age)
     return outcome
 
 
@@ -145,7 +141,7 @@ def _begin(settings: Settings, request: ImportRequest, part: Slice, dataset: Dat
     return ledger
 
 
-def _store(ledger: Ledger, part: Slice, pages: Iterable[Page], on_page: OnPage, *, partial: bool) -> None:
+def _store(ledger: Ledger, part: Slice, pages: Iterable[Page], *, partial: bool) -> None:
     """Make all pages durable.
 
     Raises:
@@ -155,8 +151,7 @@ def _store(ledger: Ledger, part: Slice, pages: Iterable[Page], on_page: OnPage, 
     for page in pages:
         reach("page.received")
         ledger.store_page(part, page)
-        reach("page.stored")
-        on_page(part, page)
+        tell(PageStored("page.stored", part, page))
         token = page.next_starting_token
     reach("slice.walked")
     if token is None:

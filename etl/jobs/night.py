@@ -1,4 +1,4 @@
-"""The only place that knows the order of the steps.
+"""A night: export what the source lists now, and publish it.
 
     lock -> resume or begin a run -> walk every slice into the ledger -> publish what is complete -> catalog
 
@@ -11,53 +11,30 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etl.config import EMBEDDED, Settings
-from etl.errors import (
-    ConfigError,
-    EtlError,
-    GoneError,
-    LedgerError,
-    SourceError,
-    TokenRejectedError,
-    TransientSourceError,
-)
+from etl.errors import ConfigError, LedgerError
+from etl.events import reach
+from etl.extract.datasets import select_datasets
 from etl.extract.source import Endpoint, Source
-from etl.extract.walk import walk
-from etl.failpoints import reach
 from etl.jobs.workplace import Workplace, workplace
-from etl.ledger.directory import RUN_ID_TIME, remove_old_ledgers
-from etl.ledger.ledger import Ledger, ledger_paths, set_aside
-from etl.model import Page, Slice, SliceState
+from etl.ledger.directory import RUN_ID_TIME, ledger_paths, remove_old_ledgers, set_aside
+from etl.ledger.ledger import Ledger
+from etl.model import SliceState
 from etl.outcome import Outcome
 from etl.pipeline.model_watch import find_changes
 from etl.pipeline.plan import Plan
-from etl.pipeline.publish import UNPUBLISHABLE, publish, publish_facts, settle
-from etl.pipeline.show import content, refresh_catalog
+from etl.pipeline.publish import publish, publish_facts
+from etl.pipeline.settle import UNPUBLISHABLE
+from etl.pipeline.walks import Stop, Walks
 
 log = logging.getLogger(__name__)
 
-_ATTEMPTS = 3
-"""How often one invocation begins a slice again because its token expired."""
-
 _NIGHT = dt.time(2, 0)
-
-OnPage = Callable[[Slice, Page], None]
-"""Told after a page has become durable."""
-
-
-class Stop(threading.Event):
-    """Set it, and every walk ends at its next page boundary; the run stays resumable.
-
-    After a deadline what is complete is still published; after a signal the process ends as soon as it can.
-    """
-
-    by_deadline = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +52,13 @@ class Request:
     accept_model: bool = False
 
 
-def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lambda _part, _page: None) -> list[Outcome]:
+def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
     """Export: finish unfinished runs of the same request, then the run that was asked for. Returns their outcomes.
 
     Args:
         settings: flags of the command line merged in.
         request: the rest of what was asked for.
         stop: see there.
-        on_page: progress.
 
     Raises:
         LockedError: another run is at work on this state directory.
@@ -93,36 +69,40 @@ def run(settings: Settings, request: Request, stop: Stop, on_page: OnPage = lamb
     target = request.snapshot_date or today
     if target > today and settings.source.endpoint_url != EMBEDDED:
         raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
-    content(settings)  # a price table that cannot be read stops the run before its first request
     with workplace(settings) as place:
         with _source(settings, target, stop) as source, _deadline(settings, stop):
-            job = _Job(settings, request, source, stop, on_page, place)
+            job = _Job(settings, request, source, stop, place)
             outcomes = [job.finish(ledger, target) for ledger in job.unfinished()]
             if not any(outcome.run.snapshot_date == target for outcome in outcomes):
                 outcomes.append(job.work(job.begin(target)))
-        remove_old_ledgers(settings)
+        remove_old_ledgers(settings.state_dir, settings.run.keep_ledgers, settings.run.max_checkpoint_age)
     return outcomes
 
 
 class _Job:
     """One invocation: what it was asked for, and the steps that it takes a run through."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  as `run`, its only caller
+    def __init__(
         self,
         settings: Settings,
         request: Request,
         source: Source,
         stop: Stop,
-        on_page: OnPage,
         place: Workplace,
     ) -> None:
         self._settings = settings
         self._request = request
         self._source = source
-        self._plan = Plan.make(settings, source)
+        self._plan = Plan.make(
+            select_datasets([*settings.datasets, *settings.exported], settings.privacy.rules),
+            [entry if isinstance(entry, str) else entry.name for entry in settings.exported],
+            source.operation,
+            settings.source,
+            settings.privacy.secret,
+        )
+        self._walks = Walks(self._plan, source, settings.run, stop, request.starting_token)
         self._stop = stop
-        self._on_page = on_page
-        self._tables = place.tables
+        self._place = place
         self._unsettled = list(place.unsettled)
         if request.starting_token and len(self._plan.published) != 1:
             names = ", ".join(sorted(self._plan.published))
@@ -181,14 +161,14 @@ class _Job:
         """Take a run through its steps, as far as they go now, and say how it stands."""
         began = time.monotonic()
         with ledger:
-            self._walk_all(ledger)
+            self._walks.walk(ledger)
             publishing = True
             for name in self._plan.datasets:
                 publishing = not self._stop.is_set() or self._stop.by_deadline
                 if publishing and name in self._plan.published:
                     publish(
                         ledger,
-                        self._tables,
+                        self._place.tables,
                         self._plan.layouts[name],
                         limits=None if self._request.allow_fall else self._settings.publish,
                         partial=self._request.publish_partial,
@@ -196,11 +176,11 @@ class _Job:
             ledger.add_time(time.monotonic() - began)
             outcome = Outcome(ledger.run(), tuple(ledger.slices()), time.monotonic() - began, not publishing)
             if publishing and (outcome.finished or any(facts.publication for facts in outcome.slices)):
-                publish_facts(self._tables, [(ledger, outcome)])
+                publish_facts(self._place.tables, [(ledger, outcome)])
                 reach("facts.published")
                 if self._unsettled:
-                    settle(self._settings, self._tables)  # a catalog would show half of what is not
-                outcome = replace(outcome, failed_checks=refresh_catalog(self._settings, self._tables))
+                    self._place.settle()  # a catalog would show half of what is not
+                outcome = replace(outcome, failed_checks=self._place.show())
             if publishing and outcome.finished:
                 ledger.close_run("failed" if outcome.exit_code == 1 else "published")
                 reach("run.closed")
@@ -243,79 +223,6 @@ class _Job:
         log.warning("run %s is abandoned: %s", run.run_id, reason)
         ledger.close_run("abandoned")
         return False
-
-    def _walk_all(self, ledger: Ledger) -> None:
-        """Walk every slice that is not at its end; parents before the slices that come from them."""
-        for name, dataset in self._plan.datasets.items():
-            ledger.add_dataset(dataset, self._plan.operations[name], published=name in self._plan.published)
-        for generation in self._plan.generations():
-            for name in generation:
-                self._plan_slices(ledger, name)
-            walking = [
-                facts.part
-                for facts in ledger.slices()
-                if facts.part.dataset in generation and facts.state is SliceState.WALKING
-            ]
-            with ThreadPoolExecutor(self._settings.run.concurrency, thread_name_prefix="walk") as pool:
-                futures = [pool.submit(self._walk, ledger, part) for part in walking]
-                try:
-                    for future in futures:
-                        future.result()
-                except BaseException:
-                    self._stop.set()  # the other walks end at their next page
-                    raise
-
-    def _plan_slices(self, ledger: Ledger, name: str) -> None:
-        """Write the slices of a dataset into the ledger; those that are there stay as they are."""
-        parts = list(self._plan.slices(ledger, name, self._account_id(ledger)))
-        token = self._request.starting_token if name in self._plan.published else None
-        if token and len(parts) != 1:
-            raise ConfigError(
-                f"--starting-token: {name} has {len(parts)} slices and a token belongs to one; "
-                "name one with --dataset and --studio-id"
-            )
-        for part in parts:
-            ledger.add_slice(part, token)
-
-    def _walk(self, ledger: Ledger, part: Slice) -> None:
-        """Walk one slice from its checkpoint on. Its failure is its own, and noted in the ledger."""
-        dataset = self._plan.datasets[part.dataset]
-        for _ in range(_ATTEMPTS):
-            pages = walk(
-                part,
-                lambda number, token, most: self._source.fetch_page(dataset, part, number, token, most),
-                ledger.checkpoint(part),
-                max_items=self._settings.run.max_items if part.dataset in self._plan.published else None,
-                max_pages=self._settings.run.max_pages,
-                stopped=self._stop.is_set,
-            )
-            try:
-                for page in pages:
-                    reach("page.received")
-                    ledger.store_page(part, page)
-                    reach("page.stored")
-                    self._on_page(part, page)
-            except TokenRejectedError as exc:
-                log.warning("%s; the slice is walked again from its first page", exc)
-                ledger.restart_slice(part)
-                failure: EtlError = exc
-            except (SourceError, TransientSourceError) as exc:
-                log.error("%s", exc)  # noqa: TRY400  the operator's matter, not ours: no traceback
-                state = SliceState.GONE if isinstance(exc, GoneError) else SliceState.FAILED
-                ledger.fail_slice(part, state, str(exc), resumable=isinstance(exc, TransientSourceError))
-                return
-            else:
-                reach("slice.walked")
-                return
-        ledger.fail_slice(part, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
-
-    def _account_id(self, ledger: Ledger) -> str:
-        """Return the account of the run: asked for once, and never another one later."""
-        account_id = ledger.run().account_id
-        if account_id is None:
-            account_id = self._source.account_id
-            ledger.set_account(account_id)
-        return account_id
 
 
 @contextmanager

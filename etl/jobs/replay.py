@@ -16,12 +16,13 @@ from etl.errors import ConfigError, WarehouseError
 from etl.extract.datasets import select_datasets
 from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import workplace
-from etl.ledger.ledger import Ledger, ledger_paths
+from etl.ledger.directory import ledger_paths
+from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
 from etl.model import Dataset, Operation, SliceFacts
 from etl.outcome import Outcome
-from etl.pipeline.publish import Source, Writer, mark, publish_facts, settle, write_slices
-from etl.pipeline.show import refresh_catalog
+from etl.pipeline.publish import mark, publish_facts
+from etl.pipeline.write import Walked, Writer, write_slices
 from etl.transform.schema import layout
 
 log = logging.getLogger(__name__)
@@ -57,10 +58,10 @@ class _Date:
             if at and (former is None or former[0] < at):
                 self.winners[facts.part.slice_id] = (at, ledger, facts)
 
-    def sources(self, dataset: str) -> list[Source]:
+    def walked(self, dataset: str) -> list[Walked]:
         """Return the ledgers whose slices of a dataset are what readers see."""
         return [
-            Source(ledger, ready)
+            Walked(ledger, ready)
             for ledger in self.ledgers
             if (
                 ready := [
@@ -90,8 +91,8 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
             outcome for date, found in sorted(dates.items()) for outcome in _replay_date(settings, tables, date, found)
         ]
         if place.unsettled:
-            settle(settings, tables)  # what was damaged may be whole by now
-        failed = refresh_catalog(settings, tables)
+            place.settle()  # what was damaged may be whole by now
+        failed = place.show()
     return [replace(outcome, failed_checks=failed) for outcome in outcomes]
 
 
@@ -121,17 +122,17 @@ def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date
     for number, (dataset, operation) in enumerate(_definitions(settings, found.ledgers), start=1):
         # A number for each dataset: all of them commit to etl_rejects.
         writer = Writer(f"nimble-etl/{prefix}", number, prefix, rebuild=rebuild)
-        sources = found.sources(dataset.name)
-        if not sources:
+        walked = found.walked(dataset.name)
+        if not walked:
             continue
         publications = []
-        for source in sources:
-            source.ledger.add_dataset(dataset, operation, published=True)
-            slice_ids = [facts.part.slice_id for facts in source.ready]
-            publications.append(source.ledger.plan_publication(dataset.name, slice_ids))
-        counts = write_slices(tables, layout(dataset, operation, settings.privacy.secret), sources, writer)
-        for source, publication in zip(sources, publications, strict=True):
-            mark(source.ledger, publication, source.ready, counts)
+        for one in walked:
+            one.ledger.add_dataset(dataset, operation, published=True)
+            slice_ids = [facts.part.slice_id for facts in one.ready]
+            publications.append(one.ledger.plan_publication(dataset.name, slice_ids))
+        counts = write_slices(tables, layout(dataset, operation, settings.privacy.secret), walked, writer)
+        for one, publication in zip(walked, publications, strict=True):
+            mark(one.ledger, publication, one.ready, counts)
     outcomes = [Outcome(ledger.run(), tuple(ledger.slices()), 0) for ledger in found.ledgers]
     told = [(ledger, outcome) for ledger, outcome in zip(found.ledgers, outcomes, strict=True) if outcome.slices]
     if told:

@@ -7,7 +7,8 @@ from typing import Any
 from etl.config import Settings
 from etl.errors import LedgerError
 from etl.extract.datasets import select_datasets
-from etl.ledger.ledger import Ledger, ledger_paths
+from etl.ledger.directory import ledger_paths
+from etl.ledger.ledger import Ledger
 from etl.read.query import Catalog, open_catalog
 
 _RUNS = """

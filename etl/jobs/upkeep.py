@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from etl.config import Settings
 from etl.errors import LedgerError
 from etl.jobs.workplace import workplace
-from etl.ledger.ledger import Ledger, ledger_paths
-from etl.load.catalog.build import has_slices
+from etl.ledger.directory import ledger_paths
+from etl.ledger.ledger import Ledger
 from etl.load.catalog.packs import remove_old_packs
+from etl.load.catalog.views import has_slices
+from etl.load.delta import upkeep
 from etl.load.delta.tables import Tables
-from etl.pipeline.show import refresh_catalog
 from etl.read.query import ask
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,9 @@ def compact(settings: Settings) -> list[Upkeep]:
         for name in tables.names():
             before = tables.file_count(name)
             for date in tables.dates(name):
-                tables.compact(name, date)
+                upkeep.compact(tables, name, date)
             done.append(Upkeep(name, before, tables.file_count(name), 0))
-        refresh_catalog(settings, tables)
+        place.show()
     return done
 
 
@@ -63,14 +64,14 @@ def vacuum(settings: Settings) -> list[Upkeep]:
     with workplace(settings) as place:
         place.check_settled()
         tables = place.tables
-        refresh_catalog(settings, tables)  # a run that was killed may have left one that names older files
+        place.show()  # a run that was killed may have left one that names older files
         if _thin(settings, tables):
-            refresh_catalog(settings, tables)
+            place.show()
         grace = settings.warehouse.vacuum_grace
         packs = remove_old_packs(tables, grace)
         for name in tables.names():
             before = tables.file_count(name)
-            removed = tables.vacuum(name, grace) + packs.get(name, 0)
+            removed = upkeep.vacuum(tables, name, grace) + packs.get(name, 0)
             done.append(Upkeep(name, before, tables.file_count(name), removed))
     return done
 
@@ -93,7 +94,7 @@ def _thin(settings: Settings, tables: Tables) -> bool:
         if table and has_slices(table):
             for date in sorted(date for date in table.files if date < oldest and date not in kept):
                 log.info("%s: the rows of %s go: warehouse.keep_snapshots is %s", name, date, keep)
-                tables.drop(name, date)
+                upkeep.drop(tables, name, date)
                 dropped = True
     return dropped
 

@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from etl.config import Settings
 from etl.errors import EtlError, LedgerError, WarehouseError
-from etl.ledger.ledger import Ledger, ledger_paths
+from etl.ledger.directory import ledger_paths
+from etl.ledger.ledger import Ledger
 from etl.load.catalog.packs import packs_of
 from etl.load.delta.parquet import check_file
 from etl.load.delta.tables import PARTITION, Tables
 from etl.model import SliceFacts, Snapshot
-from etl.pipeline.publish import count_slice
+from etl.pipeline.write import count_slice
 from etl.transform.schema import REJECTS, Layout, layout
 
 

@@ -1,4 +1,4 @@
-"""The state directory: the lock that lets one run at a time work on it, and how long ledgers stay there."""
+"""The state directory: the lock that lets one job at a time work on it, its ledgers, and how long they stay there."""
 
 import datetime as dt
 import fcntl
@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from etl.config import Settings
 from etl.errors import LedgerError, LockedError, StorageError
-from etl.ledger.ledger import Ledger, ledger_paths, remove_ledger, set_aside_paths
-from etl.storage.disk import make_directory
+from etl.ledger.ledger import Ledger
+from etl.storage.disk import make_directory, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +19,14 @@ RUN_ID_TIME = "%Y%m%dT%H%M%SZ"
 
 
 @contextmanager
-def lock(settings: Settings) -> Iterator[None]:
+def lock(state_dir: Path) -> Iterator[None]:
     """Hold the kernel's lock on the state directory; it dies with the process.
 
     Raises:
         LockedError: another process holds it.
         StorageError: the directory cannot be written.
     """
-    path = settings.state_dir / "lock"
+    path = state_dir / "lock"
     try:
         make_directory(path.parent)
         file = path.open("a+")
@@ -52,16 +51,42 @@ def lock(settings: Settings) -> Iterator[None]:
             file.close()
 
 
-def remove_old_ledgers(settings: Settings) -> None:
-    """Delete the ledgers of runs that began longer ago than `run.keep_ledgers`, but none that may be resumed."""
+def ledger_paths(state_dir: Path) -> list[Path]:
+    """Return the ledgers of a state directory, oldest first: run ids begin with their time."""
+    return sorted((state_dir / "runs").glob("*.sqlite"))
+
+
+def set_aside_paths(state_dir: Path) -> list[Path]:
+    """Return the ledgers of a state directory that could not be read."""
+    return sorted((state_dir / "runs").glob("*.damaged"))
+
+
+def set_aside(path: Path) -> None:
+    """Rename a ledger that cannot be read, and what SQLite keeps beside it; no run finds it again."""
+    with storage_errors(path):
+        for suffix in ("", "-wal", "-shm"):  # the ledger itself first: without its log it could pass for an older one
+            file = Path(f"{path}{suffix}")
+            if file.exists():
+                file.rename(f"{path.with_suffix('.damaged')}{suffix}")
+
+
+def remove_ledger(path: Path) -> None:
+    """Delete a ledger and what SQLite keeps beside it; the ledger itself last, so that nothing is left without it."""
+    with storage_errors(path):
+        for file in (Path(f"{path}-wal"), Path(f"{path}-shm"), path):
+            file.unlink(missing_ok=True)
+
+
+def remove_old_ledgers(state_dir: Path, keep: dt.timedelta, max_checkpoint_age: dt.timedelta) -> None:
+    """Delete the ledgers of runs that began longer ago than `keep`, but none that may be resumed."""
     now = dt.datetime.now(dt.UTC)
-    for path in (*ledger_paths(settings.state_dir), *set_aside_paths(settings.state_dir)):
+    for path in (*ledger_paths(state_dir), *set_aside_paths(state_dir)):
         began_at = _began_at(path)
-        if began_at is None or now - began_at <= settings.run.keep_ledgers:
+        if began_at is None or now - began_at <= keep:
             continue
-        if now - began_at <= settings.run.max_checkpoint_age and _is_open(path):
+        if now - began_at <= max_checkpoint_age and _is_open(path):
             continue
-        log.info("%s is deleted: run.keep_ledgers is %s", path.name, settings.run.keep_ledgers)
+        log.info("%s is deleted: run.keep_ledgers is %s", path.name, keep)
         remove_ledger(path)
 
 

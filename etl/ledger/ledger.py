@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from etl.errors import LedgerError, StorageError
-from etl.failpoints import reach
+from etl.events import reach
 from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, Slice, SliceFacts, SliceState
 
 log = logging.getLogger(__name__)
@@ -448,32 +448,6 @@ class Ledger:
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("rollback")
-
-
-def ledger_paths(state_dir: Path) -> list[Path]:
-    """Return the ledgers of a state directory, oldest first: run ids begin with their time."""
-    return sorted((state_dir / "runs").glob("*.sqlite"))
-
-
-def set_aside_paths(state_dir: Path) -> list[Path]:
-    """Return the ledgers of a state directory that could not be read."""
-    return sorted((state_dir / "runs").glob("*.damaged"))
-
-
-def set_aside(path: Path) -> None:
-    """Rename a ledger that cannot be read, and what SQLite keeps beside it; no run finds it again."""
-    with _translated(path):
-        for suffix in ("", "-wal", "-shm"):  # the ledger itself first: without its log it could pass for an older one
-            file = Path(f"{path}{suffix}")
-            if file.exists():
-                file.rename(f"{path.with_suffix('.damaged')}{suffix}")
-
-
-def remove_ledger(path: Path) -> None:
-    """Delete a ledger and what SQLite keeps beside it; the ledger itself last, so that nothing is left without it."""
-    with _translated(path):
-        for file in (Path(f"{path}-wal"), Path(f"{path}-shm"), path):
-            file.unlink(missing_ok=True)
 
 
 def _slice_facts(row: sqlite3.Row) -> SliceFacts:

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from etl.errors import WarehouseError
 from etl.load.delta.parquet import read_batches
-from etl.load.delta.tables import Committed, Stage
+from etl.load.delta.stage import Stage
+from etl.load.delta.tables import Committed
 
 CHANGE = "change"
 _BATCH_ROWS = 8192

@@ -3,16 +3,29 @@
 import json
 import logging
 import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import urllib3
 
 from etl.config import OnFinish
+from etl.events import Ended, Event, Listener
 
 log = logging.getLogger(__name__)
 
 
-def notify(on_finish: OnFinish, report: dict[str, Any]) -> None:
+def notifier(on_finish: OnFinish) -> Listener:
+    """Return the listener that tells others how an invocation of `run` ended."""
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Ended):
+            _notify(on_finish, asdict(event))
+
+    return on_event
+
+
+def _notify(on_finish: OnFinish, report: Mapping[str, Any]) -> None:
     """Give the report, as JSON, to the command's standard input and to the URL, where they are configured.
 
     Args:

@@ -3,20 +3,18 @@
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from etl.model import Page, Slice
+from etl.events import Event, Listener, PageStored
 
 log = logging.getLogger(__name__)
 
 _LINE_EVERY_PAGES = 100
-
-OnPage = Callable[[Slice, Page], None]
 
 
 class _Rate(ProgressColumn):
@@ -25,7 +23,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def bars() -> Iterator[OnPage]:
+def bars() -> Iterator[Listener]:
     """Yield what moves one line per slice being walked, and one for all: pages, records, records per second."""
     columns = (
         SpinnerColumn(),
@@ -46,7 +44,10 @@ def bars() -> Iterator[OnPage]:
                 pages[tasks[name]] = 0
             return tasks[name]
 
-        def on_page(part: Slice, page: Page) -> None:
+        def on_event(event: Event) -> None:
+            if not isinstance(event, PageStored):
+                return
+            part, page = event.slice, event.page
             with lock:
                 for task in (task_of("all slices"), task_of(str(part))):
                     pages[task] += 1
@@ -54,20 +55,23 @@ def bars() -> Iterator[OnPage]:
                 if page.next_starting_token is None:
                     progress.remove_task(tasks.pop(str(part)))
 
-        yield on_page
+        yield on_event
 
 
 @contextmanager
-def lines() -> Iterator[OnPage]:
+def lines() -> Iterator[Listener]:
     """Yield what writes a log line for every hundredth page of a slice, and for its last."""
 
-    def on_page(part: Slice, page: Page) -> None:
+    def on_event(event: Event) -> None:
+        if not isinstance(event, PageStored):
+            return
+        part, page = event.slice, event.page
         if page.next_starting_token is None:
             log.info("%s: page %d is the last", part, page.number)
         elif page.number % _LINE_EVERY_PAGES == 0:
             log.info("%s: %d pages", part, page.number)
 
-    yield on_page
+    yield on_event
 
 
 @contextmanager

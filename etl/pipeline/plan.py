@@ -1,14 +1,12 @@
 """What one invocation walks: which datasets, in which order, and which slices each has."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from etl.config import Settings
+from etl.config import Source as SourceSettings
 from etl.errors import ConfigError
-from etl.extract.datasets import select_datasets
 from etl.extract.service_model import parameter_names
-from etl.extract.source import Source
 from etl.ledger.ledger import Ledger
 from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
 from etl.sqlfiles import sql_files
@@ -24,45 +22,55 @@ class Plan:
     `published` names those whose rows the operator wants; the others are walked because slices come from them.
     """
 
-    settings: Settings
+    source: SourceSettings
     datasets: Mapping[str, Dataset]
     operations: Mapping[str, Operation]
     layouts: Mapping[str, Layout]
     published: frozenset[str]
 
     @classmethod
-    def make(cls, settings: Settings, source: Source) -> "Plan":
-        """Return the plan for the settings. Nothing is requested.
+    def make(
+        cls,
+        datasets: Mapping[str, Dataset],
+        published: Collection[str],
+        describe: Callable[[Dataset], Operation],
+        source: SourceSettings,
+        secret: bytes | None,
+    ) -> "Plan":
+        """Return the plan of an invocation. Nothing is requested.
+
+        Args:
+            datasets: those that there are, parents first.
+            published: names of those whose rows the operator wants.
+            describe: returns what the service model says about a dataset's operation.
+            source: which studios, filtered by what.
+            secret: key of the hashes that privacy asks for.
 
         Raises:
-            ConfigError: a dataset is unknown, or cannot be exported; a filter or a parent's column does not exist.
+            ConfigError: a dataset cannot be exported; a filter or a parent's column does not exist.
         """
-        datasets = select_datasets([*settings.datasets, *settings.exported], settings.privacy.rules)
-        published = frozenset(entry if isinstance(entry, str) else entry.name for entry in settings.exported)
-        pins = settings.source.pins.keys()
+        pins = source.pins.keys()
         # Children come after their parents, so that, going backwards, all who need a parent were looked at.
         needed = set(published)
-        for name in reversed(datasets):
+        for name in reversed(list(datasets)):
             for_each = datasets[name].for_each
             if name in needed and for_each and not for_each.bind.keys() <= pins:
                 needed.add(for_each.dataset)
         datasets = {name: dataset for name, dataset in datasets.items() if name in needed}
-        operations = {name: source.operation(dataset) for name, dataset in datasets.items()}
-        _check_filters(settings.source.filters, operations)
+        operations = {name: describe(dataset) for name, dataset in datasets.items()}
+        _check_filters(source.filters, operations)
         _check_parents(datasets, operations)
         _check_required(datasets, operations)
-        layouts = {
-            name: layout(dataset, operations[name], settings.privacy.secret) for name, dataset in datasets.items()
-        }
+        layouts = {name: layout(dataset, operations[name], secret) for name, dataset in datasets.items()}
         for shape in layouts.values():
             check_key(shape)
         check_tables(layouts)
-        return cls(settings, datasets, operations, layouts, published)
+        return cls(source, datasets, operations, layouts, frozenset(published))
 
     @cached_property
     def fingerprint(self) -> str:
         """Return a digest of all that decides which pages a run gets: only an equal one may go on with a ledger."""
-        source = self.settings.source
+        source = self.source
         return digest(
             {
                 "datasets": [dataset.model_dump(mode="json") for dataset in self.datasets.values()],
@@ -92,7 +100,7 @@ class Plan:
             name: the dataset.
             account_id: whose resources are listed.
         """
-        source = self.settings.source
+        source = self.source
         filters = parameter_names(self.operations[name], source.filters)
         for parents in self._bindings(ledger, self.datasets[name]):
             whole = {**self.datasets[name].fixed_parents, **parents}
@@ -108,7 +116,7 @@ class Plan:
             yield {}
             return
         bind = dataset.for_each.bind
-        pins = self.settings.source.pins
+        pins = self.source.pins
         if bind.keys() <= pins.keys():
             (parameter,) = bind
             yield from ({parameter: value} for value in pins[parameter])

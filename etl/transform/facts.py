@@ -6,6 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from etl.model import SliceFacts, digest
+from etl.outcome import COUNTS, Outcome
 from etl.transform.schema import REJECTS, SNAPSHOT_DATE, TIMESTAMP, field
 
 _RUN_ID = field("run_id", pa.string(), "identity of the run; begins with the time it started")
@@ -95,3 +97,49 @@ def batch(schema: pa.Schema, snapshot_date: dt.date, run_id: str, rows: Iterable
     common = {"snapshot_date": snapshot_date, "run_id": run_id}
     whole = [{**row, **common} for row in rows]
     return pa.RecordBatch.from_pydict({name: [row[name] for row in whole] for name in schema.names}, schema=schema)
+
+
+def run_row(outcome: Outcome, version: str) -> dict[str, Any]:
+    """Return the row of etl_runs."""
+    return {
+        "started_at": outcome.run.started_at,
+        "finished_at": outcome.run.worked_until,
+        "exit_code": outcome.exit_code,
+        "seconds": round(outcome.run.seconds, 3),
+        "invocations": outcome.run.invocations,
+        "slices": len(outcome.slices),
+        "slices_published": sum(facts.publication is not None for facts in outcome.slices),
+        "version": version,
+        **outcome.counts,
+    }
+
+
+def slice_row(facts: SliceFacts) -> dict[str, Any]:
+    """Return the row of a slice in etl_slices."""
+    return {
+        "slice_id": facts.part.slice_id,
+        "dataset": facts.part.dataset,
+        "account_id": facts.part.account_id,
+        "region": facts.part.region,
+        "parents": list(facts.part.parents.items()),
+        "filters": list(facts.part.filters.items()),
+        "is_filtered": bool(facts.part.filters),
+        "state": facts.state.value,
+        "is_published": facts.publication is not None,
+        "published_at": facts.published_at,
+        "is_partial": facts.partial,
+        "drift": list(facts.drift),
+        **{name: getattr(facts, name) for name in ("attempt", *COUNTS, "observed_from", "observed_until", "error")},
+    }
+
+
+def page_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a page in etl_pages; `row` is what the ledger knows of it."""
+    names = ("slice_id", "dataset", "attempt", "records", "kept", "size_bytes", "body_sha256", "request_id", "retries")
+    token = row["next_starting_token"]
+    return {
+        "page_number": row["number"],
+        "token_sha256": digest(token) if token else None,
+        "received_at": dt.datetime.fromisoformat(row["received_at"]),
+        **{name: row[name] for name in names},
+    }

@@ -16,8 +16,8 @@ from support.tables_page import PAGE, page
 from support.tables_page import everything as all_listings
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.jobs.workplace import content_of
 from etl.model import CATALOG_NAME
-from etl.pipeline.show import content
 
 NEXT = DATE + dt.timedelta(days=1)
 NESTED = ("MAP", "STRUCT", "[]", "JSON", "UNION")
@@ -220,4 +220,4 @@ def test_pinned_tags_that_would_share_a_column_are_refused(tmp_path, studio):
 
 
 def test_content_knows_the_datasets_that_are_not_configured_any_more(everything):
-    assert {"launch_profiles", "eulas"} <= content(everything.settings(datasets=["studios"])).datasets.keys()
+    assert {"launch_profiles", "eulas"} <= content_of(everything.settings(datasets=["studios"])).datasets.keys()

@@ -13,8 +13,8 @@ from support.job import DATE, NIGHT, job_at
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.errors import ConfigError, LockedError
 from etl.jobs.verify import verify
-from etl.ledger.directory import lock
-from etl.ledger.ledger import Ledger, ledger_paths
+from etl.ledger.directory import ledger_paths, lock
+from etl.ledger.ledger import Ledger
 from etl.model import CATALOG_NAME
 from etl.outcome import exit_code_of
 
@@ -196,17 +196,17 @@ def test_starting_token_begins_there_and_needs_publish_partial(job, studio):
     one = {"datasets": ["streaming_sessions"], "studio_ids": [first]}
     (outcome,) = job.run(overrides={**one, "max_items": 45})
     (facts,) = outcome.slices
-    whole = job.run(DATE + dt.timedelta(1), overrides=one)[0].total("records")
+    whole = job.run(DATE + dt.timedelta(1), overrides=one)[0].counts["records"]
 
     (outcome,) = job.run(overrides=one, starting_token=facts.starting_token)
-    assert outcome.total("records") == whole - 45
-    assert outcome.total("rows") == 0
+    assert outcome.counts["records"] == whole - 45
+    assert outcome.counts["rows"] == 0
     assert outcome.exit_code == 1
     assert "began at a starting token" in outcome.slices[0].error
     assert "--publish-partial" in outcome.slices[0].error
 
     (outcome,) = job.run(overrides=one, starting_token=facts.starting_token, publish_partial=True)
-    assert outcome.total("rows") == whole - 45
+    assert outcome.counts["rows"] == whole - 45
     assert outcome.exit_code == 0
     assert job.ask("select is_partial, state from etl_slices where is_partial") == [(True, "complete")]
 
@@ -290,7 +290,7 @@ def test_a_changed_filter_is_a_new_run_and_the_checkpoint_stays_for_the_old_one(
 
 def test_a_second_run_at_the_same_time_exits_4_at_once(job, studio):
     """Fault 41."""
-    with lock(job.settings()):
+    with lock(job.directory / "state"):
         with pytest.raises(LockedError, match="another run holds the lock"):
             job.run()
         ended = job.cli("run")
@@ -389,7 +389,7 @@ def test_the_embedded_studio_needs_no_credentials_and_no_network(tmp_path, monke
     assert outcome.exit_code == 0
     world = World(sessions_per_studio=60)
     sessions = [len(list(world.records("ListStreamingSessions", {"studioId": s}, NIGHT))) for s in world.studio_ids]
-    assert outcome.total("rows") == 2 + sum(sessions)
+    assert outcome.counts["rows"] == 2 + sum(sessions)
 
 
 class EmbeddedStudioStandIn:

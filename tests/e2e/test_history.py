@@ -11,9 +11,8 @@ from support.job import DATE, NIGHT
 import etl.load.catalog.packs
 from etl.jobs.upkeep import vacuum
 from etl.jobs.verify import verify
-from etl.load.delta.tables import Tables
+from etl.jobs.workplace import workplace
 from etl.model import CATALOG_NAME
-from etl.pipeline.show import refresh_catalog
 
 COLUMNS = (
     "session_id, studio_id, state, owned_by, started_at::varchar, stopped_at::varchar, volume_configuration_size,"
@@ -217,7 +216,8 @@ def test_fault_39_past_months_say_the_same_from_packs_as_file_by_file(job, studi
     assert {pack.parent.name for pack in files()} >= {"streaming_session_changes", "etl_slices", "etl_runs"}
     with monkeypatch.context() as patch:
         patch.setattr(etl.load.catalog.packs, "_FEWEST_FILES", 10**9)
-        refresh_catalog(job.settings(), Tables(job.directory / "warehouse"))
+        with workplace(job.settings()) as place:
+            place.show()
         assert ".packs" not in job.ask("select sql from duckdb_views() where view_name = 'etl_slices'")[0][0]
         assert answers() == packed
 

@@ -16,13 +16,12 @@ from support.job import DATE, NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.errors import LockedError
+from etl.events import STEPS
 from etl.extract.service_model import MODELS
-from etl.failpoints import STEPS
 from etl.jobs.dumps import ImportRequest, import_dump
 from etl.jobs.replay import Selection, replay
 from etl.jobs.verify import verify
-from etl.ledger.directory import lock
-from etl.ledger.ledger import ledger_paths
+from etl.ledger.directory import ledger_paths, lock
 
 TABLES = ("streaming_sessions_history", "streaming_session_tags_history")
 DATE_FLAG = ("--snapshot-date", DATE.isoformat())
@@ -322,7 +321,7 @@ def test_unknown_members_nulls_and_misfits_arrive_as_in_a_walk(tmp_path, job, pa
     outcome = imported(job, *save(tmp_path, printed({"sessions": sessions})))
 
     assert outcome.exit_code == 5
-    assert (outcome.total("rejects"), outcome.total("duplicates")) == (1, 1)
+    assert (outcome.counts["rejects"], outcome.counts["duplicates"]) == (1, 1)
     assert job.ask(
         "select extra, stopped_at is null from streaming_sessions where session_id = $id", id=sessions[0]["sessionId"]
     ) == [('{"gpuCount":2}', True)]

@@ -10,7 +10,8 @@ import pytest
 from support.job import DATE, NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
-from etl.ledger.ledger import Ledger, ledger_paths
+from etl.ledger.directory import ledger_paths
+from etl.ledger.ledger import Ledger
 
 PAGES = 200
 KILLS = 50

@@ -13,7 +13,8 @@ from etl.errors import ConfigError
 from etl.extract.datasets import builtin_datasets
 from etl.jobs.replay import Selection, replay
 from etl.jobs.verify import verify
-from etl.ledger.ledger import Ledger, ledger_paths
+from etl.ledger.directory import ledger_paths
+from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
 
 KEY = "a key that only the operator knows"
@@ -94,7 +95,7 @@ def test_nothing_private_is_in_any_table_even_where_records_are_rejected(private
     (outcome,) = private.run()
 
     assert {fault.kind for fault in studio.fired} == {"bad-timestamp"}
-    assert outcome.total("rejects") == 2
+    assert outcome.counts["rejects"] == 2
     records = job_records(private)
     secrets = {record[name] for record in records for name in ("createdBy", "ownedBy", "sessionId")}
     secrets |= {record["tags"]["Project"] for record in records if "Project" in record.get("tags", {})}

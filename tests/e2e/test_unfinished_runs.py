@@ -10,8 +10,8 @@ from etl.errors import ConfigError, WarehouseError
 from etl.jobs.dumps import ImportRequest, import_dump
 from etl.jobs.replay import Selection, replay
 from etl.jobs.verify import verify
-from etl.ledger.directory import remove_old_ledgers
-from etl.ledger.ledger import Ledger, ledger_paths, remove_ledger, set_aside
+from etl.ledger.directory import ledger_paths, remove_ledger, remove_old_ledgers, set_aside
+from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
 from etl.outcome import Outcome
 
@@ -66,7 +66,7 @@ def test_its_failure_is_told_beside_what_was_published(job, lost, monkeypatch):
             raise error
         return ()
 
-    monkeypatch.setattr("etl.jobs.night.refresh_catalog", refreshed)
+    monkeypatch.setattr("etl.jobs.workplace.show", refreshed)
     older, tonight = job.run(None)
 
     assert older.run.snapshot_date == NEXT < tonight.run.snapshot_date
@@ -103,7 +103,7 @@ def test_ledgers_that_were_set_aside_are_deleted_in_time_too(job):
     old = path.with_name(f"20200101T000000Z-{path.name.partition('-')[2]}").with_suffix(".damaged")
     path.with_suffix(".damaged").rename(old)
 
-    remove_old_ledgers(job.settings())
+    remove_old_ledgers(job.directory / "state", dt.timedelta(days=90), dt.timedelta(hours=12))
 
     assert list(old.parent.iterdir()) == []
 

@@ -151,7 +151,7 @@ def test_where_pieces_are_cut_makes_no_difference(  # noqa: PLR0913, PLR0917
     tmp_path, monkeypatch, records, size, indent, ascii_only, form
 ):
     """Inside a character, an escape, a number, a literal: what is whole in the file arrives whole."""
-    monkeypatch.setattr(etl.extract.dump, "_PIECE_BYTES", size)
+    monkeypatch.setattr(etl.extract.json_window, "_PIECE_BYTES", size)
 
     def text(value):
         # UTF-8 has no lone surrogates; in JSON they are escapes.
@@ -169,7 +169,7 @@ def test_where_pieces_are_cut_makes_no_difference(  # noqa: PLR0913, PLR0917
 @LAWS
 @given(size=st.integers(1, 60), bad=st.integers(20, len(DOCUMENT.encode()) - 2))
 def test_a_byte_that_is_no_text_is_named_wherever_pieces_are_cut(tmp_path, monkeypatch, size, bad):
-    monkeypatch.setattr(etl.extract.dump, "_PIECE_BYTES", size)
+    monkeypatch.setattr(etl.extract.json_window, "_PIECE_BYTES", size)
     content = bytearray(DOCUMENT.encode())
     content[bad:bad] = b"\x01\xff"
 
@@ -193,7 +193,7 @@ def test_bytes_are_those_of_the_file_whatever_its_encoding(tmp_path, encoding, b
 
 @pytest.mark.parametrize("size", [1, 7, 64, 100_000])
 def test_a_cut_off_document_is_refused_wherever_it_is_cut(tmp_path, monkeypatch, size):
-    monkeypatch.setattr(etl.extract.dump, "_PIECE_BYTES", size)
+    monkeypatch.setattr(etl.extract.json_window, "_PIECE_BYTES", size)
     content = json.dumps({"sessions": RECORDS[:2], "nextToken": None}).encode()
     for end in range(len(content)):
         with pytest.raises(SourceError, match=r"dump-0, byte \d+: .*; expected what `aws nimble list-streaming-sess"):

@@ -25,6 +25,7 @@ from support.paginators import REASONS, SESSION, paginated, services
 
 from etl.extract.service_model import describe_operation
 from etl.load.delta.parquet import OPTIONS
+from etl.load.delta.stage import open_stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
@@ -168,8 +169,8 @@ def written(batch):
 
 def committed(tables, name, batch):
     """Return the rows of a batch after a commit into a table of its own."""
-    stage = tables.stage(
-        name, batch.schema, Replacement(DATE, "slice_id", tuple(set(batch["slice_id"].to_pylist()))), "r"
+    stage = open_stage(
+        tables, name, batch.schema, Replacement(DATE, "slice_id", tuple(set(batch["slice_id"].to_pylist()))), "r"
     )
     stage.write(batch)
     stage.commit("test", 1)

@@ -31,8 +31,12 @@ from etl.errors import (
     TransientSourceError,
 )
 from etl.extract import source as client
+from etl.extract import vendor_errors
 from etl.extract.datasets import builtin_datasets
-from etl.extract.source import Endpoint, MalformedPageError, Source, check_starting_token, translate
+from etl.extract.parsed import MalformedPageError
+from etl.extract.raw import raw_page_hook
+from etl.extract.source import Endpoint, Source, check_starting_token
+from etl.extract.vendor_errors import translate
 
 SESSIONS = builtin_datasets()["streaming_sessions"]
 SLICE = part("studio-1", dataset="streaming_sessions")
@@ -280,7 +284,7 @@ def read(body):
     """Pass a body through the hook, as botocore would; return what the paginator then sees."""
     found = {}
     response = {"status_code": 200, "body": body, "headers": {"content-length": str(len(body))}}
-    client._raw_page_hook(operation())(response_dict=response, customized_response_dict=found)
+    raw_page_hook(operation())(response_dict=response, customized_response_dict=found)
     assert response["body"] == b"{}"
     return found
 
@@ -311,7 +315,7 @@ def test_fault_2_no_part_of_a_page_is_a_page(data):
 
 def test_error_status_is_left_to_botocore():
     response = {"status_code": 301, "body": b"<html>", "headers": {}}
-    client._raw_page_hook(operation())(response_dict=response, customized_response_dict={})
+    raw_page_hook(operation())(response_dict=response, customized_response_dict={})
     assert response["body"] == b"<html>"
 
 
@@ -587,13 +591,13 @@ def test_answer_of_the_service_is_translated_by_its_code_and_status(status, code
 
 
 def test_fault_8_wrong_clock_is_named_with_its_distance_to_the_servers(monkeypatch):
-    class Frozen(client.dt.datetime):
+    class Frozen(vendor_errors.dt.datetime):
         @classmethod
         def now(cls, tz=None):  # noqa: ARG003
             return ARRIVED.replace(microsecond=0)
 
-    monkeypatch.setattr(client.dt, "datetime", Frozen)
-    server = ARRIVED.replace(microsecond=0) - client.dt.timedelta(minutes=16)
+    monkeypatch.setattr(vendor_errors.dt, "datetime", Frozen)
+    server = ARRIVED.replace(microsecond=0) - vendor_errors.dt.timedelta(minutes=16)
     found = answered(403, "SignatureDoesNotMatch", {"date": format_datetime(server, usegmt=True)})
     assert "clock is +960 s from the server's" in str(found)
     assert "check the clock" in str(answered(403, "SignatureDoesNotMatch", {"date": "soon"}))

@@ -413,7 +413,7 @@ def test_fault_59_a_studio_that_dies_in_mid_run_leaves_it_resumable(tmp_path, mo
     assert resumed.exit_code == 0
     assert resumed.run.run_id == stopped.run.run_id
     asked = [json.loads(line)["operation"] for line in requests.read_text().splitlines()]
-    assert asked.count("ListStreamingSessions") == resumed.total("pages") - stopped.total("pages")
+    assert asked.count("ListStreamingSessions") == resumed.counts["pages"] - stopped.counts["pages"]
     assert "ListStudios" not in asked
 
 

@@ -6,7 +6,7 @@ import pytest
 from support.job import DATE, NIGHT, job_at
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
-from etl.failpoints import STEPS
+from etl.events import STEPS
 from etl.jobs.verify import verify
 
 RUN = ("run", "--snapshot-date", DATE.isoformat())

@@ -13,7 +13,8 @@ from etl.cli.app import _stopped_by_signals
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.jobs.status import status
 from etl.jobs.verify import verify
-from etl.ledger.ledger import FORMAT, Ledger, ledger_paths
+from etl.ledger.directory import ledger_paths
+from etl.ledger.ledger import FORMAT, Ledger
 
 RUN = ("run", "--snapshot-date", DATE.isoformat())
 TABLES = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")

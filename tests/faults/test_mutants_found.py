@@ -5,8 +5,8 @@ import logging
 import os
 import random
 import signal
-import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,19 +17,21 @@ from deltalake import DeltaTable
 from support.job import DATE, NIGHT, job_at
 from support.warehouse import NEXT_DATE, THINGS, build, publish, stage
 
-import etl.pipeline.publish
+import etl.pipeline.write
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.emulator.world import Listing
 from etl.errors import LedgerError, WarehouseError
+from etl.extract.datasets import select_datasets
 from etl.extract.parsed import MalformedPageError, proof_hook, read_parsed_page
 from etl.extract.service_model import describe_operation, model_session
-from etl.extract.source import Endpoint, Source
-from etl.jobs.night import Stop
 from etl.jobs.verify import verify
-from etl.ledger.ledger import Ledger, ledger_paths
-from etl.load.delta.tables import Stage, Tables
+from etl.ledger.directory import ledger_paths
+from etl.ledger.ledger import Ledger
+from etl.load.delta.stage import Stage
+from etl.load.delta.tables import Tables
 from etl.model import Dataset
 from etl.pipeline.plan import Plan
+from etl.pipeline.walks import Stop
 
 RUN = ("run", "--snapshot-date", DATE.isoformat())
 OTHER_KEY = (
@@ -106,9 +108,10 @@ def test_fault_1_parsed_page_without_its_list_is_no_page():
 
 def fingerprint(directory, studio, source="", rest=""):
     settings = job_at(directory, studio, source=source, rest=rest).settings()
-    return Plan.make(
-        settings, Source(settings.source, Endpoint(settings.source.endpoint_url), threading.Event())
-    ).fingerprint
+    datasets = select_datasets(settings.datasets, settings.privacy.rules)
+    exported = [entry if isinstance(entry, str) else entry.name for entry in settings.exported]
+    describe = partial(describe_operation, model_session())
+    return Plan.make(datasets, exported, describe, settings.source, settings.privacy.secret).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -195,12 +198,12 @@ def test_what_is_read_back_must_be_what_was_written_or_it_is_not_published(job, 
 
 def test_records_that_became_nothing_keep_the_slice_from_being_published(job, monkeypatch):
     """Rows, rejects and duplicates are all the records, or nothing is committed."""
-    real = etl.pipeline.publish.flatten
+    real = etl.pipeline.write.flatten
 
     def flatten_all_but_one(layout, snapshot, part, pages, superseded):
         return real(layout, snapshot, part, pages, {**superseded, 1: superseded.get(1, frozenset()) | {0}})
 
-    monkeypatch.setattr(etl.pipeline.publish, "flatten", flatten_all_but_one)
+    monkeypatch.setattr(etl.pipeline.write, "flatten", flatten_all_but_one)
     with pytest.raises(WarehouseError, match=r"records became \d+ rows, 0 rejects and 0 duplicates"):
         job.run()
 

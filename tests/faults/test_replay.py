@@ -8,7 +8,7 @@ from support.job import DATE
 from etl.errors import ConfigError, WarehouseError
 from etl.jobs.replay import Selection, replay
 from etl.jobs.verify import verify
-from etl.ledger.ledger import ledger_paths, remove_ledger
+from etl.ledger.directory import ledger_paths, remove_ledger
 from etl.load.delta.tables import Tables
 
 TABLES = ("studios", "streaming_sessions", "streaming_session_tags", "etl_slices", "etl_pages", "etl_runs")

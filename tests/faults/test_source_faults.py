@@ -42,7 +42,7 @@ def test_fault_1_2_a_malformed_page_is_asked_for_again(job, studio, baseline, ki
 
     assert fired(studio) == {kind}
     assert outcome.exit_code == 0
-    assert outcome.total("retries") >= 1
+    assert outcome.counts["retries"] >= 1
     assert job.rows("streaming_sessions") == baseline
 
 
@@ -70,7 +70,7 @@ def test_fault_3_5_a_passing_failure_is_survived_and_counted(job, studio, baseli
 
     assert fired(studio) == {kind}
     assert outcome.exit_code == 0
-    assert outcome.total("retries") >= 3
+    assert outcome.counts["retries"] >= 3
     assert job.rows("streaming_sessions") == baseline
 
 
@@ -180,7 +180,7 @@ def test_fault_18_19_a_session_on_two_pages_is_kept_once_and_counted(job, studio
 
     assert fired(studio) == {kind}
     assert outcome.exit_code == 0
-    assert outcome.total("duplicates") == 1
+    assert outcome.counts["duplicates"] == 1
     assert job.ask("select count(*), count(distinct session_id) from streaming_sessions") == [(len(baseline),) * 2]
 
 
@@ -215,7 +215,7 @@ def test_fault_25_a_record_that_does_not_fit_is_rejected_whole_and_the_others_pu
 
     assert fired(studio) == {kind}
     assert outcome.exit_code == 5
-    rejects = outcome.total("rejects")
+    rejects = outcome.counts["rejects"]
     assert rejects >= 1
     assert job.ask("select count(*) from streaming_sessions") == [(len(baseline) - rejects,)]
     assert job.ask("select count(*) from etl_rejects where record like '{%sessionId%' and reason <> ''") == [(rejects,)]
@@ -228,6 +228,8 @@ def test_fault_26_28_53_hostile_values_arrive_intact_or_whole_in_the_rejects(job
     (outcome,) = job.run()
 
     assert fired(studio) == {kind}
-    assert outcome.total("rows") + outcome.total("rejects") + outcome.total("duplicates") == outcome.total("records")
+    assert (
+        outcome.counts["rows"] + outcome.counts["rejects"] + outcome.counts["duplicates"] == outcome.counts["records"]
+    )
     directories = {path.name for path in (job.directory / "warehouse").iterdir()}
     assert all(name.startswith(("etl_", "stud", "streaming_", "warehouse.", ".warehouse.")) for name in directories)

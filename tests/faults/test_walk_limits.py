@@ -16,9 +16,10 @@ from support.job import DATE, NIGHT, job_at
 import etl.extract
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.emulator.world import Listing
-from etl.jobs.night import Stop
 from etl.jobs.status import status
-from etl.ledger.ledger import Ledger, ledger_paths
+from etl.ledger.directory import ledger_paths
+from etl.ledger.ledger import Ledger
+from etl.pipeline.walks import Stop
 
 LIST = "operation=ListStreamingSessions"
 MODELS = Path(etl.extract.__file__).parent / "service_models"

@@ -68,7 +68,7 @@ def test_a_failure_is_told_with_its_message(job, studio, listener):
 
 def test_a_run_that_found_the_lock_taken_is_told_too(job, listener):
     configure(job, url=listener.url)
-    with lock(job.settings()):
+    with lock(job.directory / "state"):
         assert job.cli("run").returncode == 4
     assert [path for path, _ in listener.told] == [f"/{URL_KEY}/4"]
 

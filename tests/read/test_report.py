@@ -104,7 +104,7 @@ def report_of(tmp_path_factory):
             place = tmp_path_factory.mktemp("world")
             write_catalog(place / "job", WORLDS[name])
             made[name] = place / "report.html"
-            write_report(load_settings(place / "job" / "config.yaml"), made[name])
+            write_report(load_settings(place / "job" / "config.yaml").warehouse.catalog, made[name])
         return made[name]
 
     return make
@@ -236,7 +236,7 @@ def test_a_night_that_did_not_go_well_is_said_on_top(report_of):
 
 
 def test_report_of_other_datasets_says_what_is_left_out_and_why(tmp_path):
-    write_report(settings_of(tmp_path, sessions=False), tmp_path / "report.html")
+    write_report(settings_of(tmp_path, sessions=False).warehouse.catalog, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "Left out, because the catalog has no daily_hours, daily_states: Running hours by studio, Running" in text
     assert text.count("<svg") == 3
@@ -258,7 +258,7 @@ def test_catalog_without_a_run_is_said_to_be_empty(tmp_path):
     with duckdb.connect(made.warehouse.path / CATALOG_NAME) as connection:
         connection.execute("delete from etl_runs")
     with pytest.raises(WarehouseError, match="no night is published yet; `nimble-etl run` publishes the first"):
-        write_report(made, tmp_path / "report.html")
+        write_report(made.warehouse.catalog, tmp_path / "report.html")
 
 
 def test_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
@@ -267,7 +267,7 @@ def test_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(etl.read.report, "_ask", lambda _: answers)
     for write in (write_report, write_pictures):
         with pytest.raises(StorageError, match=r"nowhere"):
-            write(made, Path("/proc/nowhere"))
+            write(made.warehouse.catalog, Path("/proc/nowhere"))
 
 
 def test_answers_are_all_of_one_catalog(tmp_path, monkeypatch):
@@ -315,7 +315,7 @@ def test_commands_that_the_report_names_exist():
 
 
 def test_every_chart_is_a_picture_too(tmp_path):
-    written = write_pictures(settings_of(tmp_path, "many of all"), tmp_path / "pictures")
+    written = write_pictures(settings_of(tmp_path, "many of all").warehouse.catalog, tmp_path / "pictures")
     assert [path.name for path in written] == [f"{chart.name}.png" for chart in CHARTS]
     for path in written:
         picture = Image.open(path).convert("RGB")

@@ -180,14 +180,14 @@ def _become(arguments: list[str], environment: dict[str, str], log: str) -> None
 
 
 def _mark_steps(shim: ctypes.CDLL) -> None:
-    """Put the named steps of `etl.failpoints` into the trace."""
+    """Put the named steps of `etl.events` into the trace."""
+    import etl.events  # noqa: PLC0415  as above
 
-    def reach(step: str) -> None:
-        shim.disk_mark(step.encode())
+    def on_event(event: object) -> None:
+        if isinstance(event, etl.events.Reached):
+            shim.disk_mark(event.step.encode())
 
-    for name, module in list(sys.modules.items()):
-        if name.startswith("etl.") and hasattr(module, "reach"):
-            module.reach = reach
+    etl.events._LISTENERS.append(on_event)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """A job in a directory of its own, against an embedded studio: run it in this process, or as a process to be killed."""
 
 import datetime as dt
-import importlib
 import multiprocessing
 import os
 import signal
@@ -17,13 +16,14 @@ from typing import Any
 import duckdb
 
 import etl.cli
-import etl.failpoints
 from etl.config import Settings
 from etl.configfile import Overrides, load_settings
 from etl.emulator import EmbeddedStudio
-from etl.jobs.night import Request, Stop, run
+from etl.events import PageStored, listening
+from etl.jobs.night import Request, run
 from etl.model import CATALOG_NAME
 from etl.outcome import Outcome
+from etl.pipeline.walks import Stop
 
 NIGHT = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
 DATE = NIGHT.date()
@@ -83,8 +83,13 @@ class Job:
 
     def run(self, date: dt.date | None = DATE, *, overrides=None, stop=None, on_page=None, **request) -> list[Outcome]:
         """Run the pipeline in this process; credentials must be in its environment."""
-        on_page = on_page or (lambda _part, _page: None)
-        return run(self.settings(**(overrides or {})), Request(date, **request), stop or Stop(), on_page)
+
+        def on_event(event):
+            if on_page and isinstance(event, PageStored):
+                on_page(event.slice, event.page)
+
+        with listening(on_event):
+            return run(self.settings(**(overrides or {})), Request(date, **request), stop or Stop())
 
     def cli(self, *arguments: str, **options) -> subprocess.CompletedProcess:
         """Run the command line as an operator would."""
@@ -157,5 +162,4 @@ def _child(arguments, environment, log):
     os.dup2(descriptor, 2)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it
     sys.argv = ["nimble-etl", *arguments]
-    importlib.reload(etl.failpoints)  # it read the environment when it was preloaded
     etl.cli.main()

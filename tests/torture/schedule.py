@@ -9,7 +9,7 @@ from typing import Literal
 
 from etl.emulator import World
 from etl.emulator.faults import ENDING
-from etl.failpoints import STEPS
+from etl.events import STEPS
 
 FIRST_DATE = dt.date(2026, 11, 20)
 

@@ -9,7 +9,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,18 +18,19 @@ import duckdb
 import pyarrow as pa
 
 from etl.errors import StorageError, WarehouseError
-from etl.failpoints import reach
+from etl.events import reach
 from etl.load.catalog.checks import run_checks
 from etl.load.catalog.dictionary import add_dictionary
 from etl.load.catalog.flat import add_flat_views
-from etl.load.catalog.packs import Pack, make_pack, packs_of
+from etl.load.catalog.packs import make_pack, packs_of
 from etl.load.catalog.prices import PRICES
-from etl.load.catalog.relations import add_files, comment_on, descriptions, literal, quoted
-from etl.load.changes import CHANGE, logged_dataset
-from etl.load.delta.tables import PARTITION, Committed, Tables
+from etl.load.catalog.relations import add_files, comment_on, descriptions
+from etl.load.catalog.views import add_relation, add_versions, alike, has_slices
+from etl.load.changes import logged_dataset
+from etl.load.delta.tables import Committed, Tables
 from etl.model import CATALOG_NAME, Dataset
 from etl.outcome import CheckResult
-from etl.storage.disk import storage_errors, sync_directory, sync_file
+from etl.storage.disk import put_in_place, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +74,10 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
                 _remove(draft)
             found = _fill_as_far_as_possible(draft, tables, content)
             with storage_errors(path):
-                sync_file(draft)
                 reach("catalog.built")
                 # A log left behind by another program would be replayed into the new file.
                 Path(f"{path}.wal").unlink(missing_ok=True)
-                draft.replace(path)
-                sync_directory(tables.path)
+                put_in_place(draft, path)
         except BaseException as exc:
             with suppress(OSError):  # the disk that has just refused
                 _remove(draft)
@@ -154,7 +153,7 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             packed = {file for pack in packs for _, file in pack.members}
             files = [file for names in table.files.values() for file in names if file not in packed]
             name = _history(table.name) if has_slices(table) else table.name
-            _add_relation(connection, name, table.schema, _alike(table, files, packs))
+            add_relation(connection, name, table.schema, alike(table, files, packs))
         _add_prices(connection, content.prices)
         add_files(connection, ["marts"], _NEEDED)
         dates = connection.execute("select distinct snapshot_date from current_slices order by all").fetchall()
@@ -162,9 +161,9 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             if has_slices(table):
                 files = [file for (date,) in dates for file in table.files.get(date, ())]
                 newest = "semi join current_slices using (slice_id, snapshot_date)"
-                _add_relation(connection, table.name, table.schema, _alike(table, files), newest)
+                add_relation(connection, table.name, table.schema, alike(table, files), newest)
             elif dataset := logged_dataset(table.schema):
-                _add_versions(connection, dataset, table)
+                add_versions(connection, dataset, table)
         results = []
         if content.with_marts:
             # Files say what they read; one that reads what there is not is left out.
@@ -178,119 +177,11 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
     return results
 
 
-@dataclass(frozen=True, slots=True)
-class _Alike:
-    """Files that have the same columns; none: nobody knows which. Packs have the snapshot date in their rows."""
-
-    files: Sequence[str]
-    columns: Collection[str]
-    are_packs: bool
-
-
-def _alike(table: Committed, files: Iterable[str], packs: Iterable[Pack] = ()) -> list[_Alike]:
-    """Return data files of a table, and packs that stand for others, by the columns that they have.
-
-    A table that was widened has columns that older files lack. Where the log says which, no file is opened to find
-    out, neither now nor each time that somebody queries a view.
-    """
-    found: dict[tuple[frozenset[str], bool], list[str]] = {}
-    for pack in packs:
-        found.setdefault((pack.columns, True), []).append(str(pack.path))
-    for file in files:
-        found.setdefault((frozenset(table.facts[file].nulls), False), []).append(file)
-    return [_Alike(some, columns, are_packs) for (columns, are_packs), some in found.items()]
-
-
-def _add_relation(
-    connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, sources: Sequence[_Alike], only: str = ""
-) -> None:
-    """Add a view on files, or an empty table where there are none."""
-    connection.register("empty_table", pa.table(schema.empty_table()))
-    if sources:
-        types = {column: kind for column, kind, *_ in connection.execute("describe empty_table").fetchall()}
-        parts = (f"{_select(connection, types, source)} {only}" for source in sources)
-        connection.execute(f"create view {quoted(name)} as {' union all '.join(parts)}")
-    else:
-        connection.execute(f"create table {quoted(name)} as from empty_table")
-    connection.unregister("empty_table")
-    comment_on(connection, quoted(name), descriptions(schema))
-
-
-def _select(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], source: _Alike) -> str:
-    """Return the query for all rows of some files, with the columns of their table."""
-    options = "hive_partitioning = false"
-    if not source.are_packs:
-        options = f"hive_partitioning = true, hive_types = {{'{PARTITION}': date}}"
-    listed = f"[{', '.join(map(literal, source.files))}]"
-    relation, present = f"read_parquet({listed}, {options})", {PARTITION, *source.columns}
-    if not source.columns:
-        relation = f"read_parquet({listed}, {options}, union_by_name = true)"
-        present = {column for column, *_ in connection.execute(f"describe from {relation}").fetchall()}
-    columns = ", ".join(
-        f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
-        for column, kind in types.items()
-    )
-    return f"select {columns} from {relation}"  # noqa: S608  quoted
-
-
 def _add_prices(connection: duckdb.DuckDBPyConnection, prices: pa.Table) -> None:
     connection.register("given_prices", prices)
     connection.execute("create table prices as from given_prices")
     connection.unregister("given_prices")
     comment_on(connection, "prices", descriptions(PRICES))
-
-
-def _utc_date(name: str) -> str:
-    """Return the expression for the UTC date of a macro's parameter, whatever the time zone of who asks.
-
-    A date, a text or a TIMESTAMP would be cast to TIMESTAMPTZ as in that time zone.
-    """
-    zoned = f"typeof({name}) = 'TIMESTAMP WITH TIME ZONE'"
-    return f"if({zoned}, {name}::timestamptz at time zone 'UTC', {name}::timestamp)::date"
-
-
-def _add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Committed) -> None:
-    """Add what follows from a change log: every version of every record, and macros for dates past."""
-    log = table.name
-    keys = ", ".join(quoted(field.name) for field in table.schema if b"key" in (field.metadata or {}))
-    about_changes = (CHANGE, "changed_columns", "old_values", "previous_date")
-    versions, next_date = quoted(f"{dataset}_versions"), "next_date"
-    # A record that vanished and appeared again has a gap between two versions.
-    connection.execute(
-        f"create view {versions} as"  # noqa: S608  quoted above
-        f" select versions.* exclude ({PARTITION}, {', '.join(about_changes)}, {next_date}, last_date),"
-        f" versions.{PARTITION} as valid_from, {next_date} as valid_to,"
-        f" coalesce(last_date, newest.{PARTITION}) as seen_until, {next_date} is null as is_current"
-        f" from (select *, lead({PARTITION}) over record as {next_date}, lead(previous_date) over record as last_date"
-        f" from {quoted(log)} window record as (partition by slice_id, {keys} order by {PARTITION})) as versions"
-        f" left join (select slice_id, max({PARTITION}) as {PARTITION} from snapshots where state = 'complete'"
-        f" and not is_partial group by slice_id) as newest using (slice_id)"
-        f" where {CHANGE} <> 'vanished'"
-    )
-    connection.execute(
-        f"create macro {quoted(f'{dataset}_as_of')}(instant) as table"  # noqa: S608
-        f" select * from {versions} where valid_from <= {_utc_date('instant')}"
-        f" and (valid_to is null or valid_to > {_utc_date('instant')})"
-    )
-    connection.execute(
-        f"create macro {quoted(f'{log}_between')}(from_date, to_date) as table"  # noqa: S608
-        f" select * from {quoted(log)} where {PARTITION} between {_utc_date('from_date')} and {_utc_date('to_date')}"
-    )
-    comments = {
-        **{name: text for name, text in descriptions(table.schema).items() if name not in about_changes},
-        "valid_from": "snapshot date from which the record was like this",
-        "valid_to": "snapshot date from which it was different or gone; null if it still is like this",
-        "seen_until": "newest complete snapshot that shows the record like this",
-        "is_current": "whether the newest complete snapshot has the record like this",
-    }
-    del comments[PARTITION]
-    comment_on(connection, versions, comments)
-
-
-def has_slices(table: Committed) -> bool:
-    """Tell whether it is a table of a dataset: its rows belong to a snapshot, which may be the newest of its slice."""
-    names = table.schema.names
-    return not table.name.startswith("etl_") and "slice_id" in names and CHANGE not in names
 
 
 def _history(name: str) -> str:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from etl.errors import WarehouseError
 from etl.load.delta.parquet import DataFile, read_batches
 from etl.load.delta.tables import PARTITION, Committed, Tables
-from etl.storage.disk import storage_errors, sync_directory
+from etl.storage.disk import put_in_place, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,7 @@ def make_pack(pack: Pack, table: Committed) -> bool:
         except BaseException:
             file.abandon()
             raise
-        draft.replace(pack.path)
-        sync_directory(pack.path.parent)
+        put_in_place(draft, pack.path)
         return True
 
 

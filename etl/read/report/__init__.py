@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from etl.config import Settings
 from etl.errors import ConfigError, WarehouseError
 from etl.read.query import bind, open_catalog
 from etl.read.report.contents import SECTIONS, Answers
@@ -25,27 +24,27 @@ except ModuleNotFoundError as exc:  # an extra: a machine that only exports need
 _RELATIONS = "select table_name from information_schema.tables where table_schema = 'main'"
 
 
-def write_report(settings: Settings, output: Path) -> None:
+def write_report(catalog: Path, output: Path) -> None:
     """Write the report as one HTML file that needs nothing else.
 
     Raises:
         WarehouseError: nothing is published yet.
         StorageError: the file cannot be written.
     """
-    answers = _ask(settings)
+    answers = _ask(catalog)
     text = page.render(answers, dt.datetime.now(dt.UTC), version("nimble-etl"))
     with storage_errors(output):
         output.write_text(text, encoding="utf-8")
 
 
-def write_pictures(settings: Settings, directory: Path) -> list[Path]:
+def write_pictures(catalog: Path, directory: Path) -> list[Path]:
     """Write each chart that has something to show as a PNG file; return their paths.
 
     Raises:
         WarehouseError: nothing is published yet.
         StorageError: a file cannot be written.
     """
-    rows = _ask(settings).rows
+    rows = _ask(catalog).rows
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         written = []
@@ -56,9 +55,8 @@ def write_pictures(settings: Settings, directory: Path) -> list[Path]:
     return written
 
 
-def _ask(settings: Settings) -> Answers:
+def _ask(catalog: Path) -> Answers:
     """Return what the catalog says, all of it of the same night."""
-    catalog = settings.warehouse.catalog
     questions = sql_files("report")
     with open_catalog(catalog) as opened:
         there = set(opened.ask(_RELATIONS).column(0).to_pylist())

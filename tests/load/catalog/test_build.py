@@ -22,12 +22,12 @@ from support.shapes import ARRIVED, DATE
 from support.warehouse import NEXT_DATE, THINGS, build, publish, publish_slices, record_syncs, stage
 
 from etl.errors import StorageError, WarehouseError
-from etl.load.catalog import build as module
 from etl.load.catalog import relations
-from etl.load.delta import tables as tables_module
+from etl.load.delta import stage as stage_module
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.sqlfiles import SqlFile
+from etl.storage import disk
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import field
 
@@ -199,7 +199,7 @@ def test_fault_27_column_of_a_table_whose_log_tells_only_of_the_first_32_is_not_
     """So were tables made before; Delta keeps null counts of no more columns, unless it is told to."""
     many = [field(f"c{number:02}", pa.int32(), "one of many") for number in range(40)]
     with monkeypatch.context() as patch:
-        patch.setattr(tables_module, "_CONFIGURATION", {})
+        patch.setattr(stage_module, "CONFIGURATION", {})
         values = {column.name: [number] for number, column in enumerate(many)}
         publish(tables, {"a": [1]}, schema=pa.schema([*THINGS, *many]), **values)
     (facts,) = tables.read("things", with_facts=True).facts.values()
@@ -280,6 +280,7 @@ def test_fault_34_killed_while_the_catalog_is_swapped_it_is_the_old_or_the_new_a
     code = """
         import os, sys
         from pathlib import Path
+        import support.killable
         from support.warehouse import build
         from etl.load.delta.tables import Tables
         from etl.load.catalog import build as catalog
@@ -302,6 +303,7 @@ def test_fault_34_first_catalog_of_all_is_whole_or_not_there(tables):
     code = """
         import sys
         from pathlib import Path
+        import support.killable
         from support.warehouse import build
         from etl.load.delta.tables import Tables
 
@@ -351,7 +353,7 @@ def test_fault_37_failed_sync_is_a_storage_error_and_leaves_no_draft(night, monk
     def fail(_path):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(module, part, fail)
+    monkeypatch.setattr(disk, part, fail)
     with pytest.raises(
         StorageError, match=r"warehouse\.duckdb: Input/output error \([\d,]+ MB free\); make room or repair"
     ):
@@ -407,8 +409,8 @@ def test_fault_45_warehouse_that_is_a_file_is_a_storage_error(tmp_path):
 
 
 def test_fault_50_reader_in_mid_query_during_a_swap_finishes_on_its_snapshot(tables, monkeypatch):
-    monkeypatch.setattr(tables_module, "_FILE_BYTES", 0)
-    monkeypatch.setattr(tables_module, "_ROW_GROUP_BYTES", 0)
+    monkeypatch.setattr(stage_module, "_FILE_BYTES", 0)
+    monkeypatch.setattr(stage_module, "_ROW_GROUP_BYTES", 0)
     staged = stage(tables, {"a": []})
     rows, files = 5_000, 4
     one = [{"snapshot_date": DATE, "slice_id": "a", "n": 1, "text": "x", "tags": [], "at": ARRIVED}] * rows

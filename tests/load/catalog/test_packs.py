@@ -155,7 +155,7 @@ def test_fault_36_a_pack_is_on_the_disk_before_it_has_its_name_and_then_the_name
     build(month)
     (pack,) = files(month)
     draft = pack.with_suffix(".new").name
-    assert events[:3] == [("sync", draft), ("rename", draft), ("sync", "things")]
+    assert events[:4] == [("sync", draft), ("sync", draft), ("rename", draft), ("sync", "things")]
 
 
 def test_fault_37_disk_that_refuses_a_pack_leaves_the_old_catalog(month, monkeypatch):

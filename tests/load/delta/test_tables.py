@@ -22,8 +22,10 @@ from support.shapes import DATE
 from support.warehouse import NEXT_DATE, THINGS, publish, rows_of, stage
 
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
-from etl.load.delta import tables as module
+from etl.load.delta import stage as module
+from etl.load.delta.log import mend
 from etl.load.delta.parquet import check_file
+from etl.load.delta.stage import open_stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.transform.schema import field
 
@@ -150,7 +152,7 @@ def test_rows_of_a_run_are_replaced_by_run(tables):
     """Facts about runs are keyed by run, not by slice."""
     schema = pa.schema([*THINGS, field("run_id", pa.string(), "run")])
     for run, found in (("r1", [1]), ("r2", [2]), ("r1", [3])):
-        staged = tables.stage("etl_x", schema, Replacement(DATE, "run_id", (run,)), run)
+        staged = open_stage(tables, "etl_x", schema, Replacement(DATE, "run_id", (run,)), run)
         staged.write(rows_of("s", found, schema=schema, run_id=[run] * len(found)))
         staged.commit(f"{run}/{found}", 1)
     assert numbers(tables, "etl_x") == {(DATE, "s"): [2, 3]}
@@ -799,7 +801,7 @@ def test_summing_up_of_another_machine_is_left_alone_and_that_of_a_dead_one_is_n
         path.mkdir()
     os.utime(old, (0, 0))
 
-    tables.mend()
+    mend(tables.path)
 
     assert fresh.exists()
     assert not old.exists()
@@ -807,12 +809,12 @@ def test_summing_up_of_another_machine_is_left_alone_and_that_of_a_dead_one_is_n
 
 def test_commit_whose_log_cannot_be_summed_up_has_landed_all_the_same(tables, monkeypatch, caplog):
     """It is durable by then: an error would leave the other tables of the night uncommitted."""
-    monkeypatch.setattr("etl.load.delta.tables._CHECKPOINT_COMMITS", 1)
+    monkeypatch.setattr("etl.load.delta.stage._CHECKPOINT_COMMITS", 1)
 
     def refused(path):
         raise StorageError.at(path, "no room")
 
-    monkeypatch.setattr("etl.load.delta.tables._write_checkpoint", refused)
+    monkeypatch.setattr("etl.load.delta.stage.write_checkpoint", refused)
 
     stage(tables, {"a": [1]}).commit("writer", 1)
 

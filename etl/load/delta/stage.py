@@ -1,0 +1,334 @@
+"""Data files that no reader sees yet, and the commit that shows them all at once.
+
+A commit replaces exactly the rows of the slices (or of the run) it names, within one snapshot date. Its data files
+are synced before the commit and the commit itself before `commit` returns, because neither pyarrow nor deltalake
+calls fsync. A commit carries a transaction id, so that one which landed without our knowing is recognised and not
+repeated.
+"""
+
+import datetime as dt
+import json
+import logging
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+
+from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
+from etl.events import reach
+from etl.load.delta.log import NO_HOOKS, said, sync_log, sync_names, write_checkpoint
+from etl.load.delta.parquet import DataFile
+from etl.load.delta.tables import CONFIGURATION, PARTITION, Replacement, Tables, data_files, tells_nulls
+from etl.storage.disk import remove_files, storage_errors
+
+log = logging.getLogger(__name__)
+
+_ROW_GROUP_ROWS = 122_880
+_ROW_GROUP_BYTES = 24 * 1024 * 1024
+"""In memory, repeated texts as dictionaries."""
+_FILE_BYTES = 256 * 1024 * 1024
+_COMMIT_TRIES = 5
+_CHECKPOINT_COMMITS = 10
+"""As Delta has it: a publication opens its tables dozens of times, and reads what came since the last one each time."""
+_PROVEN = pads.ParquetFileFormat(
+    default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+"""Parquet, its page checksums proven while it is read."""
+
+
+class Stage:
+    """Data files of one table that no reader sees yet.
+
+    Args:
+        tables: the warehouse.
+        name: of the table.
+        schema: schema of the table, partition column included.
+        replacement: what the commit will replace.
+        run_id: begins the names of the files.
+        rebuild: let existing files go that cannot be read.
+    """
+
+    def __init__(  # noqa: PLR0913  as `open_stage`, its only caller
+        self, tables: Tables, name: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool
+    ) -> None:
+        self._tables = tables
+        self._name = name
+        self._path = tables.path / name
+        self._rebuild = rebuild
+        self._schema = schema
+        self._file_schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
+        self._stage_schema = self._file_schema
+        self._replacement = replacement
+        self._run_id = run_id
+        self._file: DataFile | None = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
+        self._staged: list[DataFile] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows. They are durable after `commit` only."""
+        if not batch.num_rows:
+            return
+        with storage_errors(self._path):
+            if self._file is None:
+                # Of one run, most batches repeat the same texts. Which columns those are, the first one tells.
+                self._stage_schema = _with_dictionaries(batch.select(self._file_schema.names), self._file_schema)
+                self._file = self._new_file(self._stage_schema)
+            columns = [
+                batch.column(field.name).dictionary_encode()
+                if pa.types.is_dictionary(field.type)
+                else batch[field.name]
+                for field in self._stage_schema
+            ]
+            self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._stage_schema))
+            self._waiting_bytes += self._waiting[-1].nbytes
+            if self._waiting_bytes >= _ROW_GROUP_BYTES:
+                self._write_row_group()
+                if self._file.path.stat().st_size > _FILE_BYTES:
+                    self._close_file()
+
+    def commit(self, app_id: str, number: int) -> None:
+        """Make the staged rows what readers see of the replacement, in one step.
+
+        Args:
+            app_id: names the writer of this commit in the log.
+            number: rises with every commit of that writer; a commit found in the log is not repeated.
+
+        Raises:
+            CommitConflictError: other writers were faster, again and again. Nothing has changed.
+            CommitUnknownError: it may have landed; the next run finds out.
+            StorageError: the disk refused. Nothing has changed.
+        """
+        with storage_errors(self._path):
+            self._close_file()
+        self._ensure_table()
+        for _ in range(_COMMIT_TRIES):
+            table = self._tables.take(self._name)
+            assert table is not None
+            before = table.version()
+            if (table.transaction_version(app_id) or 0) >= number:
+                self.discard()
+                sync_log(self._path)
+                return
+            existing = data_files(table).get(self._replacement.snapshot_date, [])
+            with storage_errors(self._path):
+                carried = self._carry_over(existing, pa.schema(table.schema().to_arrow()))
+                sync_names(self._partition)
+            reach("table.synced")
+            try:
+                table.create_write_transaction(
+                    [*map(self._add, [*self._staged, *carried]), *map(self._remove, existing)],
+                    mode="append",
+                    schema=Schema.from_arrow(self._schema),
+                    partition_by=[PARTITION],
+                    commit_properties=CommitProperties(
+                        app_transactions=[Transaction(app_id, number)],
+                        custom_metadata={"run_id": self._run_id},
+                        max_commit_retries=0,
+                    ),
+                    post_commithook_properties=NO_HOOKS,
+                )
+            except CommitFailedError:
+                # Proven not landed: another commit took the version or the files that this one replaces.
+                log.info("%s: another writer was faster; trying again", self._path.name)
+                remove_files(file.path for file in carried)
+                continue
+            except (DeltaError, OSError) as exc:
+                self._staged.clear()  # they may be part of the table now
+                raise CommitUnknownError(
+                    f"{self._path}: the commit failed half-way ({said(exc)}); nothing was deleted. "
+                    "Run again: it finds out"
+                ) from exc
+            reach("table.committed")
+            self._staged.clear()  # they are part of the table now
+            sync_log(self._path, since=before)
+            reach("table.durable")
+            every = int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
+            if (before + 1) % every == 0:
+                try:
+                    write_checkpoint(self._path)
+                except StorageError as exc:
+                    log.warning("%s. What was committed is durable; its log is summed up later", exc)
+            self._tables.give_back(self._name, table)
+            return
+        self.discard()
+        raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
+
+    def _ensure_table(self) -> None:
+        """Make the table if it is new, and add the columns that it lacks.
+
+        Raises:
+            WarehouseError: a column has another type than the table's; readers would break.
+            CommitConflictError: other writers were faster, again and again.
+            StorageError: the disk refused.
+        """
+        for _ in range(_COMMIT_TRIES):
+            try:
+                self._make_or_widen()
+            except CommitFailedError:
+                log.info("%s: another writer changed the columns at the same time; looking again", self._name)
+            except (DeltaError, OSError) as exc:
+                raise StorageError.at(self._path, said(exc)) from exc
+            else:
+                return
+        raise CommitConflictError(f"{self._path}: other writers changed the columns {_COMMIT_TRIES} times; run again")
+
+    def _make_or_widen(self) -> None:
+        table, schema = self._tables.take(self._name), Schema.from_arrow(self._schema)
+        if table is None:
+            DeltaTable.create(
+                self._path, schema=schema, mode="ignore", partition_by=[PARTITION], configuration=CONFIGURATION
+            )
+            sync_log(self._path)
+            return
+        wanted = {field.name: field for field in schema.fields}
+        found = {field.name: field for field in table.schema().fields}
+        for name in wanted.keys() & found.keys():
+            if str(wanted[name].type) != str(found[name].type):
+                raise WarehouseError(
+                    f"{self._path}: column {name} is {found[name].type}; the service model now says "
+                    f"{wanted[name].type}. Move the table away to begin a new one"
+                )
+        before, missing = table.version(), [field for name, field in wanted.items() if name not in found]
+        if missing:
+            table.alter.add_columns(missing, post_commithook_properties=NO_HOOKS)
+        if not tells_nulls(table):
+            table.alter.set_table_properties(CONFIGURATION, post_commithook_properties=NO_HOOKS)
+        if table.version() != before:
+            sync_log(self._path, since=before)
+        self._tables.give_back(self._name, table)
+
+    def discard(self) -> None:
+        """Remove the staged files, unless they have become part of the table."""
+        self._waiting, self._waiting_bytes = [], 0
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
+        remove_files(file.path for file in self._staged)
+        self._staged.clear()
+
+    @property
+    def _partition(self) -> Path:
+        return self._path / f"{PARTITION}={self._replacement.snapshot_date.isoformat()}"
+
+    def _new_file(self, schema: pa.Schema) -> DataFile:
+        return DataFile(self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet", schema)
+
+    def _write_row_group(self) -> None:
+        """Write what waits as one row group: dictionaries and statistics of small ones cost more than they save."""
+        if self._file is not None and self._waiting:
+            rows = pa.Table.from_batches(self._waiting).unify_dictionaries()
+            self._waiting, self._waiting_bytes = [], 0
+            self._file.write(rows)
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._write_row_group()
+            self._file.close()
+            self._staged.append(self._file)
+            self._file = None
+
+    def _carry_over(self, existing: Sequence[str], schema: pa.Schema) -> list[DataFile]:
+        """Write the rows of the partition that this commit does not replace into one file of their own.
+
+        `schema` is the table's: it may have columns that this run knows nothing of.
+        """
+        file: DataFile | None = None
+        try:
+            for batch in self._kept(existing, pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])):
+                file = file or self._new_file(batch.schema)
+                file.write(batch, _ROW_GROUP_ROWS)
+            if file is not None:
+                file.close()
+        except BaseException:
+            if file is not None:
+                file.abandon()
+            raise
+        return [file] if file is not None else []
+
+    def _kept(self, existing: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of the partition that this commit does not replace.
+
+        Checksums are proven: a damaged page would otherwise be written again, with a checksum that is right.
+
+        Raises:
+            WarehouseError: a file is missing or damaged; names it.
+        """
+        replaced = self._replacement.values
+        keep = ~pads.field(self._replacement.column).isin(replaced) if replaced else None
+        for name in existing:
+            try:
+                dataset = pads.dataset([str(self._path / name)], schema=schema, format=_PROVEN)
+                for batch in dataset.scanner(filter=keep, use_threads=False).to_batches():
+                    if batch.num_rows:
+                        yield batch
+            except (OSError, pa.ArrowException) as exc:
+                if self._rebuild:
+                    log.warning("%s: cannot be read; its rows are written anew", self._path / name)
+                    continue
+                raise WarehouseError(
+                    f"{self._path / name}: cannot be read: {exc}; rows of other slices would be lost. "
+                    f"`nimble-etl replay --since {self._replacement.snapshot_date}` writes them anew from the ledgers"
+                ) from exc
+
+    def _add(self, file: DataFile) -> AddAction:
+        facts = file.path.stat()
+        return AddAction(
+            path=file.path.relative_to(self._path).as_posix(),
+            size=facts.st_size,
+            partition_values={PARTITION: self._replacement.snapshot_date.isoformat()},
+            modification_time=int(facts.st_mtime * 1000),
+            data_change=True,
+            stats=json.dumps({"numRecords": file.rows, "nullCount": file.nulls}),
+        )
+
+    def _remove(self, name: str) -> RemoveAction:
+        return RemoveAction(
+            path=name,
+            data_change=True,
+            deletion_timestamp=int(dt.datetime.now(dt.UTC).timestamp() * 1000),
+            size=_size(self._path / name),
+            partition_values={PARTITION: self._replacement.snapshot_date.isoformat()},
+        )
+
+
+def open_stage(  # noqa: PLR0913  what is staged, and by whom
+    tables: Tables, name: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool = False
+) -> Stage:
+    """Return an empty stage, after removing what an earlier, killed attempt of the same run left behind.
+
+    With `rebuild`, all that a file of the date may hold is staged anew: one that cannot be read is let go.
+    """
+    path = tables.path / name
+    partition = path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
+    with storage_errors(path):
+        partition.mkdir(parents=True, exist_ok=True)
+        committed = tables.read(name)
+        live = set(committed.files.get(replacement.snapshot_date, [])) if committed else set()
+        leftovers = [file for file in partition.glob(f"{run_id}-*") if str(file) not in live]
+        if leftovers:
+            # A file that was part of the table once may still be named by a catalog that someone reads.
+            log_text = "".join(entry.read_text() for entry in (path / "_delta_log").glob("*.json"))
+            remove_files(file for file in leftovers if file.name not in log_text)
+    return Stage(tables, name, schema, replacement, run_id, rebuild=rebuild)
+
+
+def _with_dictionaries(sample: pa.RecordBatch, schema: pa.Schema) -> pa.Schema:
+    """Return a schema that holds texts as dictionaries where a sample says that they repeat; files are the same."""
+    texts = {
+        field.name
+        for field, values in zip(sample.schema, sample.columns, strict=True)
+        if pa.types.is_string(field.type) and 2 * pc.count_distinct(values, mode="all").as_py() <= len(values)
+    }
+    kind = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([field.with_type(kind) if field.name in texts else field for field in schema])
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0  # a file that is rebuilt may be lost

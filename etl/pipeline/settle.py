@@ -1,0 +1,64 @@
+"""Finish what a killed process began to publish."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from etl.errors import CommitConflictError, CommitUnknownError, EtlError, LedgerError, WarehouseError
+from etl.ledger.ledger import Ledger
+from etl.load.delta.tables import Tables
+from etl.outcome import Outcome
+from etl.pipeline.publish import publish_facts, publish_ready
+from etl.transform.schema import layout
+
+log = logging.getLogger(__name__)
+
+UNPUBLISHABLE = (WarehouseError, CommitConflictError, CommitUnknownError)
+"""Errors after which a run can still be published later: its pages are safe in the ledger."""
+
+
+def settle(ledgers: Iterable[Path], tables: Tables, secret: bytes | None) -> None:
+    """Finish publications that a killed process left half done. Nothing is requested.
+
+    Otherwise the next catalog shows some tables of that night without the others.
+
+    Raises:
+        EtlError: as `publish` says; of several, the first.
+    """
+    failures = settle_as_far_as_possible(ledgers, tables, secret)
+    if failures:
+        raise failures[0]
+
+
+def settle_as_far_as_possible(ledgers: Iterable[Path], tables: Tables, secret: bytes | None) -> list[EtlError]:
+    """Do as `settle` does, and return why some of it cannot be finished.
+
+    Args:
+        ledgers: one that cannot be read is left to the run that needs it.
+        tables: the warehouse.
+        secret: key of the hashes that privacy asks for.
+
+    Raises:
+        EtlError: as `publish` says, but for what is wrong with a table.
+    """
+    failures: list[EtlError] = []
+    for path in ledgers:
+        try:
+            with Ledger.open(path) as ledger:
+                _settle(ledger, tables, secret)
+        except LedgerError as exc:
+            log.warning("%s", exc)
+        except UNPUBLISHABLE as exc:
+            log.error("%s: what it began to publish cannot be finished: %s", path.name, exc)  # noqa: TRY400
+            failures.append(exc)
+    return failures
+
+
+def _settle(ledger: Ledger, tables: Tables, secret: bytes | None) -> None:
+    for publication in ledger.open_publications():
+        log.info("run %s ended while it published %s: that is finished", ledger.run().run_id, publication.dataset)
+        slices = ledger.slices(publication.dataset)
+        ready = [facts for facts in slices if facts.part.slice_id in publication.slice_ids]
+        publish_ready(ledger, tables, layout(*ledger.datasets()[publication.dataset], secret), ready)
+    if ledger.owes_facts():
+        publish_facts(tables, [(ledger, Outcome(ledger.run(), tuple(ledger.slices()), 0))])

@@ -1,0 +1,194 @@
+"""Slices of a ledger become rows: staged for every table, counted, committed, read back."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from etl.errors import CommitConflictError, WarehouseError
+from etl.events import reach
+from etl.ledger.ledger import Ledger
+from etl.load.changes import Comparison, write_changes
+from etl.load.delta.stage import Stage, open_stage
+from etl.load.delta.tables import Replacement, Tables
+from etl.load.snapshots import next_snapshots, previous_snapshots
+from etl.model import SliceFacts, Snapshot
+from etl.transform.batches import flatten
+from etl.transform.duplicates import find_superseded
+from etl.transform.schema import REJECTS, Layout
+
+
+class Sink(Protocol):
+    """Takes rows: a `Stage`, or whoever wants to look at them."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take some rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who commits: its name and number make commits recognisable, `prefix` begins the names of its files."""
+
+    name: str
+    number: int
+    prefix: str
+    rebuild: bool = False
+
+    def is_committed(self, tables: Tables, table: str, label: str | None = None) -> bool:
+        """Tell whether this writer's commit to a table has landed; a label tells several to one table apart."""
+        return tables.is_committed(table, f"{self.name}/{label or table}", self.number)
+
+    def stage(self, tables: Tables, table: str, schema: pa.Schema, replacement: Replacement) -> Stage:
+        """Return an empty stage."""
+        return open_stage(tables, table, schema, replacement, self.prefix, rebuild=self.rebuild)
+
+    def commit(self, stage: Stage, label: str) -> None:
+        """Commit a stage; see there."""
+        stage.commit(f"{self.name}/{label}", self.number)
+
+
+@dataclass
+class Counts:
+    """What became of the records of one slice, and how many rows of each table they are."""
+
+    rows: int = 0
+    rejects: int = 0
+    duplicates: int = 0
+    drift: set[str] = field(default_factory=set)
+    tables: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """A ledger, and those of its slices that are published together."""
+
+    ledger: Ledger
+    ready: Sequence[SliceFacts]
+
+
+def count_slice(
+    ledger: Ledger, layout: Layout, snapshot: Snapshot, facts: SliceFacts, sinks: Mapping[str, Sink]
+) -> Counts:
+    """Lay the records of one slice out as rows, write them to the sinks that there are, by table, and count them.
+
+    Raises:
+        WarehouseError: some record would be neither a row, nor a reject, nor a duplicate.
+    """
+    superseded = find_superseded(layout, lambda: ledger.pages(facts.part))
+    counts = Counts(duplicates=sum(map(len, superseded.values())))
+    for flat in flatten(layout, snapshot, facts.part, ledger.pages(facts.part), superseded):
+        for table, rows in {**flat.tables, "etl_rejects": flat.rejects}.items():
+            counts.tables[table] = counts.tables.get(table, 0) + rows.num_rows
+            if table in sinks:
+                sinks[table].write(rows)
+        counts.drift |= flat.drift
+    counts.rows = counts.tables.get(layout.dataset.name, 0)
+    counts.rejects = counts.tables.get("etl_rejects", 0)
+    if counts.rows + counts.rejects + counts.duplicates != facts.records:
+        raise WarehouseError(
+            f"{facts.part}: {facts.records} records became {counts.rows} rows, {counts.rejects} rejects and "
+            f"{counts.duplicates} duplicates; nothing was committed"
+        )
+    return counts
+
+
+def write_slices(tables: Tables, layout: Layout, walked: Sequence[Walked], writer: Writer) -> dict[str, Counts]:
+    """Replace slices of one date in every table of a dataset, read them back, and return their counts by slice id.
+
+    Raises:
+        WarehouseError: what was read back is not what was written.
+        CommitConflictError: other writers were faster, or have replaced what was committed.
+        CommitUnknownError, StorageError: as `Stage.commit` says.
+    """
+    (date,) = {one.ledger.run().snapshot_date for one in walked}
+    slice_ids = tuple(facts.part.slice_id for one in walked for facts in one.ready)
+    replacement = Replacement(date, "slice_id", slice_ids)
+    counts: dict[str, Counts] = {}
+    # Rejects of all datasets share a table. The dataset's own table is the last to be committed.
+    schemas = {"etl_rejects": REJECTS, **layout.schemas}
+    with ExitStack() as staged:
+        stages: dict[str, Stage] = {}
+        for table, schema in schemas.items():
+            if not writer.is_committed(tables, table):
+                stages[table] = writer.stage(tables, table, schema, replacement)
+                staged.callback(stages[table].discard)
+        for one in walked:
+            snapshot = Snapshot(one.ledger.run().run_id, date, layout.dataset, layout.operation)
+            for facts in one.ready:
+                counts[facts.part.slice_id] = count_slice(one.ledger, layout, snapshot, facts, stages)
+        reach("table.staged")
+        for table, stage in stages.items():
+            writer.commit(stage, table)
+    _check_own(tables, schemas, replacement, {one.ledger.run().run_id for one in walked})
+    _read_back(tables, schemas, replacement, counts)
+    whole = [facts.part.slice_id for one in walked for facts in one.ready if facts.whole and not facts.part.filters]
+    _log_changes(tables, layout, date, whole, writer)
+    reach("snapshot.read_back")
+    return counts
+
+
+def _log_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Sequence[str], writer: Writer) -> None:
+    """Write what changed in complete, unfiltered snapshots since the ones before; and anew what followed them."""
+    before = previous_snapshots(tables, date - dt.timedelta(days=1), slice_ids)
+    by_date = {date: {name: before[name][0] if name in before else None for name in slice_ids}}
+    for name, (later, _) in next_snapshots(tables, date, slice_ids).items():
+        by_date.setdefault(later, {})[name] = date
+    # Later dates first: what a date was like that retention has removed, the log says as it was before this one.
+    for snapshot_date, previous_dates in sorted(by_date.items(), reverse=True):
+        label = f"{layout.changes_table}@{snapshot_date}"
+        if not previous_dates or writer.is_committed(tables, layout.changes_table, label):
+            continue
+        replacement = Replacement(snapshot_date, "slice_id", tuple(previous_dates))
+        stage = writer.stage(tables, layout.changes_table, layout.changes, replacement)
+        committed = tables.read(layout.dataset.name)
+        assert committed is not None
+        columns = [*(column.field.name for column in layout.columns), "extra"]
+        keys = [column.field.name for column in layout.key_columns]
+        try:
+            write_changes(
+                Comparison(committed, tables.read(layout.changes_table), date, snapshot_date, previous_dates),
+                layout.changes,
+                keys,
+                [name for name in columns if name not in keys],
+                stage,
+            )
+            writer.commit(stage, label)
+        finally:
+            stage.discard()
+
+
+def _check_own(tables: Tables, schemas: Iterable[str], replacement: Replacement, run_ids: set[str]) -> None:
+    """Look who wrote what the tables now hold: another machine may list the same slices.
+
+    Raises:
+        CommitConflictError: a table has rows of other runs, and readers would see a mixture.
+    """
+    for table in schemas:
+        others = tables.values(table, replacement, "run_id") - run_ids
+        if others:
+            raise CommitConflictError(
+                f"table {table}, {replacement.snapshot_date}: rows of run {', '.join(sorted(others))} were read back; "
+                "another machine publishes the same slices. Run again: it publishes anew"
+            )
+
+
+def _read_back(
+    tables: Tables, schemas: Mapping[str, pa.Schema], replacement: Replacement, counts: Mapping[str, Counts]
+) -> None:
+    """Compare what the tables now hold with what was written.
+
+    Raises:
+        WarehouseError: they differ; the ledger does not say *published*.
+    """
+    for table in schemas:
+        found = tables.count(table, replacement)
+        for slice_id, expected in counts.items():
+            written = expected.tables.get(table, 0)
+            if found[slice_id] != written:
+                raise WarehouseError(
+                    f"table {table}, {replacement.snapshot_date}, slice {slice_id}: {found[slice_id]} rows were read "
+                    f"back, {written} were written; run again: it publishes anew"
+                )
