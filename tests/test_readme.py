@@ -342,6 +342,14 @@ def test_the_maps_of_the_house_name_the_same_rooms():
     assert rooms[0] <= rooms[1]
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md"])
+def test_every_room_of_the_package_is_on_the_maps(page):
+    (shown,) = re.findall(r"^ {4}etl/\n((?: {4,}.*\n)+)", PAGES[page], re.MULTILINE)
+    rooms = {path.parent.name for path in (ROOT / "etl").glob("*/__init__.py")}
+    assert len(rooms) >= 5
+    assert rooms - set(re.findall(r"(\w+)/", shown)) == set()
+
+
 def test_the_policy_allows_what_the_configured_datasets_ask_for(checkout):
     (policy,) = map(json.loads, blocks("json"))
     (statement,) = policy["Statement"]
