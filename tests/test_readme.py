@@ -1,5 +1,10 @@
-"""Every command of the README runs, and its output looks as the README shows it."""
+"""What the documents say is true: commands run and print what is shown; commands, flags, settings and links exist.
 
+The documents are the README, CONTRIBUTING, the CHANGELOG and the pages of docs/. Commands and flags are asked of the
+command line itself, settings of their model.
+"""
+
+import json
 import re
 import shlex
 import shutil
@@ -8,18 +13,65 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
+from typer.main import get_command
+
+from etl.cli import app
+from etl.config import Settings
+from etl.extract.datasets import builtin_datasets
+from etl.model import CATALOG_NAME
+from etl.sqlfiles import sql_files
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+CLI = get_command(app)
+
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (
+        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+        *sorted(ROOT.glob("docs/*.md")),
+    )
+}
+README = PAGES["README.md"]
+GENERATED = "docs/tables.md"
+LINKED = {
+    **PAGES,
+    **{name: (ROOT / name).read_text(encoding="utf-8") for name in ("benchmarks/README.md", "tests/mutants/README.md")},
+}
+"""Pages whose links are followed."""
+
+KINDS = {"console", "yaml", "python", "json", "ini"}
+"""Of blocks: each has a test here; of ini, the commands in it."""
+
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def commands():
-    """Yield (command, lines that the README shows after it)."""
-    for block in BLOCKS:
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, *shown = part.splitlines()
-            yield command, shown
+def blocks(kind, page=None):
+    """Return the content of the blocks of one kind, of a page or of all."""
+    texts = [PAGES[page]] if page else PAGES.values()
+    return [content for text in texts for found, content in _FENCED.findall(text) if found == kind]
+
+
+def code(text):
+    """Yield what a page shows as code: fenced and indented blocks, and spans within a line."""
+    yield from (content for _, content in _FENCED.findall(text))
+    rest = _FENCED.sub("", text)
+    yield from re.findall(r"^ {4}(.*)$", rest, re.MULTILINE)
+    yield from spans(text)
+
+
+def spans(text):
+    """Yield the code within lines of text."""
+    yield from (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", _FENCED.sub("", text)))
+
+
+def commands(text):
+    """Yield (command, lines that the page shows after it)."""
+    for kind, block in _FENCED.findall(text):
+        if kind == "console":
+            for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+                command, *shown = part.splitlines()
+                yield command, shown
 
 
 def shape(line):
@@ -40,38 +92,126 @@ def appears(shown, printed):
     return re.match(pattern, output) is not None
 
 
+def leaves(command=CLI, path=()):
+    """Yield (words, command) of everything that can be run: a group too, if it does something by itself."""
+    if not hasattr(command, "commands") or command.invoke_without_command:
+        yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from leaves(inner, (*path, name))
+
+
+COMMANDS = dict(leaves())
+
+
+def options(command):
+    """Return the flags that a command takes."""
+    return {name for parameter in command.params for name in parameter.opts if name.startswith("--")} | {"--help"}
+
+
+def resolve(words):
+    """Return the path of the command that words after `nimble-etl` call.
+
+    Raises:
+        AssertionError: there is no such command, or it has no such flag.
+    """
+    path, command, rest = (), CLI, list(words)
+    while rest and hasattr(command, "commands"):
+        word = rest.pop(0)
+        if word in options(command):
+            rest = rest[1:]  # its value
+        else:
+            if word not in command.commands and path in COMMANDS:
+                rest.insert(0, word)
+                break
+            assert word in command.commands, f"nimble-etl {' '.join(words)}: there is no command {word!r}"
+            path, command = (*path, word), command.commands[word]
+    known = options(command)
+    if path == ("query",) and rest and not rest[0].startswith("--"):
+        parameters = sql_files("queries")[rest[0]].parameters
+        known |= {f"--{parameter.name.replace('_', '-')}" for parameter in parameters}
+    flags = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    assert flags <= known, f"nimble-etl {' '.join(words)}: there is no flag {', '.join(flags - known)}"
+    return path
+
+
+def calls(text):
+    """Yield the words after `nimble-etl` wherever a page shows a call as code."""
+    for shown in code(text):
+        for found in re.findall(r"(?:^|[\s/])nimble-etl((?: +[^\s;>|&`,]+)+)", shown, re.MULTILINE):
+            yield found.split()
+
+
+def anchors(text):
+    """Return the anchors of a page, as GitHub makes them of its headings."""
+    found = []
+    for heading in re.findall(r"^#+ (.*)$", _FENCED.sub("", text), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-")
+        found.append(f"{slug}-{found.count(slug)}" if slug in found else slug)
+    return set(found)
+
+
+def broken_links(pages):
+    """Yield a sentence for each relative link that leads nowhere."""
+    for name, text in pages.items():
+        prose = re.sub(r"`[^`]*`", "", _FENCED.sub("", text))
+        for link in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", prose):
+            if re.match(r"[a-z]+:", link):
+                continue
+            place, _, anchor = link.partition("#")
+            target = (ROOT / name).parent / place if place else ROOT / name
+            if not target.exists():
+                yield f"{name}: {link}: there is no such file"
+            elif anchor and anchor not in anchors(
+                pages.get(name if not place else "") or target.read_text(encoding="utf-8")
+            ):
+                yield f"{name}: {link}: there is no such heading"
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A directory with the project's configuration, where the README's reader would stand."""
+    """A directory with the project's configuration, where a reader would stand."""
     directory = tmp_path_factory.mktemp("checkout")
     shutil.copy(ROOT / "config.yaml", directory)
     return directory
 
 
-def test_every_command_of_the_readme_runs_and_prints_what_the_readme_shows(checkout):
+def run(checkout, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "etl", *arguments], cwd=checkout, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_command_of_the_documents_runs_and_prints_what_they_show(checkout):
+    """The README's first: its demonstration makes the warehouse that the others ask."""
     seen = []
-    for command, shown in commands():
-        program, *arguments = shlex.split(command)
-        assert program == "nimble-etl"
-        ended = subprocess.run(
-            [sys.executable, "-m", "etl", *arguments], cwd=checkout, capture_output=True, text=True, check=False
-        )
-        assert ended.returncode == 0, ended.stderr
-        assert appears(shown, ended.stdout.splitlines()), f"$ {command}\n{ended.stdout}"
-        seen.append(arguments[0])
-    assert len(seen) >= 8
+    for page, text in PAGES.items():
+        for command, shown in commands(text):
+            program, *arguments = shlex.split(command)
+            assert program == "nimble-etl"
+            ended = run(checkout, *arguments)
+            assert ended.returncode == 0, f"{page}: $ {command}\n{ended.stderr}"
+            assert appears(shown, ended.stdout.splitlines()), f"{page}: $ {command}\n{ended.stdout}"
+            seen.append(resolve(arguments))
+    assert len(seen) >= 16
+    assert {("run",), ("status",), ("verify",), ("replay",), ("check",), ("report",), ("datasets", "add")} <= set(seen)
 
 
-def test_the_comparison_with_the_readme_can_fail():
+def test_the_comparison_with_what_is_shown_can_fail():
     assert appears(["a 1", "...", "c 3"], ["a 9", "b 2", "c 4"])
     assert not appears(["a 1", "c 3"], ["a 9", "b 2", "c 4"])
     assert not appears(["a 1", "...", "x 3"], ["a 9", "b 2", "c 4"])
 
 
-def test_the_python_example_runs(checkout):
+def test_every_block_is_of_a_kind_that_is_tested():
+    """A command in a block of another kind would be run by nobody."""
+    assert {kind for text in PAGES.values() for kind, _ in _FENCED.findall(text)} == KINDS
+
+
+@pytest.mark.parametrize("program", blocks("python"))
+def test_a_python_example_runs(checkout, program):
     if not (checkout / "warehouse").exists():  # the commands are run by another test, which may not have been here
-        subprocess.run([sys.executable, "-m", "etl", "run"], cwd=checkout, capture_output=True, check=True)
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        assert run(checkout, "run").returncode == 0
     ended = subprocess.run(
         [sys.executable, "-I", "-c", program], cwd=checkout, capture_output=True, text=True, check=False
     )
@@ -81,33 +221,157 @@ def test_the_python_example_runs(checkout):
 
 def test_the_configuration_shown_is_the_one_that_comes_with_the_project():
     """Comments and blank lines apart."""
-    (shown,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (shown,) = blocks("yaml", "README.md")
     lines = [
         line for line in (ROOT / "config.yaml").read_text().splitlines() if line.strip() and not line.startswith("#")
     ]
     assert shown.splitlines() == lines
 
 
-def test_every_flag_that_the_readme_names_exists():
-    named = set(re.findall(r"`(--[a-z-]+)", README))
-    commands = (["run"], ["query"], ["emulator"], ["verify"], ["datasets"], ["datasets", "add"], ["report"], ["import"])
-    helps = "".join(
-        subprocess.run(
-            [sys.executable, "-m", "etl", *words, "--help"], stdout=subprocess.PIPE, text=True, check=True
-        ).stdout
-        for words in commands
+@pytest.mark.parametrize("settings", blocks("yaml"))
+def test_settings_that_are_shown_are_valid_and_have_an_effect(settings, tmp_path):
+    (tmp_path / "none.yaml").write_text("")
+    (tmp_path / "shown.yaml").write_text(settings)
+    printed = [run(tmp_path, "config", "show", "--config", name) for name in ("none.yaml", "shown.yaml")]
+    assert [ended.returncode for ended in printed] == [0, 0], printed[1].stderr
+    is_default = settings in blocks("yaml", "README.md")
+    assert is_default or printed[0].stdout != printed[1].stdout
+
+
+def test_every_setting_that_is_named_exists():
+    """Those of `bi` apart: the schema of the flat views has the same name."""
+    sections = {name: field.annotation for name, field in Settings.model_fields.items() if name != "bi"}
+    named = {
+        (section, key)
+        for text in PAGES.values()
+        for span in spans(text)
+        for section, key in re.findall(r"^(\w+)\.(\w+)", span)
+        if section in sections and f"{section}.{key}" != CATALOG_NAME
+    }
+    assert len(named) >= 12
+    for section, key in named:
+        assert key in sections[section].model_fields, f"{section}.{key}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_and_flag_that_is_called_exists(page):
+    for words in calls(PAGES[page]):
+        resolve(words)
+
+
+def test_every_flag_that_is_named_exists():
+    named = {flag for text in PAGES.values() for flag in re.findall(r"`(--[a-z-]+)", text)}
+    assert len(named) >= 30
+    assert named - set().union(*map(options, COMMANDS.values()), options(CLI)) == set()
+
+
+def test_every_command_is_documented():
+    called = {resolve(words) for text in PAGES.values() for words in calls(text)}
+    assert len(COMMANDS) >= 15
+    assert COMMANDS.keys() - called == set()
+
+
+def test_every_flag_of_every_command_is_documented():
+    shown = {word for text in PAGES.values() for span in code(text) for word in re.findall(r"--[a-z-]+", span)}
+    for path, command in COMMANDS.items():
+        flags = {parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")}
+        assert flags - shown == set(), path
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("walk", "no command 'walk'"),
+        ("config edit", "no command 'edit'"),
+        ("run --quick", "no flag --quick"),
+        ("query idle_sessions --days 3", "no flag --days"),
+        ("--loud run", "no command '--loud'"),
+    ],
+)
+def test_a_call_of_what_does_not_exist_is_found(words, problem):
+    with pytest.raises(AssertionError, match=re.escape(problem)):
+        resolve(words.split())
+
+
+def test_calls_are_found_wherever_a_page_shows_code():
+    text = (
+        "x `nimble-etl verify` y\n\n    nimble-etl import a.json --region b\n\n```ini\nStart=/a/nimble-etl run\n```\n"
     )
-    assert named - set(re.findall(r"--[a-z-]+", helps)) == set()
+    assert sorted(map(resolve, calls(text))) == [("import",), ("run",), ("verify",)]
 
 
-def test_every_command_is_in_the_readme():
-    names = re.findall(r'^@(?:config_)?app\.command\("(\w+)"', (ROOT / "etl" / "cli.py").read_text(), re.MULTILINE)
-    assert len(names) >= 12
-    for name in names:
-        assert re.search(rf"nimble-etl (?:--log-level warning |config )?{name}\b|`{name}`", README), name
-
-
-def test_the_make_targets_of_the_readme_exist():
+def test_the_make_targets_of_the_documents_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^ {4}make (\w+)$", README, re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    named = {
+        target for text in PAGES.values() for span in code(text) for target in re.findall(r"^make ([a-z][a-z-]*)", span)
+    }
+    assert len(named) >= 10
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_relative_link_leads_somewhere():
+    assert list(broken_links(LINKED)) == []
+
+
+@pytest.mark.parametrize(
+    "link", ["docs/nowhere.md", "docs/bi.md#nowhere", "#nowhere", "docs/design.md#the-staged-commits"]
+)
+def test_a_link_that_leads_nowhere_is_found(link):
+    assert len(list(broken_links({"README.md": f"# A page\n[see]({link})"}))) == 1
+
+
+def test_anchors_are_those_of_github():
+    text = "# Marts, checks & `a_b.sql`\n## One\n## One\n```console\n# two\n```\n## [A link](x.md) / here"
+    assert anchors(text) == {"marts-checks--a_bsql", "one", "one-1", "a-link--here"}
+
+
+def test_files_that_are_named_exist():
+    named = {
+        name
+        for text in PAGES.values()
+        for span in spans(text)
+        for name in re.findall(r"^(?:sql|tests|docs|benchmarks)/[\w./-]+", span)
+    }
+    assert len(named) >= 10
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_maps_of_the_house_name_the_same_rooms():
+    rooms = [set(re.findall(r"^ {6,8}(\w+)/  ", text, re.MULTILINE)) for text in (README, PAGES["docs/design.md"])]
+    assert len(rooms[0]) >= 10
+    assert rooms[0] <= rooms[1]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md"])
+def test_every_room_of_the_package_is_on_the_maps(page):
+    (shown,) = re.findall(r"^ {4}etl/\n((?: {4,}.*\n)+)", PAGES[page], re.MULTILINE)
+    rooms = {path.parent.name for path in (ROOT / "etl").glob("*/__init__.py")}
+    assert len(rooms) >= 5
+    assert rooms - set(re.findall(r"(\w+)/", shown)) == set()
+
+
+def test_the_policy_allows_what_the_configured_datasets_ask_for():
+    (policy,) = map(json.loads, blocks("json"))
+    (statement,) = policy["Statement"]
+    datasets = [builtin_datasets()[name] for name in YAML(typ="safe").load(ROOT / "config.yaml")["datasets"]]
+    actions = {
+        f"{dataset.service}:{''.join(word.capitalize() for word in dataset.operation.split('_'))}"
+        for dataset in datasets
+    }
+    assert set(statement["Action"]) == actions
+    assert (policy["Version"], statement["Effect"], statement["Resource"]) == ("2012-10-17", "Allow", "*")
+
+
+@pytest.mark.parametrize(("exit_code", "tries"), [(0, 1), (1, 1), (2, 1), (5, 1), (3, 3), (4, 3), (137, 3)])
+@pytest.mark.parametrize("page", ["README.md", "docs/operation.md"])
+def test_the_cron_line_tries_again_only_where_that_can_help(page, exit_code, tries, tmp_path):
+    (line,) = re.findall(r"^ {4}15 2 \* \* \*  (.*)$", PAGES[page], re.MULTILINE)
+    program = tmp_path / ".venv/bin/nimble-etl"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho tried\nexit {exit_code}\n")
+    program.chmod(0o755)
+    script = f"sleep() {{ :; }}; {line.replace('/srv/nimble-etl', shlex.quote(str(tmp_path)))}"
+    subprocess.run(["/bin/sh", "-c", script], cwd=tmp_path, check=True)
+    assert (tmp_path / "run.log").read_text() == "tried\n" * tries

@@ -395,7 +395,7 @@ def test_numbers_that_json_has_not_stay_what_they_are(number, source, answers):
 
 
 def test_members_that_the_model_does_not_know_are_lost_on_this_path(source, answers):
-    """As in boto3 itself; the README says so."""
+    """As in boto3 itself; docs/other-services.md says so."""
     answers(as_json(MetricAlarms=[{"AlarmArn": "a", "Brand": "new"}]))
     page = fetch(source, ALARMS)
     assert json.loads(page.body) == {"records": [{"AlarmArn": "a"}]}
