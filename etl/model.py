@@ -182,6 +182,16 @@ class Operation(Frozen):
         return digest(self.model_dump(mode="json"))
 
 
+class RunState(StrEnum):
+    """What becomes of a run. Only an open one is gone on with."""
+
+    OPEN = "open"
+    IMPORTING = "importing"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
 class SliceState(StrEnum):
     """How far the walk of a slice has come."""
 
@@ -280,7 +290,7 @@ class RunFacts:
     started_at: dt.datetime
     request: str
     account_id: str | None
-    state: str
+    state: RunState
     seconds: float
     invocations: int
     worked_until: dt.datetime

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from etl.errors import EtlError
-from etl.model import RunFacts, SliceFacts, SliceState
+from etl.model import RunFacts, RunState, SliceFacts, SliceState
 
 COUNTS = ("pages", "records", "rows", "rejects", "duplicates", "retries")
 """What is counted of a slice, and summed up of a run."""
@@ -52,7 +52,7 @@ class Outcome:
         """Return 0, 1, 3 or 5: see the README."""
         if self.failure:
             return self.failure.exit_code
-        if not self.finished and self.run.state == "open":
+        if not self.finished and self.run.state is RunState.OPEN:
             return 3
         if not self.finished or any(facts.error for facts in self.slices):
             return 5 if any(facts.publication is not None for facts in self.slices) else 1

@@ -25,7 +25,7 @@ from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import workplace
 from etl.ledger.directory import RUN_ID_TIME, remove_ledger, remove_old_ledgers
 from etl.ledger.ledger import Ledger
-from etl.model import Dataset, Operation, Page, Slice, SliceState, digest
+from etl.model import Dataset, Operation, Page, RunState, Slice, SliceState, digest
 from etl.outcome import Outcome
 from etl.pipeline.plan import check_tables
 from etl.pipeline.publish import publish, publish_facts
@@ -96,7 +96,7 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
             publish_facts(tables, [(ledger, outcome)])
             reach("facts.published")
             outcome = replace(outcome, failed_checks=place.show())
-            ledger.close_run("failed" if outcome.exit_code == 1 else "published")
+            ledger.close_run(RunState.FAILED if outcome.exit_code == 1 else RunState.PUBLISHED)
             reach("run.closed")
         remove_old_ledgers(settings.state_dir, settings.run.keep_ledgers, settings.run.max_checkpoint_age)
     return outcome
@@ -132,9 +132,9 @@ def _begin(settings: Settings, request: ImportRequest, part: Slice, dataset: Dat
     run_id = f"{dt.datetime.now(dt.UTC):{RUN_ID_TIME}}-{secrets.token_hex(3)}"
     log.info("run %s begins: import of %s, snapshot date %s", run_id, part, request.snapshot_date)
     path = settings.state_dir / "runs" / f"{run_id}.sqlite"
-    ledger = Ledger.create(path, run_id, request.snapshot_date, digest(["import", part.slice_id]))
-    # Closed from the start: no later run may go on with it, and `status` must not promise so.
-    ledger.close_run("abandoned")
+    # Never open: no later run may go on with it, and `status` must not promise so.
+    request_digest = digest(["import", part.slice_id])
+    ledger = Ledger.create(path, run_id, request.snapshot_date, request_digest, RunState.IMPORTING)
     ledger.set_account(part.account_id)
     ledger.add_dataset(dataset, operation, published=True)
     ledger.add_slice(part)

@@ -24,7 +24,7 @@ from etl.extract.source import Endpoint, Source
 from etl.jobs.workplace import Workplace, workplace
 from etl.ledger.directory import RUN_ID_TIME, ledger_paths, remove_old_ledgers, set_aside
 from etl.ledger.ledger import Ledger
-from etl.model import SliceState
+from etl.model import RunState, SliceState
 from etl.outcome import Outcome
 from etl.pipeline.model_watch import find_changes
 from etl.pipeline.plan import Plan
@@ -182,7 +182,7 @@ class _Job:
                     self._place.settle()  # a catalog would show half of what is not
                 outcome = replace(outcome, failed_checks=self._place.show())
             if publishing and outcome.finished:
-                ledger.close_run("failed" if outcome.exit_code == 1 else "published")
+                ledger.close_run(RunState.FAILED if outcome.exit_code == 1 else RunState.PUBLISHED)
                 reach("run.closed")
             return outcome
 
@@ -196,7 +196,7 @@ class _Job:
 
     def _goes_on_with(self, ledger: Ledger) -> bool:
         run = ledger.run()
-        if run.state != "open" or run.request != self._plan.fingerprint:
+        if run.state is not RunState.OPEN or run.request != self._plan.fingerprint:
             return False
         if self._request.snapshot_date not in (None, run.snapshot_date):
             return False
@@ -221,7 +221,7 @@ class _Job:
             log.info("run %s is resumed, snapshot date %s", run.run_id, run.snapshot_date)
             return True
         log.warning("run %s is abandoned: %s", run.run_id, reason)
-        ledger.close_run("abandoned")
+        ledger.close_run(RunState.ABANDONED)
         return False
 
 

@@ -9,6 +9,7 @@ from etl.errors import LedgerError
 from etl.extract.datasets import select_datasets
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
+from etl.model import RunState
 from etl.read.query import Catalog, open_catalog
 
 _RUNS = """
@@ -102,7 +103,7 @@ def _unfinished(settings: Settings) -> list[dict[str, Any]]:
         try:
             with Ledger.open(path) as ledger:
                 run = ledger.run()
-                if run.state != "open":
+                if run.state is not RunState.OPEN:
                     continue
                 rows += [
                     {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from etl.errors import LedgerError, LockedError, StorageError
 from etl.ledger.ledger import Ledger
+from etl.model import RunState
 from etl.storage.disk import make_directory, storage_errors
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def remove_old_ledgers(state_dir: Path, keep: dt.timedelta, max_checkpoint_age: 
 def _is_open(path: Path) -> bool:
     try:
         with Ledger.open(path) as ledger:
-            return ledger.run().state == "open"
+            return ledger.run().state is RunState.OPEN
     except LedgerError:
         return False
 

@@ -13,21 +13,20 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from etl.errors import LedgerError, StorageError
+from etl.errors import LedgerError
 from etl.events import reach
-from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, Slice, SliceFacts, SliceState
+from etl.ledger import rows
+from etl.ledger.database import Database, sqlite_errors
+from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, RunState, Slice, SliceFacts, SliceState
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Version of the tables below; a ledger of a newer one is refused."""
-
-_APPLICATION_ID = 0x4E65746C
 _SCHEMA = """
 create table run (
     run_id text primary key, snapshot_date text not null, started_at text not null, request text not null,
@@ -51,9 +50,18 @@ create table page (
     retries integer not null, received_at text not null, primary key (slice_id, attempt, number)
 );
 create table publication (
-    number integer primary key, dataset text not null, slices text not null, published_at text
+    number integer primary key, dataset text not null, slices text not null, published_at text,
+    is_of_facts integer not null default 0
 );
 """
+_UPGRADES = {
+    # Facts about a run were published as a dataset called etl, for a "slice" that was the number of an invocation.
+    1: (
+        "alter table publication add column is_of_facts integer not null default 0",
+        "update publication set is_of_facts = 1, dataset = '' where dataset = 'etl' and length(slices) < 16",
+    )
+}
+"""Format -> what makes the next one of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +90,16 @@ class _Arrived:
 class Ledger:
     """One run's ledger. Safe to use from several threads."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self._connection = connection
-        self._lock = threading.RLock()
+    def __init__(self, database: Database) -> None:
+        self.path = database.path
+        self._database = database
+        self._storing = threading.Lock()
         self._arrived: deque[_Arrived] = deque()
 
     @classmethod
-    def create(cls, path: Path, run_id: str, snapshot_date: dt.date, request: str) -> "Ledger":
+    def create(
+        cls, path: Path, run_id: str, snapshot_date: dt.date, request: str, state: RunState = RunState.OPEN
+    ) -> "Ledger":
         """Make a new ledger.
 
         Args:
@@ -97,58 +107,33 @@ class Ledger:
             run_id: identity of the run.
             snapshot_date: the UTC date that the run is for, frozen from here on.
             request: digest of what was asked for; only the same request goes on with this ledger.
+            state: only an open run is gone on with.
 
         Raises:
             StorageError: the file cannot be written.
         """
-        # Made aside and renamed: a ledger that is found under its name is whole.
-        draft = path.with_suffix(".new")
-        with _translated(draft):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.unlink(missing_ok=True)
-            connection = sqlite3.connect(draft)
-            connection.executescript(
-                f"begin; pragma application_id={_APPLICATION_ID}; pragma user_version={FORMAT}; {_SCHEMA}"
-            )
-            connection.execute(
-                "insert into run (run_id, snapshot_date, started_at, request, state, worked_until)"
-                " values (?1, ?2, ?3, ?4, 'open', ?3)",
-                (run_id, snapshot_date.isoformat(), _now(), request),
-            )
-            connection.commit()
-            connection.close()
-            draft.rename(path)
+        now = _now()
+        row = (run_id, snapshot_date.isoformat(), now, request, state, now)
+        statement = (
+            "insert into run (run_id, snapshot_date, started_at, request, state, worked_until)"
+            " values (?, ?, ?, ?, ?, ?)"
+        )
+        Database.create(path, FORMAT, _SCHEMA, (statement, row))
         reach("ledger.created")
         return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> "Ledger":
-        """Open a ledger that exists.
+        """Open a ledger that exists; one of an older format is brought up to date.
 
         Raises:
             LedgerError: it is no ledger, is damaged, or was written by a newer version.
         """
-        with _translated(path):
-            connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
-            )
-            connection.row_factory = sqlite3.Row
-            if connection.execute("pragma application_id").fetchone()[0] != _APPLICATION_ID:
-                raise LedgerError(f"{path}: is not a ledger of nimble-etl; move it away, or run with --fresh")
-            found = connection.execute("pragma user_version").fetchone()[0]
-            if found > FORMAT:
-                raise LedgerError(
-                    f"{path}: has format {found}; this version reads up to {FORMAT}. Use the newer nimble-etl"
-                )
-            connection.execute("pragma journal_mode=wal")
-            connection.execute("pragma synchronous=full")
-            connection.execute("pragma foreign_keys=on")
-        return cls(path, connection)
+        return cls(Database.open(path, FORMAT, _UPGRADES))
 
     def close(self) -> None:
         """Close the file; what was stored stays."""
-        with self._lock:
-            self._connection.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -160,31 +145,20 @@ class Ledger:
 
     def run(self) -> RunFacts:
         """Return what is known about the run."""
-        with _translated(self.path):
-            row = self._rows("select * from run")[0]
-            return RunFacts(
-                run_id=row["run_id"],
-                snapshot_date=dt.date.fromisoformat(row["snapshot_date"]),
-                started_at=dt.datetime.fromisoformat(row["started_at"]),
-                request=row["request"],
-                account_id=row["account_id"],
-                state=row["state"],
-                seconds=row["seconds"],
-                invocations=row["invocations"],
-                worked_until=dt.datetime.fromisoformat(row["worked_until"]),
-            )
+        with sqlite_errors(self.path):
+            return rows.run_facts(self._database.rows("select * from run")[0])
 
     def set_account(self, account_id: str) -> None:
         """Note whose resources the run lists."""
-        self._write("update run set account_id = ?", account_id)
+        self._database.write("update run set account_id = ?", account_id)
 
-    def close_run(self, state: str) -> None:
-        """End the run: published, failed, or abandoned. No later invocation goes on with it."""
-        self._write("update run set state = ?", state)
+    def close_run(self, state: RunState) -> None:
+        """End the run; no later invocation goes on with it."""
+        self._database.write("update run set state = ?", state)
 
     def add_time(self, seconds: float) -> None:
         """Add the working time of one invocation."""
-        self._write(
+        self._database.write(
             "update run set seconds = seconds + ?, invocations = invocations + 1, worked_until = ?", seconds, _now()
         )
 
@@ -195,25 +169,27 @@ class Ledger:
 
         A dataset that is not to be published is walked because slices of others come from it.
         """
-        self._write(
+        self._database.write(
             "insert into dataset values (?1, ?2, ?3, ?4) on conflict do update set definition = ?2, operation = ?3",
             dataset.name, dataset.model_dump_json(), operation.model_dump_json(), published,
         )  # fmt: skip
 
     def datasets(self, *, published: bool = False) -> dict[str, tuple[Dataset, Operation]]:
         """Return the definitions and shapes of the run, parents first; of all datasets, or of those to be published."""
-        with _translated(self.path):
+        with sqlite_errors(self.path):
             return {
                 row["name"]: (
                     Dataset.model_validate_json(row["definition"]),
                     Operation.model_validate_json(row["operation"]),
                 )
-                for row in self._rows("select * from dataset where published or not ? order by rowid", published)
+                for row in self._database.rows(
+                    "select * from dataset where published or not ? order by rowid", published
+                )
             }
 
     def add_slice(self, part: Slice, starting_token: str | None = None) -> None:
         """Plan the walk of a slice; one that is planned already stays as it is."""
-        self._write(
+        self._database.write(
             "insert or ignore into slice (slice_id, position, dataset, account_id, region, parents, filters, state,"
             " first_starting_token, starting_token)"
             " values (?, (select count(*) from slice), ?, ?, ?, ?, ?, 'walking', ?, ?)",
@@ -223,7 +199,7 @@ class Ledger:
 
     def slices(self, dataset: str | None = None) -> list[SliceFacts]:
         """Return the slices of the run, or of one dataset, in the order in which they were planned."""
-        rows = self._rows(
+        found = self._database.rows(
             "select slice.*, count(page.number) as pages, coalesce(sum(stop - first), 0) as records,"
             " coalesce(sum(retries), 0) as retries, min(received_at) as observed_from,"
             " max(received_at) as observed_until, publication.published_at"
@@ -232,8 +208,8 @@ class Ledger:
             " where ?1 is null or slice.dataset = ?1 group by slice.slice_id order by position",
             dataset,
         )
-        with _translated(self.path):
-            return [_slice_facts(row) for row in rows]
+        with sqlite_errors(self.path):
+            return [rows.slice_facts(row) for row in found]
 
     def checkpoint(self, part: Slice) -> Checkpoint:
         """Return where the walk of a slice goes on."""
@@ -250,7 +226,7 @@ class Ledger:
         Raises:
             StorageError: it is not durable; the walk must not go on.
         """
-        body = _zstd().compress(page.body, asbytes=True)
+        body = rows.zstd().compress(page.body, asbytes=True)
         state = SliceState.WALKING if page.next_starting_token else SliceState.COMPLETE
         arrived = _Arrived(
             (page.number, body, len(page.body), hashlib.sha256(page.body).hexdigest(), page.records, page.first,
@@ -259,7 +235,7 @@ class Ledger:
             (page.next_starting_token, state, part.slice_id),
         )  # fmt: skip
         self._arrived.append(arrived)
-        with self._lock:
+        with self._storing:
             if not arrived.is_settled:
                 self._store_arrived(arrived)
         if arrived.failure is not None:
@@ -282,7 +258,7 @@ class Ledger:
                     arrived.settle(exc)
 
     def _store(self, several: Sequence[_Arrived]) -> None:
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             for arrived in several:
                 connection.execute(
                     "insert into page select slice_id, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from slice"
@@ -298,18 +274,18 @@ class Ledger:
 
     def fail_slice(self, part: Slice, state: SliceState, error: str, *, resumable: bool) -> None:
         """Note why a walk ended early. A resumable one goes on at its checkpoint next time."""
-        self._write(
+        self._database.write(
             "update slice set state = ?, error = ?, resumable = ? where slice_id = ?",
             SliceState.WALKING if resumable else state, error, resumable, part.slice_id,
         )  # fmt: skip
 
     def hold_back(self, part: Slice, reason: str) -> None:
         """Note why a complete walk is not published."""
-        self._write("update slice set error = ? where slice_id = ?", reason, part.slice_id)
+        self._database.write("update slice set error = ? where slice_id = ?", reason, part.slice_id)
 
     def restart_slice(self, part: Slice) -> None:
         """Begin a new attempt at a slice: its pages so far are dropped, for a listing cannot be mended."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             connection.execute("delete from page where slice_id = ?", (part.slice_id,))
             connection.execute(
                 "update slice set attempt = attempt + 1, starting_token = null, first_starting_token = null,"
@@ -325,9 +301,9 @@ class Ledger:
         """
         _, facts = self._chain(part)
         for fact in facts:
-            rows = self._rows("select * from page where rowid = ?", fact["place"])
-            with _translated(self.path):
-                page = self._read_page(rows[0], part)
+            found = self._database.rows("select * from page where rowid = ?", fact["place"])
+            with sqlite_errors(self.path):
+                page = rows.page(found[0], f"{self.path}: {part}")
             yield page
 
     def _chain(self, part: Slice) -> tuple[str | None, list[sqlite3.Row]]:
@@ -336,67 +312,55 @@ class Ledger:
         Raises:
             LedgerError: a page is missing.
         """
-        rows = self._rows(
+        found = self._database.rows(
             "select page.rowid as place, number, next_starting_token, starting_token, first_starting_token, state"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
             " where slice.slice_id = ? order by number",
             part.slice_id,
         )
-        pages = [row for row in rows if row["number"] is not None]
+        pages = [row for row in found if row["number"] is not None]
         for expected, page in enumerate(pages, start=1):
             if page["number"] != expected:
                 raise LedgerError(f"{self.path}: {part}: page {expected} is missing; run with --fresh")
-        with _translated(self.path):
-            stands = rows[0]["starting_token"]
-        led = pages[-1]["next_starting_token"] if pages else rows[0]["first_starting_token"]
-        if led != stands or (rows[0]["state"] == SliceState.COMPLETE and not pages):
+        with sqlite_errors(self.path):
+            stands = found[0]["starting_token"]
+        led = pages[-1]["next_starting_token"] if pages else found[0]["first_starting_token"]
+        if led != stands or (found[0]["state"] == SliceState.COMPLETE and not pages):
             raise LedgerError(f"{self.path}: {part}: page {len(pages) + 1} is missing; run with --fresh")
         return stands, pages
 
     def page_facts(self) -> list[sqlite3.Row]:
         """Return number, sizes, hashes and times of every page of the current attempts, without bodies."""
-        return self._rows(
+        return self._database.rows(
             "select page.slice_id, dataset, account_id, region, page.attempt, number, size_bytes, body_sha256,"
             " records, stop - first as kept, next_starting_token, request_id, retries, received_at"
             " from page join slice on slice.slice_id = page.slice_id and slice.attempt = page.attempt"
             " order by position, number"
         )
 
-    def _read_page(self, row: sqlite3.Row, part: Slice) -> Page:
-        broken = f"{self.path}: {part}, page {row['number']}: the stored body is not what was received"
-        try:
-            body = _zstd().decompress(row["body"], decompressed_size=row["size_bytes"], asbytes=True)
-        except (OSError, ValueError, SystemError, MemoryError) as exc:  # the last two: its size was changed
-            raise LedgerError(f"{broken}; run with --fresh") from exc
-        if hashlib.sha256(body).hexdigest() != row["body_sha256"]:
-            raise LedgerError(f"{broken}; run with --fresh")
-        return Page(
-            number=row["number"],
-            body=body,
-            records=row["records"],
-            first=row["first"],
-            stop=row["stop"],
-            next_starting_token=row["next_starting_token"],
-            request_id=row["request_id"],
-            retries=row["retries"],
-            received_at=dt.datetime.fromisoformat(row["received_at"]),
-        )
-
     # Publishing
 
     def plan_publication(self, dataset: str, slice_ids: Sequence[str]) -> Publication:
         """Write down the intent to publish slices, or return the same intent if a crash left it open."""
-        with self._transaction() as connection:
-            wanted = json.dumps(sorted(slice_ids))
+        return self._plan(dataset, sorted(slice_ids), is_of_facts=False)
+
+    def plan_facts(self, invocation: int) -> Publication:
+        """Write down the intent to publish the facts about this run, as after one of its invocations."""
+        return self._plan("", [str(invocation)], is_of_facts=True)
+
+    def _plan(self, dataset: str, wanted: Sequence[str], *, is_of_facts: bool) -> Publication:
+        values = (dataset, json.dumps(wanted), is_of_facts)
+        with self._database.transaction() as connection:
             row = connection.execute(
-                "select number from publication where dataset = ? and slices = ? and published_at is null",
-                (dataset, wanted),
+                "select number from publication"
+                " where dataset = ? and slices = ? and is_of_facts = ? and published_at is null",
+                values,
             ).fetchone()
             if row is None:
                 row = connection.execute(
-                    "insert into publication (dataset, slices) values (?, ?) returning number", (dataset, wanted)
+                    "insert into publication (dataset, slices, is_of_facts) values (?, ?, ?) returning number", values
                 ).fetchone()
-        return Publication(row["number"], dataset, tuple(slice_ids))
+        return Publication(row["number"], dataset, tuple(wanted))
 
     def mark_published(self, publication: Publication, outcomes: Mapping[str, Mapping[str, Any]]) -> None:
         """Say *published*: the commit is durable and was read back.
@@ -405,7 +369,7 @@ class Ledger:
             publication: what was planned.
             outcomes: for each slice id: rows, rejects, duplicates, partial, drift.
         """
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             connection.execute("update publication set published_at = ? where number = ?", (_now(), publication.number))
             for slice_id, outcome in outcomes.items():
                 connection.execute(
@@ -417,102 +381,21 @@ class Ledger:
 
     def open_publications(self) -> list[Publication]:
         """Return the intents to publish slices that were never marked as published: a crash came in between."""
-        rows = self._rows("select * from publication where published_at is null and dataset <> 'etl' order by number")
-        with _translated(self.path):
-            return [Publication(row["number"], row["dataset"], tuple(json.loads(row["slices"]))) for row in rows]
+        found = self._database.rows(
+            "select * from publication where published_at is null and not is_of_facts order by number"
+        )
+        with sqlite_errors(self.path):
+            return [Publication(row["number"], row["dataset"], tuple(json.loads(row["slices"]))) for row in found]
 
     def owes_facts(self) -> bool:
         """Tell whether slices were published since the facts about the run last were."""
-        (row,) = self._rows(
-            "select coalesce(max(iif(dataset = 'etl', 0, number)), 0)"
-            " > coalesce(max(iif(dataset = 'etl', number, 0)), 0) as owed"
+        (row,) = self._database.rows(
+            "select coalesce(max(number) filter (where not is_of_facts), 0)"
+            " > coalesce(max(number) filter (where is_of_facts), 0) as owed"
             " from publication where published_at is not null"
         )
         return bool(row["owed"])
 
-    def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock, _translated(self.path):
-            return self._connection.execute(statement, values).fetchall()
-
-    def _write(self, statement: str, *values: object) -> None:
-        with self._transaction() as connection:
-            connection.execute(statement, values)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _translated(self.path):
-            self._connection.execute("begin immediate")
-            try:
-                yield self._connection
-                self._connection.execute("commit")
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("rollback")
-
-
-def _slice_facts(row: sqlite3.Row) -> SliceFacts:
-    return SliceFacts(
-        part=Slice(
-            dataset=row["dataset"],
-            account_id=row["account_id"],
-            region=row["region"],
-            parents=json.loads(row["parents"]),
-            filters=json.loads(row["filters"]),
-        ),
-        attempt=row["attempt"],
-        state=SliceState(row["state"]),
-        first_starting_token=row["first_starting_token"],
-        starting_token=row["starting_token"],
-        error=row["error"],
-        resumable=bool(row["resumable"]),
-        publication=row["publication"],
-        published_at=_instant(row["published_at"]),
-        partial=bool(row["partial"]),
-        pages=row["pages"],
-        records=row["records"],
-        retries=row["retries"],
-        observed_from=_instant(row["observed_from"]),
-        observed_until=_instant(row["observed_until"]),
-        rows=row["rows"],
-        rejects=row["rejects"],
-        duplicates=row["duplicates"],
-        drift=tuple(json.loads(row["drift"] or "[]")),
-    )
-
-
-def _zstd() -> Any:
-    """Return the codec of bodies. Who only asks how a ledger stands does not load Arrow for it."""
-    from pyarrow import Codec  # noqa: PLC0415
-
-    return Codec("zstd")
-
-
-def _instant(text: str | None) -> dt.datetime | None:
-    return dt.datetime.fromisoformat(text) if text else None
-
 
 def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat()
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises into ours: a full disk is another matter than a torn file.
-
-    SQLite has no checksums: a flipped bit can also show as a value that cannot be what was written.
-    """
-    try:
-        yield
-    except sqlite3.OperationalError as exc:
-        name = getattr(exc, "sqlite_errorname", "")  # none if Python, not SQLite, could not read a value
-        if not name or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")):
-            raise LedgerError(f"{path}: {exc}; the ledger is damaged: run with --fresh") from exc
-        raise StorageError.at(path, f"{exc} ({name})") from exc
-    except OSError as exc:
-        raise StorageError.at(path, exc.strerror or exc) from exc
-    except (sqlite3.DatabaseError, ValueError, TypeError, IndexError) as exc:
-        raise LedgerError(f"{path}: {_first_line(exc)}; the ledger is damaged: run with --fresh") from exc
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc).splitlines() or [type(exc).__name__])[0]

@@ -95,7 +95,7 @@ def publish_facts(tables: Tables, outcomes: Sequence[tuple[Ledger, Outcome]], *,
     With `rebuild`, these are all the runs that the date has: files that cannot be read are let go.
     """
     (date,) = {outcome.run.snapshot_date for _, outcome in outcomes}
-    publications = [ledger.plan_publication("etl", [str(outcome.run.invocations)]) for ledger, outcome in outcomes]
+    publications = [ledger.plan_facts(outcome.run.invocations) for ledger, outcome in outcomes]
     replacement = Replacement(date, "run_id", tuple(outcome.run.run_id for _, outcome in outcomes))
     run_id = replacement.values[-1]
     writer = Writer(f"nimble-etl/{run_id}", publications[-1].number, run_id, rebuild=rebuild)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from support.job import _FORKS, DATE, NIGHT, Job, job_at
 
-from etl.cli.app import _stopped_by_signals
+from etl.cli.process import stopped_by_signals
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.jobs.status import status
 from etl.jobs.verify import verify
@@ -311,7 +311,7 @@ def test_fault_44_a_signal_in_a_retry_pause_ends_it(number, tmp_path):
 
 def test_fault_44_a_signal_after_the_deadline_counts_as_one():
     """What is complete is published after a deadline; who shuts the machine down does not wait for that."""
-    with _stopped_by_signals() as stop:
+    with stopped_by_signals() as stop:
         stop.by_deadline = True
         stop.set()
         os.kill(os.getpid(), signal.SIGTERM)

@@ -3,6 +3,7 @@
 Every file here is a real SQLite file; what is damaged is damaged on the disk.
 """
 
+import json
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -140,10 +142,12 @@ def test_page_and_the_token_that_follows_it_are_one_transaction(ledger, path):
 def test_failed_transaction_leaves_neither_page_nor_token(ledger, path):
     """The page is written before the token: with the second statement refused, the first must not stay."""
     store(ledger, A, ["t1"])
-    ledger._connection.execute("create trigger no before update on slice begin select raise(abort, 'no'); end")
+    ledger._database._connection.execute(
+        "create trigger no before update on slice begin select raise(abort, 'no'); end"
+    )
     with pytest.raises(LedgerError, match="no"):
         store(ledger, A, ["t2"])
-    ledger._connection.execute("drop trigger no")
+    ledger._database._connection.execute("drop trigger no")
     assert ledger.checkpoint(A).starting_token == "t1"
     with sqlite3.connect(path) as other:
         assert other.execute("select count(*) from page").fetchone() == (1,)
@@ -160,8 +164,8 @@ def test_stored_page_is_visible_to_another_process_at_once(ledger, path):
 
 
 def test_every_transaction_is_synced_before_it_returns(ledger):
-    assert ledger._connection.execute("pragma journal_mode").fetchone()[0] == "wal"
-    assert ledger._connection.execute("pragma synchronous").fetchone()[0] == 2  # full
+    assert ledger._database._connection.execute("pragma journal_mode").fetchone()[0] == "wal"
+    assert ledger._database._connection.execute("pragma synchronous").fetchone()[0] == 2  # full
 
 
 def test_walk_goes_on_where_the_last_page_led(ledger, path):
@@ -347,8 +351,31 @@ def test_fault_38_database_of_another_program_is_refused(path):
         Ledger.open(path)
 
 
+def test_ledger_of_the_former_format_goes_on_and_knows_facts_from_a_dataset_called_etl(ledger, path):
+    """There, facts about a run were published under the name of a dataset: etl."""
+    slices = json.dumps([A.slice_id])
+    ledger.close()
+    with closing(sqlite3.connect(path)) as former:
+        former.execute("alter table publication drop column is_of_facts")
+        former.execute("pragma user_version = 1")
+        former.executemany(
+            "insert into publication (dataset, slices, published_at) values (?, ?, ?)",
+            [("things", slices, "2026-11-20T03:00:00+00:00"), ("etl", '["1"]', None), ("etl", slices, None)],
+        )
+        former.commit()
+
+    for _ in range(2):
+        with Ledger.open(path) as again:
+            assert again.owes_facts()
+            assert [(found.dataset, found.slice_ids) for found in again.open_publications()] == [("etl", (A.slice_id,))]
+    with Ledger.open(path) as again:
+        assert again.plan_facts(1).number == 2, "the intent that was there"
+        again.mark_published(again.plan_facts(1), {})
+        assert not again.owes_facts()
+
+
 def test_fault_40_ledger_of_a_newer_version_is_refused_and_both_versions_are_named(ledger, path):
-    ledger._connection.execute(f"pragma user_version = {FORMAT + 1}")
+    ledger._database._connection.execute(f"pragma user_version = {FORMAT + 1}")
     ledger.close()
     with pytest.raises(LedgerError, match=rf"has format {FORMAT + 1}; this version reads up to {FORMAT}"):
         Ledger.open(path)
@@ -460,14 +487,14 @@ def test_fault_38_truncated_ledger_is_refused(whole, path):
 def test_fault_37_full_disk_is_a_storage_error_and_the_checkpoint_stays(ledger):
     """SQLite itself refuses to grow the file, as it does when the disk is full."""
     store(ledger, A, ["t1"])
-    pages = ledger._connection.execute("pragma page_count").fetchone()[0]
-    ledger._connection.execute(f"pragma max_page_count = {pages}")
+    pages = ledger._database._connection.execute("pragma page_count").fetchone()[0]
+    ledger._database._connection.execute(f"pragma max_page_count = {pages}")
     with pytest.raises(StorageError, match=r"full .*MB free.*make room"):
         ledger.store_page(
             A, page(os.urandom(200_000).hex().encode().join([b'{"things": [], "x": "', b'"}']), 2, token="t2")
         )
     assert ledger.checkpoint(A).starting_token == "t1"
-    ledger._connection.execute("pragma max_page_count = 100000")
+    ledger._database._connection.execute("pragma max_page_count = 100000")
     store(ledger, A, ["t2"])
     assert len(list(ledger.pages(A))) == 2
 
@@ -525,7 +552,7 @@ def storing(ledger):
 
     def store_together(*pages):
         with ThreadPoolExecutor(len(pages)) as pool:
-            with ledger._lock:
+            with ledger._storing:
                 futures = [pool.submit(ledger.store_page, where, stored) for where, stored in pages]
                 while len(ledger._arrived) < len(pages):
                     threading.Event().wait(0)
@@ -537,7 +564,7 @@ def storing(ledger):
 def test_pages_of_several_slices_that_wait_are_stored_by_one_transaction(ledger, storing):
     """A sync takes longer than all else: with many slices at once, one for each page would be what a walk waits for."""
     commits = []
-    ledger._connection.set_trace_callback(
+    ledger._database._connection.set_trace_callback(
         lambda statement: commits.append(statement) if statement == "commit" else None
     )
     assert storing((A, page([{}], 1, token="a2")), (B, page([{}, {}], 1, token="b2"))) == [None, None]
