@@ -26,7 +26,7 @@ from etl.load.files import storage_errors, sync_directory, sync_file
 from etl.load.flat import add_flat_views
 from etl.load.packs import Pack, make_pack, packs_of
 from etl.load.prices import PRICES
-from etl.load.relations import add_files, comment_on, descriptions, literal, quoted
+from etl.load.relations import add_files, column_types, comment_on, descriptions, literal, quoted
 from etl.load.tables import PARTITION, Committed, Tables
 from etl.model import CATALOG_NAME, CheckResult, Dataset
 
@@ -204,14 +204,14 @@ def _add_relation(
     connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, sources: Sequence[_Alike], only: str = ""
 ) -> None:
     """Add a view on files, or an empty table where there are none."""
-    connection.register("empty_table", pa.table(schema.empty_table()))
     if sources:
-        types = {column: kind for column, kind, *_ in connection.execute("describe empty_table").fetchall()}
+        types = column_types(connection, schema)
         parts = (f"{_select(connection, types, source)} {only}" for source in sources)
         connection.execute(f"create view {quoted(name)} as {' union all '.join(parts)}")
     else:
+        connection.register("empty_table", schema.empty_table())
         connection.execute(f"create table {quoted(name)} as from empty_table")
-    connection.unregister("empty_table")
+        connection.unregister("empty_table")
     comment_on(connection, quoted(name), descriptions(schema))
 
 

@@ -40,6 +40,12 @@ def descriptions(schema: pa.Schema) -> dict[str, str]:
     return {field.name: (field.metadata or {}).get(b"description", b"").decode() for field in schema}
 
 
+def column_types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
+    """Return the types that DuckDB has for the columns of an Arrow schema, as SQL writes them."""
+    empty = connection.from_arrow(schema.empty_table())
+    return dict(zip(empty.columns, map(str, empty.types), strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table or view, its type and comment as DuckDB has them; `position` counts from 1."""
