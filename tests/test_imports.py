@@ -34,6 +34,7 @@ ONLY_IN = {
     "starlette": {"etl.emulator"},
     "uvicorn": {"etl.emulator"},
     "matplotlib": {"etl.read.report"},
+    "jinja2": {"etl.read.report"},
 }
 """Outside library -> the room, or the one module, that may import it."""
 

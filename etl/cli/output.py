@@ -2,9 +2,7 @@
 
 import csv
 import datetime as dt
-import io
 import json
-import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +71,13 @@ class Output:
             print(note)
 
 
+class _Lines:
+    """Standard output for a writer that ends its lines with CRLF: they end as all others do."""
+
+    def write(self, line: str) -> None:
+        print(line.removesuffix("\r\n"))
+
+
 def write_table(table: "pa.Table", form: Format) -> None:
     """Write an Arrow table to stdout. JSON has one object per line; Parquet is binary."""
     if form is Format.PARQUET:
@@ -88,9 +93,9 @@ def write_table(table: "pa.Table", form: Format) -> None:
         for row in rows:
             write_json(row)
     elif form is Format.CSV:
-        print(_csv_line(table.column_names))
-        for row in rows:
-            print(_csv_line([_text(value) for value in row.values()]))
+        writer = csv.writer(_Lines(), lineterminator="\r\n")  # with another line end, it leaves \r without quotes
+        writer.writerow(table.column_names)
+        writer.writerows(map(_text, row.values()) for row in rows)
     elif form is Format.MARKDOWN:
         write_markdown(rows, table.column_names)
     else:
@@ -125,7 +130,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title:
 
 def write_json(value: Any) -> None:
     """Write one JSON value on one line; dates and times are ISO-8601, NaN never appears."""
-    print(json.dumps(_finite(value), default=_json_value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+    print(_json(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -142,7 +147,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | dict):
-        return json.dumps(_finite(value), default=_json_value, ensure_ascii=False)
+        return _json(value, ensure_ascii=False)
     if isinstance(value, dt.datetime):
         return value.isoformat(sep=" ")
     return value if isinstance(value, str) else str(_json_value(value))
@@ -153,19 +158,14 @@ def _visible(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def _csv_line(values: Iterable[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow(values)  # with another line end, it leaves \r without quotes
-    return line.getvalue().removesuffix("\r\n")
+def _json(value: Any, *, ensure_ascii: bool) -> str:
+    """Return one line of JSON.
 
-
-def _finite(value: Any) -> Any:
-    """Return a value without numbers that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    `json` writes NaN and infinities, which JSON does not have; read back with `parse_constant`, they are null.
+    msgspec writes null by itself, but bytes as base64, UTC as Z, and nothing as an ASCII escape.
+    """
+    finite = json.loads(json.dumps(value, default=_json_value), parse_constant=lambda _: None)
+    return json.dumps(finite, ensure_ascii=ensure_ascii)
 
 
 def _json_value(value: Any) -> Any:

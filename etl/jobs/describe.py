@@ -4,12 +4,14 @@ import json
 from functools import partial
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from etl.config import Settings
 from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import content_of
+from etl.load.catalog.relations import column_types
 from etl.pipeline.plan import Plan
 from etl.read.query import ask
 from etl.transform.facts import ETL_TABLES
@@ -27,12 +29,22 @@ def describe(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
 def _derived(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     """Return what follows from the definitions of the datasets and the service models."""
+    derived = {}
+    with duckdb.connect() as connection:
+        for name, schema in _tables(settings).items():
+            types = column_types(connection, schema)
+            derived[name] = [_column(field, types[field.name]) for field in schema]
+    return derived
+
+
+def _tables(settings: Settings) -> dict[str, pa.Schema]:
+    """Return the tables that the configured datasets fill, and those about runs."""
     session = model_session()
     tables: dict[str, pa.Schema] = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
         schemas = layout(dataset, describe_operation(session, dataset)).schemas
         tables |= dict(sorted(schemas.items(), key=lambda entry: entry[0] != dataset.name))
-    return {name: [_column(field) for field in schema] for name, schema in {**tables, **ETL_TABLES}.items()}
+    return {**tables, **ETL_TABLES}
 
 
 def _exported(settings: Settings) -> dict[str, list[dict[str, Any]]]:
@@ -74,7 +86,7 @@ def check(settings: Settings) -> list[str]:
         settings.source,
         settings.privacy.secret,
     )
-    return list(_derived(settings))
+    return list(_tables(settings))
 
 
 def list_datasets(settings: Settings) -> list[dict[str, Any]]:
@@ -92,11 +104,11 @@ def list_datasets(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-def _column(field: pa.Field) -> dict[str, Any]:
+def _column(field: pa.Field, data_type: str) -> dict[str, Any]:
     metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
     return {
         "column": field.name,
-        "type": _type_name(field.type),
+        "type": data_type,
         "unit": metadata.get("unit"),
         "meaning": metadata.get("description", ""),
         "api_path": metadata.get("api_path"),
@@ -106,18 +118,3 @@ def _column(field: pa.Field) -> dict[str, Any]:
         "first_date": None,
         "last_date": None,
     }
-
-
-def _type_name(kind: pa.DataType) -> str:
-    """Return the name that DuckDB has for an Arrow type."""
-    names = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float64(): "DOUBLE",
-             pa.bool_(): "BOOLEAN", pa.date32(): "DATE", pa.binary(): "BLOB"}  # fmt: skip
-    if pa.types.is_timestamp(kind):
-        return "TIMESTAMP WITH TIME ZONE"
-    if pa.types.is_map(kind):
-        return f"MAP({_type_name(kind.key_type)}, {_type_name(kind.item_type)})"
-    if pa.types.is_list(kind):
-        return f"{_type_name(kind.value_type)}[]"
-    if pa.types.is_struct(kind):
-        return f"STRUCT({', '.join(f'{child.name} {_type_name(child.type)}' for child in kind)})"
-    return names[kind]

@@ -183,6 +183,41 @@ def test_json_of_facts_that_are_no_table(capsys):
     assert capsys.readouterr().out == expected
 
 
+def test_values_within_values_are_rendered_as_those_of_their_own():
+    """Maps of DuckDB have keys of any type: JSON has none for them, so a map is a list of pairs."""
+    table = duckdb.sql(
+        "select map {1: 'a', 2: null} as numbers, map {date '2026-11-20': 1.10::decimal(5, 2)} as dates,"
+        r" [[1e16, 'nan'::double, '-inf'::double]] as reals, {'at': time '02:03', 'content': '\xff'::blob} as part,"
+        " [uuid '00000000-0000-0000-0000-000000000001'] as ids, 18446744073709551615::ubigint as large"
+    ).to_arrow_table()
+    texts = [
+        '[[1, "a"], [2, null]]', '[["2026-11-20", "1.10"]]', "[[1e+16, null, null]]",
+        '{"at": "02:03:00", "content": "ff"}', '["00000000-0000-0000-0000-000000000001"]', "18446744073709551615",
+    ]  # fmt: skip
+    assert next(csv.reader(written(table, Format.CSV).decode().splitlines()[1:])) == texts
+    named = (f'"{name}": {text}' for name, text in zip(table.column_names, texts, strict=True))
+    assert written(table, Format.JSON).decode() == f"{{{', '.join(named)}}}\n"
+
+
+def test_difference_of_instants_is_words():
+    table = pa.table({"lag": pa.array([90_061_000_000], pa.duration("us"))})
+    assert written(table, Format.JSON) == b'{"lag": "1 day, 1:01:01"}\n'
+    assert written(table, Format.CSV) == b'lag\n"1 day, 1:01:01"\n'
+
+
+def test_json_of_a_stream_that_has_no_such_character_has_escapes(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", newline="")
+    monkeypatch.setattr(sys, "stdout", stream)
+    write_json({"title": "é \U0001f3ac", "list": [math.nan]})
+    stream.flush()
+    assert stream.buffer.getvalue() == rb'{"title": "\u00e9 \ud83c\udfac", "list": [null]}' + b"\n"
+
+
+def test_lines_of_csv_end_as_other_lines_do_and_line_ends_in_values_are_quoted():
+    found = written(pa.table({"a": ["x", "\r", "y\r\n", "\n", None], "b": ["1", "2", "\r\n", "", None]}), Format.CSV)
+    assert found == b'a,b\nx,1\n"\r",2\n"y\r\n","\r\n"\n"\n",\n,\n'
+
+
 # The shape of a table
 
 

@@ -133,6 +133,16 @@ def test_describe_shows_what_the_catalog_has(everything):
     assert "| volume_gib | BIGINT | GiB | their volumes together |" in ended.stdout
 
 
+def test_types_before_the_first_export_are_those_of_the_catalog_after_it(everything, tmp_path, monkeypatch):
+    exported = json.loads(everything.cli("describe", "--json").stdout)
+    monkeypatch.setenv("NIMBLE_ETL_WAREHOUSE__PATH", str(tmp_path / "nothing"))
+    derived = json.loads(everything.cli("describe", "--json").stdout)
+    assert len(derived) > 20
+    for table, columns in derived.items():
+        there = {row["column"]: row["type"] for row in exported[table]}
+        assert {row["column"]: row["type"] for row in columns}.items() <= there.items(), table
+
+
 def test_the_page_of_tables_is_what_the_dictionary_says(everything):
     assert page(everything) == PAGE.read_text(encoding="utf-8"), "`make docs` writes it anew"
 

@@ -197,6 +197,14 @@ def test_names_are_text_whatever_they_hold(browser, report_of):
     assert set(used) <= set(ids)
 
 
+def test_nothing_of_a_name_is_markup(report_of):
+    """The same, as every machine can tell: no browser is needed to see what was not escaped."""
+    text = report_of("many of all").read_text()
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;]]&gt; $\\frac{1}{0}$ &amp;amp; WWWW" in text
+
+
 def test_names_in_charts_are_text_too(browser, report_of):
     """Between two dollar signs, matplotlib would set a formula."""
     browser.show(report_of("one night"))
@@ -226,8 +234,10 @@ def test_printed_chart_stays_on_one_page(browser, report_of):
 
 def test_tables_are_cut_at_a_number_of_rows_and_say_so(report_of):
     text = report_of("many of all").read_text()
-    for table in re.findall(r"<tbody>.*?</tbody>", text):
-        assert table.count("<tr>") <= 15
+    tables = re.findall(r"<tbody>.*?</tbody>", text, re.DOTALL)
+    assert len(tables) == len(TABLES)
+    for table in tables:
+        assert 1 <= table.count("<tr>") <= 15
     assert "more: <code>nimble-etl query idle_sessions</code>" in text
 
 
@@ -378,15 +388,18 @@ def test_night_without_a_run_is_a_gap_and_a_missing_series_is_nothing():
 # Starting
 
 
-def test_plotting_library_is_loaded_by_the_report_only():
-    code = "import sys; import etl.cli, etl.jobs.night, etl.read.query; sys.exit('matplotlib' in sys.modules)"
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
+def test_libraries_of_the_report_are_loaded_by_the_report_only(library):
+    code = f"import sys; import etl.cli, etl.jobs.night, etl.read.query; sys.exit('{library}' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_without_the_plotting_library_the_report_says_what_to_install():
-    code = "import sys; sys.modules['matplotlib'] = None; import etl.read.report"
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
+def test_without_its_libraries_the_report_says_what_to_install(library):
+    code = f"import sys; sys.modules['{library}'] = None; import etl.read.report"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"{ConfigError.__name__}: the report needs matplotlib, which is not installed" in ended.stderr
+    sentence = f"the report needs {library}, which is not installed; install nimble-etl[report]"
+    assert f"{ConfigError.__name__}: {sentence}" in ended.stderr
 
 
 def rgb(colour):

@@ -24,7 +24,7 @@ from etl.load.catalog.dictionary import add_dictionary
 from etl.load.catalog.flat import add_flat_views
 from etl.load.catalog.packs import make_pack, packs_of
 from etl.load.catalog.prices import PRICES
-from etl.load.catalog.relations import add_files, comment_on, descriptions
+from etl.load.catalog.relations import add_files, add_table
 from etl.load.catalog.views import add_relation, add_versions, alike, has_slices
 from etl.load.changes import logged_dataset
 from etl.load.delta.tables import Committed, Tables
@@ -154,7 +154,7 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             files = [file for names in table.files.values() for file in names if file not in packed]
             name = _history(table.name) if has_slices(table) else table.name
             add_relation(connection, name, table.schema, alike(table, files, packs))
-        _add_prices(connection, content.prices)
+        add_table(connection, "prices", content.prices)
         add_files(connection, ["marts"], _NEEDED)
         dates = connection.execute("select distinct snapshot_date from current_slices order by all").fetchall()
         for table in found:
@@ -175,13 +175,6 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
         # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
         connection.execute("checkpoint")
     return results
-
-
-def _add_prices(connection: duckdb.DuckDBPyConnection, prices: pa.Table) -> None:
-    connection.register("given_prices", prices)
-    connection.execute("create table prices as from given_prices")
-    connection.unregister("given_prices")
-    comment_on(connection, "prices", descriptions(PRICES))
 
 
 def _history(name: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from etl.load.catalog.relations import comment_on, described, descriptions, names
+from etl.load.catalog.relations import add_table, described, names
 from etl.outcome import CheckResult
 from etl.sqlfiles import sql_files
 
@@ -38,8 +38,5 @@ def run_checks(connection: duckdb.DuckDBPyConnection) -> list[CheckResult]:
     rows = [(check.name, check.severity, check.meaning, check.failures, check.examples) for check in found]
     columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), CHECKS, strict=True)]
     table = pa.Table.from_arrays(columns, schema=CHECKS) if rows else CHECKS.empty_table()
-    connection.register("check_results", table)
-    connection.execute("create table etl_checks as from check_results")
-    connection.unregister("check_results")
-    comment_on(connection, "etl_checks", descriptions(CHECKS))
+    add_table(connection, "etl_checks", table)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from etl.load.catalog.relations import Column, columns, comment_on, described, descriptions, quoted
+from etl.load.catalog.relations import Column, add_table, columns, described, quoted
 from etl.load.changes import logged_dataset
 from etl.load.delta.tables import PARTITION, Committed, FileFacts
 from etl.sqlfiles import sql_files
@@ -48,10 +48,7 @@ def add_dictionary(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, C
         for table, committed in tables.items()
         for field in committed.schema
     }
-    connection.register("dictionary_rows", COLUMNS.empty_table())
-    connection.execute("create table etl_columns as from dictionary_rows")
-    connection.unregister("dictionary_rows")
-    comment_on(connection, "etl_columns", descriptions(COLUMNS))
+    add_table(connection, "etl_columns", COLUMNS.empty_table())
     listed = columns(connection)
     rows = []
     for (schema_name, table), those in listed.items():

@@ -40,6 +40,12 @@ def descriptions(schema: pa.Schema) -> dict[str, str]:
     return {field.name: (field.metadata or {}).get(b"description", b"").decode() for field in schema}
 
 
+def column_types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
+    """Return the types that DuckDB has for the columns of an Arrow schema, as SQL writes them."""
+    empty = connection.from_arrow(schema.empty_table())
+    return dict(zip(empty.columns, map(str, empty.types), strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table or view, its type and comment as DuckDB has them; `position` counts from 1."""
@@ -69,6 +75,14 @@ def comment_on(connection: duckdb.DuckDBPyConnection, relation: str, texts: Mapp
     statements = [f"comment on column {relation}.{quoted(column)} is {literal(text)}" for column, text in texts.items()]
     if statements:
         connection.execute("; ".join(statements))
+
+
+def add_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    """Add a table with these rows, and what its fields say about its columns."""
+    connection.register("given_rows", rows)
+    connection.execute(f"create table {quoted(name)} as from given_rows")
+    connection.unregister("given_rows")
+    comment_on(connection, quoted(name), descriptions(rows.schema))
 
 
 def add_files(

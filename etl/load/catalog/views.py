@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 
 from etl.load.catalog.packs import Pack
-from etl.load.catalog.relations import comment_on, descriptions, literal, quoted
+from etl.load.catalog.relations import add_table, column_types, comment_on, descriptions, literal, quoted
 from etl.load.changes import CHANGE
 from etl.load.delta.tables import PARTITION, Committed
 
@@ -45,15 +45,13 @@ def add_relation(
     connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, sources: Sequence[Alike], only: str = ""
 ) -> None:
     """Add a view on files, or an empty table where there are none."""
-    connection.register("empty_table", pa.table(schema.empty_table()))
     if sources:
-        types = {column: kind for column, kind, *_ in connection.execute("describe empty_table").fetchall()}
+        types = column_types(connection, schema)
         parts = (f"{_select(connection, types, source)} {only}" for source in sources)
         connection.execute(f"create view {quoted(name)} as {' union all '.join(parts)}")
+        comment_on(connection, quoted(name), descriptions(schema))
     else:
-        connection.execute(f"create table {quoted(name)} as from empty_table")
-    connection.unregister("empty_table")
-    comment_on(connection, quoted(name), descriptions(schema))
+        add_table(connection, name, schema.empty_table())
 
 
 def _select(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], source: Alike) -> str:

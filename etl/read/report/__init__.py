@@ -18,7 +18,7 @@ from etl.storage.disk import storage_errors
 
 try:
     from etl.read.report import charts, page
-except ModuleNotFoundError as exc:  # an extra: a machine that only exports needs no plotting library
+except ModuleNotFoundError as exc:  # an extra: a machine that only exports needs none of its libraries
     raise ConfigError(f"the report needs {exc.name}, which is not installed; install nimble-etl[report]") from exc
 
 _RELATIONS = "select table_name from information_schema.tables where table_schema = 'main'"

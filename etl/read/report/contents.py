@@ -1,6 +1,6 @@
 """What the report shows, in order: sections of charts and tables, each of which answers a file of sql/report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,6 +73,10 @@ class Answers:
 
     rows: Mapping[str, Rows]
     missing: Mapping[str, frozenset[str]]
+
+    def lacking(self, parts: Iterable[Chart | Table]) -> list[str]:
+        """Return the tables for want of which some parts are not shown."""
+        return sorted({name for part in parts for name in self.missing[part.question]})
 
 
 _STUDIO = {"studio_id": "Studio"}
