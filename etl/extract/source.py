@@ -1,8 +1,7 @@
 """One page of one list operation, through boto3, with every vendor error translated.
 
-Signing, endpoints, credentials and short retries are boto3's; the paginator too, so that a starting token means here
-what it means to the AWS CLI. Two things are added: a raw-page hook, which proves that a response is a page and keeps
-its body instead of letting botocore parse every field, and a patient retry of one page request.
+Signing, endpoints and credentials are boto3's; the paginator too, so that a starting token means here what it means to
+the AWS CLI. Two things are added: the proof that a response is a page, and the patience that repeats one request.
 """
 
 import logging
@@ -14,7 +13,6 @@ from typing import Any
 import boto3
 import botocore
 import botocore.exceptions as boto
-import tenacity
 from botocore.config import Config
 from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
 from botocore.parsers import ResponseParserError
@@ -27,6 +25,7 @@ from etl.errors import (
     TransientSourceError,
 )
 from etl.extract.parsed import MalformedPageError, plain_tokens, proof_hook, read_parsed_page
+from etl.extract.patience import Patience
 from etl.extract.raw import raw_page_hook, read_raw_page
 from etl.extract.service_model import describe_operation, model_session
 from etl.extract.vendor_errors import BAD_REQUEST, EXPIRED, translate
@@ -35,8 +34,7 @@ from etl.model import Dataset, Operation, Page, Slice
 log = logging.getLogger(__name__)
 
 _CLIENT_CONFIG = Config(
-    # Short retries for what passes in seconds; `fetch_page` is the patient one.
-    retries={"mode": "standard", "total_max_attempts": 4},
+    retries={"mode": "standard", "total_max_attempts": 1},  # `Patience` repeats
     connect_timeout=10,
     read_timeout=60,
     max_pool_connections=64,
@@ -59,13 +57,13 @@ class Source:
     Args:
         settings: the `source` part of the configuration.
         endpoint: where requests go.
-        stop: set it to end every pause between two tries at once.
+        stop: ends every wait within seconds.
     """
 
     def __init__(self, settings: SourceSettings, endpoint: Endpoint, stop: threading.Event) -> None:
         self._settings = settings
         self._endpoint = endpoint
-        self._stop = stop
+        self._patience = Patience(settings.retry, stop)
         self._lock = threading.Lock()
         self._session = self._new_session()
         self._models = model_session()
@@ -82,15 +80,20 @@ class Source:
         """
         if self._settings.account_id:
             return self._settings.account_id
+        return self._patience.ask("account", self._ask_account)
+
+    def _ask_account(self) -> str:
         try:
             credentials = self._session.get_credentials()
             if credentials is not None and getattr(credentials, "account_id", None):  # this may refresh them
                 return str(credentials.account_id)
             return str(self._client("sts", self._settings.region).get_caller_identity()["Account"])
-        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as exc:
+        except (ResponseParserError, KeyError) as exc:
+            raise ConfigError(
+                "account: the endpoint does not answer sts:GetCallerIdentity as AWS does; set source.account_id"
+            ) from exc
+        except (boto.BotoCoreError, boto.ClientError) as exc:
             raise translate(exc, "account", "sts:GetCallerIdentity") from exc
-        except KeyError:
-            raise TransientSourceError("account: sts:GetCallerIdentity did not say which; run again") from None
 
     def operation(self, dataset: Dataset) -> Operation:
         """Return what the service model says about a dataset's operation."""
@@ -116,13 +119,12 @@ class Source:
             TokenRejectedError: the token is refused, although the same request without it works.
             SourceError, ConfigError: trying again cannot help.
         """
-        tries = 0
-        renewed = False
+        place = f"{part}, page {number}"
+        tries, renewed = 0, False
 
         def once() -> Page:
             nonlocal tries, renewed
             tries += 1
-            place = f"{part}, page {number}"
             try:
                 return self._request(dataset, part, number, starting_token, max_items, tries - 1)
             except MalformedPageError as exc:
@@ -140,20 +142,12 @@ class Source:
             except (boto.BotoCoreError, ResponseParserError) as exc:
                 raise translate(exc, place, _action(self.operation(dataset))) from exc
 
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientSourceError),
-            stop=tenacity.stop_after_delay(self._settings.retry.timeout) | tenacity.stop_when_event_set(self._stop),
-            wait=tenacity.wait_random_exponential(0.5, max=self._settings.retry.wait_max.total_seconds()),
-            sleep=tenacity.sleep_using_event(self._stop),
-            before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
-            reraise=True,
-        )
-        return retrying(once)
+        return self._patience.ask(place, once)
 
     def _request(  # noqa: PLR0913, PLR0917  the parts of one request
         self, dataset: Dataset, part: Slice, number: int, starting_token: str | None, max_items: int | None, tried: int
     ) -> Page:
-        """Ask once, through botocore's paginator and its own short retries."""
+        """Ask once, through botocore's paginator."""
         # A new iterator for each page: an iterator that failed or was used before starts at its last token.
         operation = self.operation(dataset)
         parameters: dict[str, Any] = {**part.parameters, **dataset.parameters}

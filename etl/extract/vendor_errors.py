@@ -15,7 +15,7 @@ _THROTTLED = {
     "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
     "RequestThrottled", "RequestThrottledException", "SlowDown", "PriorRequestNotComplete", "RequestTimeout",
     "RequestTimeoutException", "BandwidthLimitExceeded", "LimitExceededException", "TransactionInProgressException",
-    "ProvisionedThroughputExceededException",
+    "ProvisionedThroughputExceededException", "EC2ThrottledException",
 }  # fmt: skip
 _SIGNATURE = {"InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AuthFailure"}
 BAD_REQUEST = {"ValidationException", "ValidationError", "InvalidNextToken", "InvalidNextTokenException",

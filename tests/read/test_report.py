@@ -273,7 +273,7 @@ def test_catalog_without_a_run_is_said_to_be_empty(tmp_path):
 
 def test_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     made = settings_of(tmp_path)
-    answers = etl.read.report._ask(made)
+    answers = etl.read.report._ask(made.warehouse.catalog)
     monkeypatch.setattr(etl.read.report, "_ask", lambda _: answers)
     for write in (write_report, write_pictures):
         with pytest.raises(StorageError, match=r"nowhere"):
@@ -296,12 +296,12 @@ def test_answers_are_all_of_one_catalog(tmp_path, monkeypatch):
             newer.replace(made.warehouse.catalog)
         return answer
 
-    former = etl.read.report._ask(made)
+    former = etl.read.report._ask(made.warehouse.catalog)
     assert former.rows["nights"]
     monkeypatch.setattr(Catalog, "ask", ask_then_swap)
-    assert etl.read.report._ask(made) == former
+    assert etl.read.report._ask(made.warehouse.catalog) == former
     assert len(asked) == 1 + len(few)
-    assert etl.read.report._ask(made) != former, "and the next report is of the new one"
+    assert etl.read.report._ask(made.warehouse.catalog) != former, "and the next report is of the new one"
 
 
 def test_every_question_of_the_report_is_shown():

@@ -106,7 +106,8 @@ READER = """
     import sys
     import duckdb
 
-    connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read-only", config={"threads": 1})
+    config = {"threads": 1, "enable_progress_bar": "false"}  # the bar would be a line of output
+    connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read-only", config=config)
     for line in sys.stdin:
         print(eval(line), flush=True)
 """

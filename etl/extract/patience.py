@@ -1,0 +1,72 @@
+"""How long a request is waited for and how often it is repeated. No other layer repeats anything."""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+import tenacity
+
+from etl.config import Retry
+from etl.errors import TransientSourceError
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+"""How often a request in flight looks whether it was told to stop."""
+_GRACE_S = 5.0
+"""How long an answer may still take after a stop: a page that arrives in time is stored."""
+
+Answer = TypeVar("Answer")
+
+
+class Patience:
+    """Asks until there is an answer, no answer can be expected, or told to stop.
+
+    Args:
+        limits: how long in all, and how long between two tries.
+        stop: ends every wait within seconds.
+    """
+
+    def __init__(self, limits: Retry, stop: threading.Event) -> None:
+        self._limits = limits
+        self._stop = stop
+
+    def ask(self, place: str, request: Callable[[], Answer]) -> Answer:
+        """Return the answer to a request, repeated while it fails for a passing reason.
+
+        Args:
+            place: names what is asked for in messages.
+            request: asks once.
+
+        Raises:
+            TransientSourceError: still failing when the time is over, or when told to stop.
+            EtlError: what else the request raises.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TransientSourceError),
+            stop=tenacity.stop_after_delay(self._limits.timeout) | tenacity.stop_when_event_set(self._stop),
+            wait=tenacity.wait_random_exponential(0.5, max=self._limits.wait_max.total_seconds()),
+            sleep=tenacity.sleep_using_event(self._stop),
+            before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
+            reraise=True,
+        )
+        answer: Answer = retrying(self._unless_stopped, place, request)
+        return answer
+
+    def _unless_stopped(self, place: str, request: Callable[[], Answer]) -> Answer:
+        """Ask in a thread that can be left behind: nothing interrupts one that waits for a socket."""
+        answer: Future[Answer] = Future()
+        threading.Thread(target=_resolve, args=(answer, request), name="request", daemon=True).start()
+        while not wait([answer], _LOOK_S).done:
+            if self._stop.is_set() and not wait([answer], _GRACE_S).done:
+                raise TransientSourceError(f"{place}: no answer came before the stop; run again to go on")
+        return answer.result()
+
+
+def _resolve(answer: "Future[Answer]", request: Callable[[], Answer]) -> None:
+    try:
+        answer.set_result(request())
+    except BaseException as exc:  # noqa: BLE001  raised again where the answer is waited for
+        answer.set_exception(exc)

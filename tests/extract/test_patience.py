@@ -1,0 +1,91 @@
+"""A request is repeated while that can help, and given up soon after a stop, whatever it waits for."""
+
+import datetime as dt
+import threading
+
+import pytest
+
+from etl.config import Retry
+from etl.errors import SourceError, TransientSourceError
+from etl.extract import patience as module
+from etl.extract.patience import Patience
+
+SOON = Retry(timeout=dt.timedelta(seconds=30), wait_max=dt.timedelta(milliseconds=1))
+
+
+@pytest.fixture
+def stop():
+    return threading.Event()
+
+
+def test_passing_failures_are_repeated_until_there_is_an_answer(stop):
+    asked = []
+
+    def request():
+        asked.append(threading.current_thread())
+        if len(asked) < 3:
+            raise TransientSourceError("passes")
+        return "answer"
+
+    assert Patience(SOON, stop).ask("page 1", request) == "answer"
+    assert len(asked) == 3
+
+
+def test_a_refusal_for_good_is_not_repeated(stop):
+    asked = []
+
+    def request():
+        asked.append(1)
+        raise SourceError("no")
+
+    with pytest.raises(SourceError, match="no"):
+        Patience(SOON, stop).ask("page 1", request)
+    assert asked == [1]
+
+
+def test_time_is_over_at_some_point(stop):
+    def request():
+        raise TransientSourceError("never passes")
+
+    with pytest.raises(TransientSourceError, match="never passes"):
+        Patience(Retry(timeout=dt.timedelta(0)), stop).ask("page 1", request)
+
+
+def test_fault_44_a_request_that_is_never_answered_is_left_behind_after_a_stop(stop, monkeypatch):
+    """A socket that waits cannot be interrupted: the process must be able to end without it."""
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    monkeypatch.setattr(module, "_GRACE_S", 0.01)
+    never = threading.Event()
+
+    def request():
+        stop.set()
+        never.wait()
+
+    with pytest.raises(TransientSourceError, match="page 1: no answer came before the stop; run again"):
+        Patience(SOON, stop).ask("page 1", request)
+    assert stop.is_set()
+    (left,) = [thread for thread in threading.enumerate() if thread.name == "request"]
+    assert left.daemon, "it does not keep the process alive"
+    never.set()
+    left.join()
+
+
+def test_fault_44_an_answer_that_comes_soon_after_a_stop_counts(stop, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    waited = threading.Event()
+    real = module.wait
+
+    def wait(futures, timeout):
+        if timeout == module._GRACE_S:
+            waited.set()
+        return real(futures, timeout)
+
+    monkeypatch.setattr(module, "wait", wait)
+
+    def request():
+        stop.set()
+        waited.wait()
+        return "the page"
+
+    assert Patience(SOON, stop).ask("page 1", request) == "the page"
+    assert waited.is_set()
