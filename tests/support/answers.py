@@ -76,10 +76,13 @@ class _Connection(socketserver.StreamRequestHandler):
         parameters = {name: value for name, (value,) in parse_qs(form, keep_blank_values=True).items()}
         self.server.paths.append(path)
         self.server.sent.append(json.loads(body) if body.startswith(b"{") else parameters)
+        self.wfile.write(self._answer(path))
+
+    def _answer(self, path: str) -> bytes:
+        if self.server.choose:
+            return self.server.choose(path)
         queue = self.server.queue
-        self.wfile.write(
-            self.server.choose(path) if self.server.choose else queue.pop(0) if len(queue) > 1 else queue[0]
-        )
+        return queue.pop(0) if len(queue) > 1 else queue[0]
 
 
 def source_at(url: str, stop: threading.Event | None = None, account_id: str | None = ACCOUNT, **retry: Any) -> Source:
