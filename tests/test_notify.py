@@ -22,12 +22,12 @@ def url_of(listener):
     return f"{listener.url}/{URL_KEY}/{{exit_code}}"
 
 
-def configure(job, **on_finish):
-    job.config.write_text(f"{job.config.read_text()}\non_finish: {json.dumps(on_finish)}\n")
+def tell(job, **on_finish):
+    job.configure(f"on_finish: {json.dumps(on_finish)}")
 
 
 def test_a_url_is_told_the_outcome_of_a_run(job, listener):
-    configure(job, url=url_of(listener))
+    tell(job, url=url_of(listener))
 
     done = job.cli("run", "--snapshot-date", "2026-11-20")
 
@@ -40,7 +40,7 @@ def test_a_url_is_told_the_outcome_of_a_run(job, listener):
 
 
 def test_a_failure_is_told_with_its_message(job, studio, listener):
-    configure(job, url=url_of(listener))
+    tell(job, url=url_of(listener))
     studio.set_faults(["access-denied:times=ever"])
 
     done = job.cli("run")
@@ -53,7 +53,7 @@ def test_a_failure_is_told_with_its_message(job, studio, listener):
 
 
 def test_a_run_that_found_the_lock_taken_is_told_too(job, listener):
-    configure(job, url=url_of(listener))
+    tell(job, url=url_of(listener))
     with lock(job.settings()):
         assert job.cli("run").returncode == 4
     assert listener.paths == [f"/{URL_KEY}/4"]
@@ -62,7 +62,7 @@ def test_a_run_that_found_the_lock_taken_is_told_too(job, listener):
 def test_a_command_gets_the_outcome_on_its_standard_input(job):
     program = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
     target = job.directory / "told.json"
-    configure(job, command=[sys.executable, "-c", program, str(target)])
+    tell(job, command=[sys.executable, "-c", program, str(target)])
 
     assert job.cli("run").returncode == 0
 
@@ -82,7 +82,7 @@ def test_a_command_gets_the_outcome_on_its_standard_input(job):
     ],
 )
 def test_its_failure_is_logged_without_its_keys_and_changes_nothing(job, on_finish, says):
-    configure(job, **on_finish)
+    tell(job, **on_finish)
 
     done = job.cli("run")
 
@@ -95,7 +95,7 @@ def test_its_failure_is_logged_without_its_keys_and_changes_nothing(job, on_fini
 
 def test_a_url_that_answers_no_is_logged(job, listener):
     listener.queue = [http(status="404 Not Found")]
-    configure(job, url=url_of(listener))
+    tell(job, url=url_of(listener))
 
     done = job.cli("run")
 
