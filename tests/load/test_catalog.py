@@ -97,6 +97,7 @@ READER = """
     import duckdb
 
     connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read-only", config={"threads": 1})
+    connection.execute("set enable_progress_bar = false")  # after two seconds it would stand among the answers
     for line in sys.stdin:
         print(eval(line), flush=True)
 """
