@@ -2,22 +2,20 @@
 
 import pytest
 from support.catalogue import pytest_addoption, pytest_configure  # noqa: F401  pytest looks for its hooks here
-from support.job import NIGHT, job_at
+from support.job import job_at
+from support.studios import studio_of
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 
 
 @pytest.fixture
 def studio():
     """Two studios of 120 sessions, 20 on a page: 6 pages each and a little time."""
-    with EmbeddedStudio(World(sessions_per_studio=120), StudioSettings(page_size=20, instant=NIGHT)) as studio:
+    with studio_of(World(sessions_per_studio=120)) as studio:
         yield studio
 
 
 @pytest.fixture
 def job(tmp_path, studio, monkeypatch):
     """A job against that studio; its credentials are in the environment."""
-    job = job_at(tmp_path / "job", studio)
-    for name, value in job.environment.items():
-        monkeypatch.setenv(name, value)
-    return job
+    return job_at(tmp_path / "job", studio).lend_credentials(monkeypatch)

@@ -1,9 +1,9 @@
 """What a command brings along: start-up is most of what a quick one costs."""
 
-import subprocess
 import sys
 
 import pytest
+from support.programs import run_code
 
 
 def loaded_by(arguments, names):
@@ -14,7 +14,7 @@ def loaded_by(arguments, names):
         "try: main()\n"
         f"finally: print('loaded', *({names!r} & sys.modules.keys()), file=sys.__stderr__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_code(code)
     return set(done.stderr.splitlines()[-1].split()[1:])
 
 
@@ -46,5 +46,5 @@ def test_a_run_starts_no_threads_for_linear_algebra(tmp_path):
         "    (library,) = pathlib.Path(numpy.__file__).parents[1].glob('numpy.libs/*openblas*')\n"
         "    print(ctypes.CDLL(str(library)).scipy_openblas_get_num_threads64_(), file=sys.__stderr__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_code(code)
     assert done.stderr.splitlines()[-1] == "1"

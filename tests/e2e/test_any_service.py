@@ -172,12 +172,6 @@ def job_against(cloud, directory, datasets=DATASETS):
     return Job(directory, cloud.url, KEY, source=f"  region: {REGION}", rest=datasets + SERIAL)
 
 
-def run(job, *arguments, **environment):
-    process = job.start("run", *arguments, **environment)
-    process.join()
-    return process.exitcode
-
-
 # What plain boto3 says
 
 
@@ -274,8 +268,8 @@ def test_every_protocol_is_exported_as_boto3_lists_it_although_killed_after_ever
     job = job_against(cloud, tmp_path / "job")
     before = len(cloud.requests)
     kills = 0
-    while exit_code := run(job, NIMBLE_ETL_FAILPOINT="page.stored:13"):
-        assert exit_code == -9, (job.directory / "log").read_text()
+    while exit_code := job.finish("run", NIMBLE_ETL_FAILPOINT="page.stored:13"):
+        assert exit_code == -9, job.log
         kills += 1
     requests = cloud.requests[before:]
 

@@ -11,11 +11,12 @@ import pandas as pd
 import polars as pl
 import pytest
 import sqlalchemy
-from support.job import DATE, NIGHT, job_at
+from support.job import DATE, NIGHT, RUN, job_at
+from support.studios import studio_of
 from support.tables_page import PAGE, page
 from support.tables_page import everything as all_listings
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 from etl.jobs.workplace import content_of
 from etl.model import CATALOG_NAME
 
@@ -42,7 +43,7 @@ tag_project VARCHAR, tag_artist_level VARCHAR, tag_nobody_has_it VARCHAR
 
 @pytest.fixture(scope="module")
 def studio():
-    with EmbeddedStudio(World(sessions_per_studio=80), StudioSettings(page_size=40, instant=NIGHT)) as studio:
+    with studio_of(World(sessions_per_studio=80), page_size=40) as studio:
         yield studio
 
 
@@ -50,10 +51,10 @@ def studio():
 def everything(tmp_path_factory, studio):
     """A job with all ten listings and three pinned tags, after one night."""
     job = all_listings(tmp_path_factory.mktemp("bi") / "job", studio)
-    job.config.write_text(f"{job.config.read_text()}\nbi: {{pinned_tags: [Project, Artist level, Nobody has it]}}\n")
+    job.configure("bi: {pinned_tags: [Project, Artist level, Nobody has it]}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NIMBLE_ETL_PRIVACY__KEY", "key")
-        ended = job.cli("run", "--snapshot-date", DATE.isoformat())
+        ended = job.cli(*RUN)
     assert ended.returncode == 0, ended.stderr
     return job
 
@@ -160,9 +161,7 @@ while True:
 
 
 def test_tools_hold_their_connections_while_nights_are_published_and_nobody_waits(tmp_path, studio, monkeypatch):
-    job = job_at(tmp_path, studio, marts=True)
-    for name, value in job.environment.items():
-        monkeypatch.setenv(name, value)
+    job = job_at(tmp_path, studio, marts=True).lend_credentials(monkeypatch)
     job.run(DATE)
     catalog = job.directory / "warehouse" / CATALOG_NAME
     newest = "select max(snapshot_date) from bi.sessions"

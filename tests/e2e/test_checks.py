@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from support.job import DATE, job_at
+from support.job import RUN, job_at
 
 from etl import sqlfiles
 from etl.errors import ConfigError
@@ -21,10 +21,7 @@ select session_id, owned_by from streaming_sessions order by all
 
 @pytest.fixture
 def job(tmp_path, studio, monkeypatch):
-    job = job_at(tmp_path / "job", studio, marts=True)
-    for name, value in job.environment.items():
-        monkeypatch.setenv(name, value)
-    return job
+    return job_at(tmp_path / "job", studio, marts=True).lend_credentials(monkeypatch)
 
 
 @pytest.fixture
@@ -60,7 +57,7 @@ def test_an_error_ends_the_run_with_5_and_readers_see_the_night_and_what_is_wron
     shown = job.cli("check")
     assert shown.returncode == 5
     assert shown.stdout.splitlines()[-1].startswith(f"{name}: [{{")
-    ended = job.cli("run", "--snapshot-date", DATE.isoformat())
+    ended = job.cli(*RUN)
     assert ended.returncode == 0, "the checks of the command line are those of the project"
     assert job.cli("check").returncode == 0
     assert [row["failures"] for row in json.loads(job.cli("check", "--json").stdout)["checks"]] == [0] * 9

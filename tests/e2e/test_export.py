@@ -2,15 +2,15 @@
 
 import datetime as dt
 import json
-import os
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
-from support.job import DATE, NIGHT, job_at
+from support.job import DATE, NIGHT, RUN, job_at
+from support.studios import SESSIONS, listed_sessions, studio_of
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import EmbeddedStudio, World
 from etl.errors import ConfigError, LockedError
 from etl.jobs.verify import verify
 from etl.ledger.directory import ledger_paths, lock
@@ -34,7 +34,7 @@ def camel(name: str) -> str:
 
 def expected_rows(studio, studio_id):
     """The studio's own records, laid out by hand."""
-    for record in studio.world.records("ListStreamingSessions", {"studioId": studio_id}, NIGHT):
+    for record in studio.world.records(SESSIONS, {"studioId": studio_id}, NIGHT):
         volume = record.get("volumeConfiguration") or {}
         yield {
             **{name: record.get(camel(name)) for name in (*STRINGS, *INSTANTS)},
@@ -80,8 +80,7 @@ def test_tags_are_a_tall_table_too_and_keys_keep_their_case(job, studio):
 
     expected = sorted(
         (record["sessionId"], key, value)
-        for studio_id in studio.world.studio_ids
-        for record in studio.world.records("ListStreamingSessions", {"studioId": studio_id}, NIGHT)
+        for record in listed_sessions(studio.world)
         for key, value in (record.get("tags") or {}).items()
     )
     assert sorted(job.ask("select session_id, key, value from streaming_session_tags")) == expected
@@ -101,13 +100,12 @@ def test_rows_rejects_and_duplicates_add_up_to_the_records_of_the_pages(job):
 def test_a_second_run_for_the_same_date_leaves_the_same_rows(job):
     """It replaces, never appends."""
     job.run()
-    tables = ("streaming_sessions_history", "streaming_session_tags_history", "studios_history")
-    before = [job.rows(table) for table in tables]
+    before = job.exported_rows()
 
     (outcome,) = job.run()
 
     assert outcome.exit_code == 0
-    assert [job.rows(table) for table in tables] == before
+    assert job.exported_rows() == before
     assert job.ask("select distinct run_id from streaming_sessions_history") == [(outcome.run.run_id,)]
 
 
@@ -130,10 +128,7 @@ def test_history_keeps_every_night_and_the_current_view_shows_the_newest(job, st
         night = NIGHT + dt.timedelta(days)
         studio.set_instant(night)
         job.run(night.date())
-        counts[night.date()] = sum(
-            len(list(studio.world.records("ListStreamingSessions", {"studioId": studio_id}, night)))
-            for studio_id in studio.world.studio_ids
-        )
+        counts[night.date()] = len(list(listed_sessions(studio.world, night)))
 
     history = job.ask("select snapshot_date, count(*) from streaming_sessions_history group by all order by all")
     assert history == sorted(counts.items())
@@ -253,7 +248,7 @@ def test_starting_token_for_several_slices_is_refused(job):
 )
 def test_filters_reach_the_service_and_never_hide_the_whole_snapshot(job, studio, flag, member):
     first = studio.world.studio_ids[0]
-    records = list(studio.world.records("ListStreamingSessions", {"studioId": first}, NIGHT))
+    records = list(studio.world.records(SESSIONS, {"studioId": first}, NIGHT))
     value = records[7][member]
     job.run()
 
@@ -277,9 +272,7 @@ def test_filters_reach_the_service_and_never_hide_the_whole_snapshot(job, studio
 def test_a_changed_filter_is_a_new_run_and_the_checkpoint_stays_for_the_old_one(job, studio):
     """Fault 17: never a mixture."""
     job.run(overrides={"max_items": 50})
-    owner = next(studio.world.records("ListStreamingSessions", {"studioId": studio.world.studio_ids[0]}, NIGHT))[
-        "ownedBy"
-    ]
+    owner = next(listed_sessions(studio.world))["ownedBy"]
 
     job.run(overrides={"filters": {"owned_by": owner}})
     (resumed,) = job.run()
@@ -333,19 +326,19 @@ def test_verify_names_a_snapshot_whose_rows_are_not_those_of_its_pages(job):
             "update page set stop = stop - 1 where slice_id = ? and number = ?", page["slice_id"], page["number"]
         )
 
-    problems = [finding.problem for finding in verify(job.settings()) if finding.problem]
+    problems = job.problems()
     assert len(problems) == 1
     assert "rows are committed" in problems[0]
 
 
 def test_the_command_line_ends_with_one_line_and_the_right_exit_code(job):
-    ended = job.cli("run", "--snapshot-date", DATE.isoformat())
+    ended = job.cli(*RUN)
 
     assert ended.returncode == 0
     assert ended.stdout.startswith(f"{DATE}: published; 3 slices, 13 pages")
     assert len(ended.stdout.splitlines()) == 1
 
-    stopped = job.cli("run", "--snapshot-date", DATE.isoformat(), "--max-items", "50", "--json")
+    stopped = job.cli(*RUN, "--max-items", "50", "--json")
     assert stopped.returncode == 3
     (found,) = json.loads(stopped.stdout)["runs"]
     assert [entry["state"] for entry in found["slices"]] == ["complete", "walking", "walking"]
@@ -387,9 +380,7 @@ def test_the_embedded_studio_needs_no_credentials_and_no_network(tmp_path, monke
     (outcome,) = job.run()
 
     assert outcome.exit_code == 0
-    world = World(sessions_per_studio=60)
-    sessions = [len(list(world.records("ListStreamingSessions", {"studioId": s}, NIGHT))) for s in world.studio_ids]
-    assert outcome.counts["rows"] == 2 + sum(sessions)
+    assert outcome.counts["rows"] == 2 + len(list(listed_sessions(World(sessions_per_studio=60))))
 
 
 class EmbeddedStudioStandIn:
@@ -401,12 +392,8 @@ class EmbeddedStudioStandIn:
 
 def test_forty_studios_are_walked_concurrently(tmp_path, monkeypatch):
     """With one request at a time, no two would be in flight together."""
-    with EmbeddedStudio(
-        World(studios=40, sessions_per_studio=30), StudioSettings(page_size=10, instant=NIGHT, latency_s=0.02)
-    ) as studio:
-        job = job_at(tmp_path, studio, rest="run: {concurrency: 16}")
-        for name, value in job.environment.items():
-            monkeypatch.setenv(name, value)
+    with studio_of(World(studios=40, sessions_per_studio=30), page_size=10, latency_s=0.02) as studio:
+        job = job_at(tmp_path, studio, rest="run: {concurrency: 16}").lend_credentials(monkeypatch)
         (outcome,) = job.run()
 
     assert outcome.exit_code == 0
@@ -419,7 +406,7 @@ def test_forty_studios_are_walked_concurrently(tmp_path, monkeypatch):
 
 
 def test_status_says_how_old_each_studio_is_and_calls_for_help_past_the_configured_age(job):
-    job.config.write_text(f"{job.config.read_text()}\nstatus: {{max_age: 0s}}\n")
+    job.configure("status: {max_age: 0s}")
     assert job.cli("status").returncode == 5, "nothing was ever published"
     job.run()
 
@@ -434,7 +421,7 @@ def test_status_says_how_old_each_studio_is_and_calls_for_help_past_the_configur
 
 def test_a_studio_that_is_no_longer_listed_calls_for_no_help(job, studio):
     job.run()
-    with EmbeddedStudio(World(studios=1, sessions_per_studio=120), StudioSettings(instant=NIGHT)) as smaller:
+    with studio_of(World(studios=1, sessions_per_studio=120)) as smaller:
         (left,) = smaller.world.studio_ids
         (outcome,) = job_at(job.directory, smaller).run(DATE + dt.timedelta(days=1))
     assert outcome.exit_code == 0
@@ -448,10 +435,10 @@ def test_a_studio_that_is_no_longer_listed_calls_for_no_help(job, studio):
 
 def test_a_dataset_with_fixed_parameters_too_calls_for_help(job, studio):
     """What a slice is asked for with is not only what its parent's record says."""
-    job.config.write_text(
-        f"{job.config.read_text()}datasets:\n- studios\n- {{name: images, service: nimble,"
+    job.configure(
+        "datasets:\n- studios\n- {name: images, service: nimble,"
         " operation: list_streaming_images, key: [streaming_image_id], parameters: {owner: someone},"
-        " for_each: {dataset: studios, bind: {studioId: studio_id}}}\n"
+        " for_each: {dataset: studios, bind: {studioId: studio_id}}}"
     )
     job.run()
 
@@ -472,7 +459,7 @@ def test_a_dataset_with_fixed_parameters_too_calls_for_help(job, studio):
 )
 def test_a_table_that_has_the_name_of_another_is_refused(job, datasets, table):
     """Found when the catalog is built, it would end every night after its commits."""
-    job.config.write_text(f"{job.config.read_text()}datasets: [{datasets}]\n")
+    job.configure(f"datasets: [{datasets}]")
 
     done = job.cli("config", "check")
 
@@ -481,13 +468,8 @@ def test_a_table_that_has_the_name_of_another_is_refused(job, datasets, table):
 
 
 def test_log_lines_can_be_json_and_the_last_line_is_the_result(job):
-    done = subprocess.run(
-        [sys.executable, "-m", "etl", "--log-format", "json", "run", "--config", str(job.config)],
-        env={**os.environ, **job.environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = job.cli("--log-format", "json", "run", "--config", str(job.config))
+    assert done.returncode == 0
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert lines
     assert {line["level"] for line in lines} == {"INFO"}

@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import duckdb
 import pytest
+from support.damage import flip_byte
 from support.job import DATE, NIGHT
+from support.studios import LIST, listed_sessions
 
 import etl.load.catalog.packs
 from etl.jobs.upkeep import vacuum
-from etl.jobs.verify import verify
 from etl.jobs.workplace import workplace
 from etl.model import CATALOG_NAME
 
@@ -89,13 +90,7 @@ def test_changes_are_those_of_an_independent_comparison_of_records(job, studio):
     expected = set()
     for before, after in pairwise(range(3)):
         then, now = (
-            {
-                record["sessionId"]: record
-                for studio_id in world.studio_ids
-                for record in world.records(
-                    "ListStreamingSessions", {"studioId": studio_id}, NIGHT + dt.timedelta(days=number)
-                )
-            }
+            {record["sessionId"]: record for record in listed_sessions(world, NIGHT + dt.timedelta(days=number))}
             for number in (before, after)
         )
         for key in then.keys() | now.keys():
@@ -132,7 +127,7 @@ def test_a_change_names_its_columns_and_what_they_were(job, studio):
 def test_a_studio_that_failed_last_night_neither_vanishes_nor_changes(job, studio):
     export(job, studio, 0)
     failing = studio.world.studio_ids[0]
-    studio.set_faults([f"access-denied:operation=ListStreamingSessions,studio={failing},times=ever"])
+    studio.set_faults([f"access-denied:{LIST},studio={failing},times=ever"])
     assert export(job, studio, 1).exit_code == 5
     assert changes(job, f"studio_id = '{failing}' and snapshot_date = '{night(1)}'") == []
     assert as_of(job, night(1)) != []
@@ -210,7 +205,7 @@ def test_fault_39_past_months_say_the_same_from_packs_as_file_by_file(job, studi
     def files():
         return set((job.directory / "warehouse" / ".packs").rglob("*.parquet"))
 
-    job.config.write_text(f"{job.config.read_text()}\nwarehouse: {{vacuum_grace: 0s}}\n")
+    job.configure("warehouse: {vacuum_grace: 0s}")
     export(job, studio, *range(-30, -21), 0)
     packed = answers()
     assert {pack.parent.name for pack in files()} >= {"streaming_session_changes", "etl_slices", "etl_runs"}
@@ -221,12 +216,10 @@ def test_fault_39_past_months_say_the_same_from_packs_as_file_by_file(job, studi
         assert ".packs" not in job.ask("select sql from duckdb_views() where view_name = 'etl_slices'")[0][0]
         assert answers() == packed
 
-    assert [finding.problem for finding in verify(job.settings()) if finding.problem] == []
+    assert job.problems() == []
     (pack,) = (job.directory / "warehouse" / ".packs" / "streaming_session_changes").glob("*.parquet")
-    content = bytearray(pack.read_bytes())
-    content[200] ^= 0xFF
-    pack.write_bytes(content)
-    (problem,) = [finding.problem for finding in verify(job.settings()) if finding.problem]
+    flip_byte(pack, 200)
+    (problem,) = job.problems()
     assert problem.startswith(f"{pack}: cannot be read")
     assert problem.endswith("; remove it: the next catalog makes it anew")
 

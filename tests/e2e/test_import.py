@@ -4,27 +4,24 @@ import datetime as dt
 import gzip
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import boto3
 import pyarrow as pa
 import pytest
 from botocore.session import Session
-from support.job import DATE, NIGHT, job_at
+from support.dumps import printed, rows_apart_from_pages, save
+from support.job import DATE, DATE_FLAG, NIGHT, job_at
+from support.studios import studio_of
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 from etl.errors import LockedError
 from etl.events import STEPS
 from etl.extract.service_model import MODELS
 from etl.jobs.dumps import ImportRequest, import_dump
 from etl.jobs.replay import Selection, replay
-from etl.jobs.verify import verify
 from etl.ledger.directory import ledger_paths, lock
 
-TABLES = ("streaming_sessions_history", "streaming_session_tags_history")
-DATE_FLAG = ("--snapshot-date", DATE.isoformat())
 WORLD = World(studios=1, sessions_per_studio=120)
 (STUDIO,) = WORLD.studio_ids
 
@@ -32,7 +29,7 @@ WORLD = World(studios=1, sessions_per_studio=120)
 @pytest.fixture(scope="module")
 def source():
     """That studio, 20 sessions on a page."""
-    with EmbeddedStudio(WORLD, StudioSettings(page_size=20, instant=NIGHT)) as it:
+    with studio_of(WORLD) as it:
         yield it
 
 
@@ -53,19 +50,13 @@ def parsed(source):
     return ask
 
 
-def printed(response, instant=dt.datetime.isoformat):
-    """Text as the CLI prints a response; `instant` says how it prints timestamps."""
-    shown = {name: value for name, value in response.items() if name != "ResponseMetadata"}
-    return json.dumps(shown, indent=4, default=instant, ensure_ascii=False) + "\n"
-
-
 @pytest.fixture(scope="module")
 def exported(source, tmp_path_factory):
     """The rows of a direct export of that studio."""
     job = job_at(tmp_path_factory.mktemp("exported"), source)
     ended = job.cli("run", "--dataset", "streaming_sessions", "--studio-id", STUDIO, *DATE_FLAG)
     assert ended.returncode == 0, ended.stderr
-    return rows(job)
+    return rows_apart_from_pages(job)
 
 
 @pytest.fixture
@@ -73,26 +64,9 @@ def job(tmp_path, source):
     return job_at(tmp_path / "job", source)
 
 
-def rows(job):
-    return [job.rows(f"(select * exclude (page_number) from {table})") for table in TABLES]
-
-
-def save(tmp_path, *texts):
-    """Write files; return their paths."""
-    paths = []
-    for number, text in enumerate(texts):
-        paths.append(tmp_path / f"dump-{number}.json")
-        paths[-1].write_bytes(text if isinstance(text, bytes) else text.encode())
-    return paths
-
-
 def imported(job, *files, date=DATE, **request):
     request = {"dataset": "streaming_sessions", "parents": {"studioId": STUDIO}, **request}
     return import_dump(job.settings(), ImportRequest([*map(Path, files)], snapshot_date=date, **request))
-
-
-def problems(job):
-    return [finding.problem for finding in verify(job.settings()) if finding.problem]
 
 
 def plus_two_hours(instant):
@@ -113,8 +87,8 @@ def test_what_the_cli_prints_becomes_the_rows_of_a_direct_export(tmp_path, job, 
     outcome = imported(job, *save(tmp_path, printed(parsed(), instant)))
 
     assert outcome.exit_code == 0
-    assert rows(job) == exported
-    assert problems(job) == []
+    assert rows_apart_from_pages(job) == exported
+    assert job.problems() == []
     assert job.ask("select exit_code, invocations, slices_published, pages, records from etl_runs") == [
         (0, 1, 1, 1, len(exported[0]))
     ]
@@ -125,9 +99,9 @@ def test_pages_of_a_loop_in_one_file_or_in_several_are_one_slice(tmp_path, job, 
     assert len(pages) > 3
 
     imported(job, *save(tmp_path, "".join(pages)))
-    assert rows(job) == exported
+    assert rows_apart_from_pages(job) == exported
     imported(job, *save(tmp_path, *pages))
-    assert rows(job) == exported
+    assert rows_apart_from_pages(job) == exported
 
 
 def test_max_items_and_its_continuation_are_one_listing(tmp_path, job, parsed, exported):
@@ -138,25 +112,20 @@ def test_max_items_and_its_continuation_are_one_listing(tmp_path, job, parsed, e
     outcome = imported(job, *save(tmp_path, printed(first), printed(rest)))
 
     assert outcome.exit_code == 0
-    assert rows(job) == exported
+    assert rows_apart_from_pages(job) == exported
 
 
 @pytest.mark.parametrize(
     "packed", [str.encode, lambda text: gzip.compress(text.encode()), lambda text: pa.compress(text.encode(), "zstd")]
 )
 def test_standard_input_is_read_compressed_or_not(job, parsed, exported, packed):
-    ended = subprocess.run(
-        [
-            sys.executable, "-m", "etl", "import", "-", "--studio-id", STUDIO, *DATE_FLAG,
-            "--config", str(job.config),
-        ],
-        input=bytes(packed(printed(parsed()))), capture_output=True, check=False,
-    )  # fmt: skip
+    dump = bytes(packed(printed(parsed())))
+    ended = job.cli("import", "-", "--studio-id", STUDIO, *DATE_FLAG, input=dump, text=False)
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.decode().startswith(f"{DATE}: published; 1 slices, 1 pages")
     assert b"page 1 is the last" in ended.stderr
-    assert rows(job) == exported
+    assert rows_apart_from_pages(job) == exported
 
 
 def test_a_second_import_of_a_date_replaces_and_another_date_is_another_snapshot(tmp_path, job, parsed, exported):
@@ -164,7 +133,7 @@ def test_a_second_import_of_a_date_replaces_and_another_date_is_another_snapshot
     for _ in range(2):
         last = imported(job, file)
 
-    assert rows(job) == exported
+    assert rows_apart_from_pages(job) == exported
     assert job.ask("select distinct run_id from streaming_sessions_history") == [(last.run.run_id,)]
 
     imported(job, file, date=DATE - dt.timedelta(days=1))
@@ -177,20 +146,19 @@ def rows_of_current(job):
 
 
 def test_an_import_and_a_run_of_the_same_date_replace_each_other(tmp_path, job, parsed, monkeypatch):
-    for name, value in job.environment.items():
-        monkeypatch.setenv(name, value)
+    job.lend_credentials(monkeypatch)
     (file,) = save(tmp_path, printed(parsed()))
     job.run()
-    before = rows(job)
+    before = rows_apart_from_pages(job)
 
     outcome = imported(job, file)
-    assert rows(job) == before
+    assert rows_apart_from_pages(job) == before
     assert job.ask("select distinct run_id from streaming_sessions_history") == [(outcome.run.run_id,)]
     assert job.ask("select count(*) from studios") == [(1,)], "other datasets of the date stay"
 
     job.run()
-    assert rows(job) == before
-    assert problems(job) == []
+    assert rows_apart_from_pages(job) == before
+    assert job.problems() == []
 
 
 def test_replay_writes_an_import_anew_from_its_ledger(tmp_path, job, parsed, exported):
@@ -200,46 +168,39 @@ def test_replay_writes_an_import_anew_from_its_ledger(tmp_path, job, parsed, exp
 
     replay(job.settings(), Selection(run_id=outcome.run.run_id))
 
-    assert rows(job) == exported
-    assert problems(job) == []
+    assert rows_apart_from_pages(job) == exported
+    assert job.problems() == []
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_any_step_and_begun_again_the_rows_are_the_same(tmp_path, job, parsed, exported, step):
     (file,) = save(tmp_path, printed(parsed()))
     command = ("import", str(file), "--studio-id", STUDIO, *DATE_FLAG)
-    killed = job.start(*command, NIMBLE_ETL_FAILPOINT=step)
-    killed.join()
-    assert killed.exitcode == -signal.SIGKILL, (job.directory / "log").read_text()
+    assert job.finish(*command, NIMBLE_ETL_FAILPOINT=step) == -signal.SIGKILL, job.log
     assert json.loads(job.cli("status", "--json").stdout)["unfinished"] == [], "no run is promised to go on with it"
 
-    again = job.start(*command)
-    again.join()
-
-    assert again.exitcode == 0, (job.directory / "log").read_text()
-    assert rows(job) == exported
-    assert problems(job) == []
+    assert job.finish(*command) == 0, job.log
+    assert rows_apart_from_pages(job) == exported
+    assert job.problems() == []
 
 
 def test_a_run_does_not_stumble_over_a_killed_import(tmp_path, job, parsed, monkeypatch):
-    for name, value in job.environment.items():
-        monkeypatch.setenv(name, value)
+    job.lend_credentials(monkeypatch)
     (file,) = save(tmp_path, printed(parsed()))
-    killed = job.start("import", str(file), "--studio-id", STUDIO, *DATE_FLAG, NIMBLE_ETL_FAILPOINT="page.stored")
-    killed.join()
-    assert killed.exitcode == -signal.SIGKILL
+    command = ("import", str(file), "--studio-id", STUDIO, *DATE_FLAG)
+    assert job.finish(*command, NIMBLE_ETL_FAILPOINT="page.stored") == -signal.SIGKILL
     (left,) = ledger_paths(job.directory / "state")
 
     (outcome,) = job.run()
 
     assert outcome.exit_code == 0
     assert outcome.run.run_id != left.stem
-    assert problems(job) == []
+    assert job.problems() == []
 
 
 def test_an_import_waits_for_no_run(tmp_path, job, parsed):
     (file,) = save(tmp_path, printed(parsed()))
-    with lock(job.settings()), pytest.raises(LockedError, match="another run holds the lock"):
+    with lock(job.directory / "state"), pytest.raises(LockedError, match="another run holds the lock"):
         imported(job, file)
 
 
@@ -282,7 +243,7 @@ def test_what_ends_with_a_token_is_published_if_asked_for_and_marked(tmp_path, j
     assert job.ask("select count(*) from streaming_sessions_history") == [(20,)]
     assert rows_of_current(job) == 0, "it is no complete snapshot"
     assert "Traceback" not in ended.stderr
-    assert problems(job) == []
+    assert job.problems() == []
 
 
 def test_a_partial_dump_never_replaces_a_complete_snapshot_of_its_date(tmp_path, job, parsed, exported):
@@ -292,7 +253,7 @@ def test_a_partial_dump_never_replaces_a_complete_snapshot_of_its_date(tmp_path,
     outcome = imported(job, part, publish_partial=True)
 
     assert outcome.exit_code == 1
-    assert rows(job) == exported
+    assert rows_apart_from_pages(job) == exported
 
 
 def test_a_dump_with_far_fewer_records_is_held_back_until_it_is_allowed(tmp_path, job, parsed, exported):
@@ -303,7 +264,7 @@ def test_a_dump_with_far_fewer_records_is_held_back_until_it_is_allowed(tmp_path
     held = imported(job, few)
     assert held.exit_code == 1
     assert "a fall of" in held.slices[0].error
-    assert rows(job) == exported
+    assert rows_apart_from_pages(job) == exported
 
     assert imported(job, few, allow_fall=True).exit_code == 0
     assert rows_of_current(job) == 10
@@ -387,7 +348,7 @@ datasets:
     ended = job.cli("import", str(channels), "--dataset", "channels", *DATE_FLAG)
     assert ended.returncode == 0, ended.stderr
     assert job.ask("select id, name, region from channels") == [("1", "x", "eu-west-1")]
-    assert problems(job) == []
+    assert job.problems() == []
 
 
 def test_parameters_and_privacy_rules_of_the_configuration_hold(tmp_path, source, parsed):

@@ -7,25 +7,22 @@ import time
 from itertools import pairwise
 
 import pytest
-from support.job import DATE, NIGHT, job_at
+from support.job import RUN, job_at
+from support.studios import studio_of
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 
 PAGES = 200
 KILLS = 50
 GROUPS = 10
-TABLES = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")
-DATE_FLAG = ("--snapshot-date", DATE.isoformat())
 
 
 @pytest.fixture(scope="module")
 def big_studio():
     """One studio with 200 pages of 5 sessions."""
-    with EmbeddedStudio(
-        World(studios=1, sessions_per_studio=PAGES * 5), StudioSettings(page_size=5, instant=NIGHT)
-    ) as studio:
+    with studio_of(World(studios=1, sessions_per_studio=PAGES * 5), page_size=5) as studio:
         yield studio
 
 
@@ -33,12 +30,10 @@ def big_studio():
 def uninterrupted(big_studio, tmp_path_factory):
     """The rows of an export that nobody disturbs, and how long it takes in seconds."""
     job = job_at(tmp_path_factory.mktemp("uninterrupted"), big_studio)
-    job.start("run", *DATE_FLAG).join()  # the first start also starts the fork server
+    job.finish(*RUN)  # the first start also starts the fork server
     began = time.monotonic()
-    process = job.start("run", *DATE_FLAG)
-    process.join()
-    assert process.exitcode == 0
-    return [job.rows(table) for table in TABLES], time.monotonic() - began
+    assert job.finish(*RUN) == 0
+    return job.exported_rows(), time.monotonic() - began
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
@@ -54,7 +49,7 @@ def test_fault_29_to_35_kill_at_any_moment_then_rerun_equals_an_uninterrupted_ex
         share = chance.random()
         while True:
             job = job_at(tmp_path / f"{number}-{share:.4f}", big_studio)
-            process = job.start("run", *DATE_FLAG)
+            process = job.start(*RUN)
             process.join(timeout=share * seconds)
             process.kill()
             process.join()
@@ -64,11 +59,8 @@ def test_fault_29_to_35_kill_at_any_moment_then_rerun_equals_an_uninterrupted_ex
         asked_before = len(big_studio.requests)
         stored = stored_starting_tokens(job)
 
-        again = job.start("run", *DATE_FLAG)
-        again.join()
-
-        assert again.exitcode == 0, (job.directory / "log").read_text()
-        assert [job.rows(table) for table in TABLES] == rows
+        assert job.finish(*RUN) == 0, job.log
+        assert job.exported_rows() == rows
         asked_after = {
             (request.operation, request.token) for request in big_studio.requests[asked_before:] if request.operation
         }
@@ -79,14 +71,14 @@ def test_fault_29_to_35_kill_at_any_moment_then_rerun_equals_an_uninterrupted_ex
 def test_fault_44_a_signal_ends_the_run_resumable_with_the_page_in_flight_stored(number, big_studio, tmp_path):
     job = job_at(tmp_path, big_studio)
     asked = len(big_studio.requests)
-    process = job.start("run", *DATE_FLAG)
+    process = job.start(*RUN)
     while len(big_studio.requests) < asked + 20:
         process.join(timeout=0.01)
         assert process.exitcode is None
     os.kill(process.pid, number)
     process.join()
 
-    assert process.exitcode == 3, (job.directory / "log").read_text()
+    assert process.exitcode == 3, job.log
     answered = [request for request in big_studio.requests[asked:] if (request.operation or "").startswith("List")]
     (path,) = ledger_paths(job.directory / "state")
     with Ledger.open(path) as ledger:

@@ -11,7 +11,6 @@ from support.job import DATE
 from etl.errors import ConfigError, WarehouseError
 from etl.extract.service_model import MODELS
 from etl.jobs.replay import Selection, replay
-from etl.jobs.verify import verify
 
 NEXT = DATE + dt.timedelta(days=1)
 
@@ -38,10 +37,6 @@ def as_double(members, shapes):
     members["maxBackupsToRetain"] = {"shape": "Number"}
 
 
-def problems(job):
-    return [finding.problem for finding in verify(job.settings()) if finding.problem]
-
-
 def test_an_added_member_is_reported_and_gets_a_column(job, change_model, caplog):
     job.run()
     change_model(lambda members, _: members.update(gpuCount={"shape": "MaxBackupsToRetain"}))
@@ -52,7 +47,7 @@ def test_an_added_member_is_reported_and_gets_a_column(job, change_model, caplog
     assert "the service model has changed since run" in caplog.text
     assert "added gpuCount" in caplog.text
     assert job.ask("select distinct gpu_count from streaming_sessions_history") == [(None,)]
-    assert problems(job) == []
+    assert job.problems() == []
 
 
 def test_a_removed_member_stops_the_run_before_a_request_until_told_to_go_on(job, studio, change_model):
@@ -88,7 +83,7 @@ def test_a_retyped_member_needs_a_new_table_which_a_replay_fills_from_the_ledger
     replay(job.settings(), Selection(since=DATE))
 
     assert job.ask("select session_id, max_backups_to_retain from streaming_sessions order by all") == before
-    assert problems(job) == []
+    assert job.problems() == []
     assert job.run(NEXT)[0].exit_code == 0
 
 

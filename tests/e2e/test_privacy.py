@@ -6,13 +6,13 @@ import json
 import signal
 
 import pytest
-from support.job import DATE, job_at
+from support.job import DATE, RUN, job_at
+from support.studios import LIST, fired
 
 from etl.configfile import load_settings
 from etl.errors import ConfigError
 from etl.extract.datasets import builtin_datasets
 from etl.jobs.replay import Selection, replay
-from etl.jobs.verify import verify
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
@@ -31,7 +31,7 @@ privacy:
 @pytest.fixture
 def private(job, monkeypatch):
     monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
-    job.config.write_text(f"{job.config.read_text()}\n{DATASETS}\n{RULES}")
+    job.configure(f"{DATASETS}\n{RULES}")
     return job
 
 
@@ -65,7 +65,7 @@ def test_hashed_columns_still_join_and_dropped_ones_are_null(private):
     assert projects == [(64,)]
     assert private.ask("select count(*) from streaming_session_tags where key = 'Artist level'") == [(0,)]
     assert private.ask("select count(*) from streaming_sessions where tags['Artist level'] is not null") == [(0,)]
-    assert [finding.problem for finding in verify(private.settings()) if finding.problem] == []
+    assert private.problems() == []
 
 
 def test_the_same_value_has_the_same_keyed_hash_everywhere(private):
@@ -90,11 +90,11 @@ def job_records(job):
 
 
 def test_nothing_private_is_in_any_table_even_where_records_are_rejected(private, studio):
-    studio.set_faults(["bad-timestamp:operation=ListStreamingSessions,page=2,times=2"])
+    studio.set_faults([f"bad-timestamp:{LIST},page=2,times=2"])
 
     (outcome,) = private.run()
 
-    assert {fault.kind for fault in studio.fired} == {"bad-timestamp"}
+    assert fired(studio) == {"bad-timestamp"}
     assert outcome.counts["rejects"] == 2
     records = job_records(private)
     secrets = {record[name] for record in records for name in ("createdBy", "ownedBy", "sessionId")}
@@ -118,7 +118,7 @@ def allowed_elsewhere(records):
 
 
 def test_what_can_hold_secrets_is_hashed_without_a_word(job, monkeypatch):
-    job.config.write_text(f"{job.config.read_text()}\n{DATASETS}\n")
+    job.configure(DATASETS)
     with pytest.raises(ConfigError, match=r"studio_components\..* no key; set NIMBLE_ETL_PRIVACY__KEY"):
         job.run()
     monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
@@ -138,9 +138,7 @@ def test_what_can_hold_secrets_is_hashed_without_a_word(job, monkeypatch):
 
 def test_a_rule_may_allow_again(job):
     allow = ", ".join(f"{name}: allow" for name in default_rules())
-    job.config.write_text(
-        f"{job.config.read_text()}\n{DATASETS}\nprivacy: {{rules: {{studio_components: {{{allow}}}}}}}\n"
-    )
+    job.configure(f"{DATASETS}\nprivacy: {{rules: {{studio_components: {{{allow}}}}}}}")
     assert job.run()[0].exit_code == 0
     assert (job.directory / "warehouse" / "studio_component_script_parameters").exists()
 
@@ -160,7 +158,7 @@ def default_rules():
 )
 def test_a_rule_that_would_not_work_is_refused(job, monkeypatch, rules, says):
     monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
-    job.config.write_text(f"{job.config.read_text()}\nprivacy: {{rules: {rules}}}\n")
+    job.configure(f"privacy: {{rules: {rules}}}")
     with pytest.raises(ConfigError, match=says):
         job.run()
 
@@ -168,7 +166,7 @@ def test_a_rule_that_would_not_work_is_refused(job, monkeypatch, rules, says):
 def test_the_key_does_not_belong_in_the_file_and_is_never_shown(job, monkeypatch):
     monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
     assert KEY not in job.cli("config", "show").stdout
-    job.config.write_text(f"{job.config.read_text()}\nprivacy: {{key: {KEY}}}\n")
+    job.configure(f"privacy: {{key: {KEY}}}")
     with pytest.raises(ConfigError, match=r"line \d+: privacy.key does not belong in the file") as caught:
         load_settings(job.config)
     assert KEY not in str(caught.value)
@@ -178,12 +176,12 @@ def test_verify_and_replay_use_the_same_key(private, monkeypatch):
     private.run()
     before = private.rows("streaming_sessions")
     monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", "another key")
-    assert any(finding.problem for finding in verify(private.settings()))
+    assert any(private.problems())
 
     replay(private.settings(), Selection(since=DATE))
 
     assert private.rows("streaming_sessions") != before
-    assert not any(finding.problem for finding in verify(private.settings()))
+    assert not any(private.problems())
 
 
 def test_a_night_is_published_without_marts_where_privacy_leaves_nothing_to_compute(
@@ -191,9 +189,7 @@ def test_a_night_is_published_without_marts_where_privacy_leaves_nothing_to_comp
 ):
     monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
     rules = "privacy: {rules: {streaming_sessions: {tags: hash, volume_configuration_size: hash}}}"
-    job = job_at(tmp_path / "job", studio, marts=True, rest=rules)
-    for name, value in job.environment.items():
-        monkeypatch.setenv(name, value)
+    job = job_at(tmp_path / "job", studio, marts=True, rest=rules).lend_credentials(monkeypatch)
 
     (outcome,) = job.run()
 
@@ -205,15 +201,11 @@ def test_a_night_is_published_without_marts_where_privacy_leaves_nothing_to_comp
 
 
 def test_what_a_killed_run_began_to_publish_is_finished_with_the_key(private):
-    process = private.start(
-        "run", "--snapshot-date", DATE.isoformat(),
-        NIMBLE_ETL_FAILPOINT="table.committed:2", NIMBLE_ETL_PRIVACY__KEY=KEY,
-    )  # fmt: skip
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, (private.directory / "log").read_text()
+    environment = {"NIMBLE_ETL_FAILPOINT": "table.committed:2", "NIMBLE_ETL_PRIVACY__KEY": KEY}
+    assert private.finish(*RUN, **environment) == -signal.SIGKILL, private.log
 
     (outcome,) = private.run()
 
     assert outcome.exit_code == 0
     assert private.ask("select distinct length(session_id) from streaming_sessions") == [(64,)]
-    assert not any(finding.problem for finding in verify(private.settings()))
+    assert not any(private.problems())

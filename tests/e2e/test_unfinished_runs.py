@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from support.job import DATE
+from support.studios import LIST
 
 from etl.errors import ConfigError, WarehouseError
 from etl.jobs.dumps import ImportRequest, import_dump
 from etl.jobs.replay import Selection, replay
-from etl.jobs.verify import verify
 from etl.ledger.directory import ledger_paths, remove_ledger, remove_old_ledgers, set_aside
 from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
@@ -84,7 +84,7 @@ def test_the_command_line_says_which_run_failed(job):
 
 
 def test_a_ledger_that_may_be_resumed_is_kept_however_short_ledgers_are(job):
-    job.config.write_text(f"{job.config.read_text()}run: {{keep_ledgers: 0s}}\n")
+    job.configure("run: {keep_ledgers: 0s}")
     (outcome,) = job.run(overrides={"max_items": 20})
     assert outcome.exit_code == 3
 
@@ -146,7 +146,7 @@ def test_replay_mends_what_cannot_be_settled(job):
     replay(job.settings(), Selection(since=DATE))
 
     assert job.run(None)[-1].exit_code == 0
-    assert [finding.problem for finding in verify(job.settings()) if finding.problem] == []
+    assert job.problems() == []
 
 
 def test_a_run_that_could_not_be_published_is_not_recorded_as_one_that_was(job, monkeypatch):
@@ -170,7 +170,7 @@ def refuse(*_):
 
 def test_an_abandoned_run_does_not_ask_for_another_try_for_ever(job, studio):
     """Nobody goes on with it: `replay` of its date ends as what it has written."""
-    studio.set_faults(["reset:operation=ListStreamingSessions,times=ever"])
+    studio.set_faults([f"reset:{LIST},times=ever"])
     assert job.run()[0].exit_code == 3
     studio.set_faults([])
     assert job.run(fresh=True)[0].exit_code == 0
@@ -183,10 +183,7 @@ def test_an_abandoned_run_does_not_ask_for_another_try_for_ever(job, studio):
 
 def test_a_dump_cannot_fill_a_table_that_has_the_name_of_another(job, tmp_path):
     (tmp_path / "dump").write_text('{"studios": []}')
-    job.config.write_text(
-        f"{job.config.read_text()}datasets: [{{name: snapshots, service: nimble, operation: list_studios,"
-        " key: [studio_id]}]\n"
-    )
+    job.configure("datasets: [{name: snapshots, service: nimble, operation: list_studios, key: [studio_id]}]")
     request = ImportRequest(files=(tmp_path / "dump",), dataset="snapshots", snapshot_date=DATE)
     with pytest.raises(ConfigError, match="its table snapshots would have the name"):
         import_dump(job.settings(), request)

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.dumps import printed, save
+from support.shapes import ACCOUNT, REGION
 
 import etl.extract.dump
 from etl.errors import ConfigError, SourceError
@@ -21,7 +23,6 @@ from etl.extract.dump import Dump
 from etl.extract.service_model import describe_operation, model_session
 from etl.model import Dataset
 
-ACCOUNT, REGION = "123456789012", "us-west-2"
 SESSIONS = builtin_datasets()["streaming_sessions"]
 
 
@@ -52,22 +53,13 @@ def _dump_of(definition):
 
 def read(tmp_path, *contents, dump=None):
     """Return the pages of a dump of some files."""
-    paths = []
-    for number, content in enumerate(contents):
-        paths.append(tmp_path / f"dump-{number}")
-        paths[-1].write_bytes(content if isinstance(content, bytes) else content.encode())
-    return list((dump or dump_of()).pages(paths))
+    return list((dump or dump_of()).pages(save(tmp_path, *contents)))
 
 
 def records_of(pages, key="sessions"):
     found = [record for page in pages for record in json.loads(page.body)[key]]
     assert [page.records for page in pages] == [len(json.loads(page.body)[key]) for page in pages]
     return found
-
-
-def printed(document):
-    """Text as the CLI prints it."""
-    return json.dumps(document, indent=4, ensure_ascii=False) + "\n"
 
 
 DOCUMENT = printed({"sessions": RECORDS})

@@ -22,16 +22,14 @@ import pytest
 from botocore import xform_name
 from deltalake import Schema
 from support.paginators import REASONS, SESSION, paginated, services
+from support.shapes import DATE, page, part, snapshot
 
 from etl.extract.service_model import describe_operation
 from etl.load.delta.parquet import OPTIONS
 from etl.load.delta.stage import open_stage
 from etl.load.delta.tables import Replacement, Tables
-from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
 
-DATE = dt.date(2026, 11, 20)
-ARRIVED = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
 COMMIT_ALL = os.environ.get("NIMBLE_ETL_EVERY_PAGINATOR") == "commit"
 SAMPLE = 34
 """One in so many operations is committed too: about 100."""
@@ -147,12 +145,14 @@ class Records:
 
 def flat(found, records):
     operation = found.layout.operation
-    body = json.dumps({operation.result_key: records}).encode()
-    page = Page(1, body, len(records), 0, len(records), None, "request", 0, ARRIVED)
     parents = dict.fromkeys(found.layout.dataset.slice_columns, "parent")
-    part = Slice("listing", "123456789012", "us-west-2", parents)
-    snapshot = Snapshot("run", DATE, found.layout.dataset, operation)
-    (one,) = flatten(found.layout, snapshot, part, [page], {})
+    (one,) = flatten(
+        found.layout,
+        snapshot(found.layout.dataset, operation),
+        part(dataset="listing", parents=parents),
+        [page(records, key=operation.result_key)],
+        {},
+    )
     return one
 
 

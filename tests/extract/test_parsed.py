@@ -3,29 +3,21 @@
 The real boto3 client talks to a socket on loopback that answers with exactly the bytes that a test says.
 """
 
-import datetime as dt
 import itertools
 import json
-import socketserver
 import struct
-import threading
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from botocore.config import Config
 from botocore.paginate import TokenDecoder, TokenEncoder
+from support.answers import http, source_at, stopped_source_at
+from support.shapes import part, snapshot
 
-from etl.config import Source as SourceSettings
 from etl.errors import ConfigError, SourceError, TransientSourceError
-from etl.extract import source as client
 from etl.extract.service_model import inspect_operation, model_session
-from etl.extract.source import Endpoint, Source
-from etl.model import Dataset, Slice, Snapshot
+from etl.model import Dataset
 from etl.transform.batches import flatten
 from etl.transform.schema import layout
 
-KEY = ("AKIDEXAMPLE", "not-a-secret")
-ACCOUNT, REGION = "123456789012", "us-west-2"
 RECORD_IDS = ["a", "b"]
 
 
@@ -146,103 +138,30 @@ PROTOCOLS = pytest.mark.parametrize("protocol", PAGES)
 # The server
 
 
-def http(body, length=None):
-    lines = ["HTTP/1.1 200 OK", "Connection: close", f"Content-Length: {len(body) if length is None else length}"]
-    # Without it botocore does not take the answer for one of the protocol.
-    lines.append("smithy-protocol: rpc-v2-cbor")
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-class Answers(socketserver.ThreadingTCPServer):
-    """Answers each request with the next of `queue`, the last of them for ever; `requests` has their parameters."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self):
-        self.queue, self.requests = [], []
-        super().__init__(("127.0.0.1", 0), _Connection)
-
-
-class _Connection(socketserver.StreamRequestHandler):
-    def handle(self):
-        path = self.rfile.readline().decode().split(" ")[1]
-        headers = {}
-        while line := self.rfile.readline().strip():
-            name, _, value = line.decode().partition(":")
-            headers[name.lower()] = value.strip()
-        body = self.rfile.read(int(headers.get("content-length", 0)))
-        form = body.decode() if "urlencoded" in headers.get("content-type", "") else urlsplit(path).query
-        sent = {name: value for name, (value,) in parse_qs(form, keep_blank_values=True).items()}
-        self.server.requests.append(json.loads(body) if body.startswith(b"{") else sent)
-        queue = self.server.queue
-        self.wfile.write(queue.pop(0) if len(queue) > 1 else queue[0])
-
-
-@pytest.fixture(scope="module")
-def server():
-    with Answers() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def reply(body, length=None):
+    # Without this header botocore does not take the answer for one of the protocol.
+    return http(body, length=length, smithy_protocol="rpc-v2-cbor")
 
 
 @pytest.fixture
-def answers(server):
+def answers(answers):
     """Return a function that says what is answered: bodies, or whole answers."""
-    server.requests.clear()
-
-    def answers(*queue):
-        server.queue = [body if body.startswith(b"HTTP/") else http(body) for body in queue]
-
-    return answers
+    return lambda *queue: answers(*(body if body.startswith(b"HTTP/") else reply(body) for body in queue))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_attempt():
-    """Leave repeating to the code under test: botocore's own retries pause for seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        once = Config(retries={"mode": "standard", "total_max_attempts": 1})
-        patch.setattr(client, "_CLIENT_CONFIG", client._CLIENT_CONFIG.merge(once))
-        yield
-
-
-def a_source(server, *, patient, account_id=ACCOUNT):
-    stop = threading.Event()
-    if not patient:
-        stop.set()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    settings = SourceSettings(endpoint_url=url, account_id=account_id, retry={"wait_max": 0})
-    return Source(settings, Endpoint(url, KEY), stop)
-
-
-@pytest.fixture(scope="module")
-def source(server):
-    """A source that was told to stop: it asks once and repeats nothing."""
-    return a_source(server, patient=False)
-
-
-@pytest.fixture(scope="module")
-def patient(server):
-    """A source that repeats a failing request, without a pause."""
-    return a_source(server, patient=True)
+def part_of(chosen):
+    return part(dataset=chosen.name, parents=chosen.fixed_parents)
 
 
 def fetch(source, chosen, token=None, most=None):
     source.operation(chosen)
-    part = Slice(chosen.name, ACCOUNT, REGION, chosen.fixed_parents)
-    return source.fetch_page(chosen, part, 1, token, most)
+    return source.fetch_page(chosen, part_of(chosen), 1, token, most)
 
 
 def flat(source, chosen, *pages):
     """Return the rows and the rejects of pages."""
     operation = source.operation(chosen)
-    part = Slice(chosen.name, ACCOUNT, REGION, chosen.fixed_parents)
-    found = list(
-        flatten(layout(chosen, operation), Snapshot("run", dt.date(2026, 11, 20), chosen, operation), part, pages, {})
-    )
+    found = list(flatten(layout(chosen, operation), snapshot(chosen, operation), part_of(chosen), pages, {}))
     rows = [row for one in found for row in one.tables[chosen.name].to_pylist()]
     return rows, [row for one in found for row in one.rejects.to_pylist()]
 
@@ -300,8 +219,8 @@ def test_fault_1_what_is_no_page_is_repeated_and_never_the_last_one(protocol, wh
 def test_fault_2_a_body_that_ends_early_is_no_page(protocol, source, answers):
     """Whether Content-Length tells or not; botocore no longer looks at it."""
     chosen, good = PAGES[protocol]
-    whole = http(good)
-    for body in (whole[:-3], http(good[:-3]), http(good[: len(good) // 2]), http(good[:1])):
+    whole = reply(good)
+    for body in (whole[:-3], reply(good[:-3]), reply(good[: len(good) // 2]), reply(good[:1])):
         answers(body)
         with pytest.raises(TransientSourceError):
             fetch(source, chosen)
@@ -350,7 +269,7 @@ def test_fault_1_nobody_knows_the_account_where_sts_answers_with_something_else(
     for body in (b"<html/>", b"", xml("GetCallerIdentity", "")):
         answers(body)
         with pytest.raises(TransientSourceError, match="account"):
-            _ = a_source(server, patient=False, account_id=None).account_id
+            _ = stopped_source_at(server.url, account_id=None).account_id
 
 
 # Values
@@ -410,7 +329,7 @@ def test_several_tokens_are_all_sent_again(source, answers, server):
     second = fetch(source, VERSIONS, first.next_starting_token)
     assert ids(source, VERSIONS, first, second) == RECORD_IDS
     assert second.next_starting_token is None
-    sent = server.requests[1]
+    sent = server.sent[1]
     assert (sent["key-marker"], sent["version-id-marker"]) == ("k &+ä", "v/1")
 
 
@@ -423,7 +342,7 @@ def test_tokens_that_are_absent_are_not_sent(source, answers, server):
     first = fetch(source, RECORD_SETS)
     second = fetch(source, RECORD_SETS, first.next_starting_token)
     assert second.next_starting_token is None
-    assert server.requests == [{}, {"name": "n", "type": "A"}]
+    assert server.sent == [{}, {"name": "n", "type": "A"}]
 
 
 def test_token_that_is_no_text_is_carried_as_it_is(source, answers, server):
@@ -434,7 +353,7 @@ def test_token_that_is_no_text_is_carried_as_it_is(source, answers, server):
     answers(as_json(Items=[{"id": {"S": "x"}}], LastEvaluatedKey=key), as_json(Items=[]))
     first = fetch(source, scan)
     second = fetch(source, scan, first.next_starting_token)
-    assert [request.get("ExclusiveStartKey") for request in server.requests] == [None, key]
+    assert [request.get("ExclusiveStartKey") for request in server.sent] == [None, key]
     assert second.next_starting_token is None
 
 
@@ -462,7 +381,7 @@ def test_fault_16_hostile_tokens_are_carried_verbatim(protocol, token, source, a
     )
     first = fetch(source, chosen)
     second = fetch(source, chosen, first.next_starting_token)
-    before, after = server.requests
+    before, after = server.sent
     assert set(after.values()) - set(before.values()) == {token}
     assert ids(source, chosen, first, second) == ["a", "a"]
 
@@ -490,11 +409,9 @@ def test_a_page_that_promises_more_and_gives_no_token_is_not_the_last_one(chosen
 
 
 def test_a_service_that_never_gives_the_page_ends_as_an_error_not_as_the_last_page(server, answers):
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    settings = SourceSettings(endpoint_url=url, account_id=ACCOUNT, retry={"timeout": "0.001s", "wait_max": 0})
     answers(b"{}")
     with pytest.raises(TransientSourceError, match="'TableNames' is missing; expected a list, be it empty"):
-        fetch(Source(settings, Endpoint(url, KEY), threading.Event()), TABLES)
+        fetch(source_at(server.url, timeout="0.001s"), TABLES)
 
 
 # MaxItems
@@ -553,13 +470,13 @@ def test_starting_token_of_the_aws_cli_that_leads_into_a_page_is_followed(source
     token = TokenEncoder().encode({"ExclusiveStartTableName": "key", "boto_truncate_amount": 2})
     page = fetch(source, TABLES, token)
     assert ids(source, TABLES, page) == ["c"]
-    assert server.requests == [{"ExclusiveStartTableName": "key"}]
+    assert server.sent == [{"ExclusiveStartTableName": "key"}]
 
 
 def test_refused_token_is_told_from_a_refused_request(source, answers):
     """The same request without a token decides."""
     refusal = b'{"__type": "ValidationException", "message": "no"}'
-    refused = http(refusal).replace(b"200 OK", b"400 Bad Request")
+    refused = reply(refusal).replace(b"200 OK", b"400 Bad Request")
     token = TokenEncoder().encode({"ExclusiveStartTableName": "key"})
     answers(refused, as_json(TableNames=[]))
     with pytest.raises(SourceError, match="it has expired"):

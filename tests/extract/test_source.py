@@ -6,31 +6,22 @@ The real boto3 client talks to a socket on loopback that answers with exactly th
 import gzip
 import inspect
 import json
-import socketserver
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import botocore.exceptions as boto
 import pytest
-from botocore.config import Config
 from botocore.paginate import TokenDecoder, TokenEncoder
 from botocore.parsers import ResponseParserError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.answers import KEY, http, source_at
 from support.shapes import ARRIVED, operation, part
 
 from etl.config import Source as SourceSettings
-from etl.errors import (
-    ConfigError,
-    GoneError,
-    PageTokenError,
-    SourceError,
-    TokenRejectedError,
-    TransientSourceError,
-)
-from etl.extract import source as client
+from etl.errors import ConfigError, GoneError, PageTokenError, SourceError, TokenRejectedError, TransientSourceError
 from etl.extract import vendor_errors
 from etl.extract.datasets import builtin_datasets
 from etl.extract.parsed import MalformedPageError
@@ -40,16 +31,6 @@ from etl.extract.vendor_errors import translate
 
 SESSIONS = builtin_datasets()["streaming_sessions"]
 SLICE = part("studio-1", dataset="streaming_sessions")
-KEY = ("AKIDEXAMPLE", "not-a-secret")
-
-
-def http(body=b"", status="200 OK", length=None, **headers):
-    """Return an answer as bytes; Content-Length is right unless it is given."""
-    lines = [f"HTTP/1.1 {status}", "Connection: close", "x-amzn-RequestId: request-1"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    if length != "none":
-        lines.append(f"Content-Length: {len(body) if length is None else length}")
-    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def sessions(*ids, **rest):
@@ -61,93 +42,16 @@ def error(status, code, message="no", **headers):
     return http(body, f"{status} X", x_amzn_ErrorType=code, **headers)
 
 
-class Answers(socketserver.ThreadingTCPServer):
-    """Answers each request with the next of `queue`, the last of them for ever; or with what `choose` says."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self):
-        self.queue, self.requests, self.choose = [], [], None
-        super().__init__(("127.0.0.1", 0), _Connection)
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    @property
-    def queries(self):
-        return [{name: value for name, (value,) in parse_qs(urlsplit(path).query).items()} for path in self.requests]
-
-
-class _Connection(socketserver.StreamRequestHandler):
-    def handle(self):
-        path = self.rfile.readline().decode().split(" ")[1]
-        while self.rfile.readline().strip():
-            pass
-        self.server.requests.append(path)
-        queue = self.server.queue
-        answer = self.server.choose(path) if self.server.choose else queue.pop(0) if len(queue) > 1 else queue[0]
-        self.wfile.write(answer)
-
-
 @pytest.fixture(scope="module")
-def server():
-    with Answers() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def answers(server):
-    server.requests.clear()
-    server.choose = None
-
-    def answers(*queue):
-        server.queue = list(queue)
-        return server
-
-    return answers
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_attempt():
-    """Leave repeating to the code under test: botocore's own retries pause for seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        once = Config(retries={"mode": "standard", "total_max_attempts": 1})
-        patch.setattr(client, "_CLIENT_CONFIG", client._CLIENT_CONFIG.merge(once))
-        yield
-
-
-@pytest.fixture(scope="module")
-def settings_of(server):
-    def settings_of(**retry):
-        retry = {"wait_max": 0, **retry}
-        return SourceSettings(endpoint_url=server.url, account_id="123456789012", retry=retry)
-
-    return settings_of
-
-
-@pytest.fixture(scope="module")
-def patient(server, settings_of):
-    """A source that repeats a failing request, without a pause."""
-    source = Source(settings_of(), Endpoint(server.url, KEY), threading.Event())
+def source(source):
     source.operation(SESSIONS)
     return source
 
 
 @pytest.fixture(scope="module")
-def source(server, settings_of):
-    """A source that was told to stop: it asks once and repeats nothing."""
-    stop = threading.Event()
-    stop.set()
-    source = Source(settings_of(), Endpoint(server.url, KEY), stop)
-    source.operation(SESSIONS)
-    return source
+def patient(patient):
+    patient.operation(SESSIONS)
+    return patient
 
 
 def fetch(source, token=None, most=None, number=1):
@@ -169,13 +73,13 @@ def test_page_keeps_its_body_as_it_arrived(answers, source):
     assert (page.number, page.records, page.first, page.stop, page.kept) == (4, 1, 0, 1, 1)
     assert (page.next_starting_token, page.request_id, page.retries) == (None, "request-1", 0)
     assert page.received_at.utcoffset().total_seconds() == 0
-    assert urlsplit(server.requests[0]).path == "/2020-08-01/studios/studio-1/streaming-sessions"
+    assert urlsplit(server.paths[0]).path == "/2020-08-01/studios/studio-1/streaming-sessions"
 
 
 def test_parameters_of_the_slice_are_sent(answers, source):
     server = answers(http(sessions()))
     source.fetch_page(SESSIONS, part("s", dataset="streaming_sessions", filters={"createdBy": "a&b=c"}), 1, None, None)
-    assert server.queries == [{"createdBy": "a&b=c"}]
+    assert server.sent == [{"createdBy": "a&b=c"}]
 
 
 GOOD = {
@@ -270,7 +174,7 @@ def test_fault_1_2_malformed_page_is_asked_for_again_with_the_same_token(answers
     page = fetch(patient, token_for("t1"))
     assert page.records == 2
     assert page.retries == 2
-    assert server.queries == [{"nextToken": "t1"}] * 3
+    assert server.sent == [{"nextToken": "t1"}] * 3
 
 
 JSON = st.recursive(
@@ -330,7 +234,7 @@ def test_fault_16_token_is_carried_verbatim(answers, source, token):
     following = fetch(source).next_starting_token
     assert check_starting_token(following) == following
     assert fetch(source, following).next_starting_token is None
-    assert parse_qs(urlsplit(server.requests[1]).query, keep_blank_values=True)["nextToken"] == [token]
+    assert server.sent[1]["nextToken"] == token
 
 
 @pytest.mark.parametrize("rest", [{}, {"nextToken": None}, {"nextToken": ""}])
@@ -349,7 +253,7 @@ def test_maximum_cuts_inside_a_page_and_the_token_leads_behind_the_cut(answers, 
     third = fetch(source, second.next_starting_token, 9)
     assert (third.records, third.first, third.stop) == (5, 4, 5)
     assert third.next_starting_token == token_for("t2")
-    assert server.queries == [{"nextToken": "t1"}] * 3
+    assert server.sent == [{"nextToken": "t1"}] * 3
 
 
 def test_maximum_that_ends_with_the_page_leads_to_the_next_page(answers, source):
@@ -396,7 +300,7 @@ def test_fault_9_refused_token_that_is_not_needed_has_expired(answers, source, c
     server = answers(error(400, code), http(sessions("a")))
     with pytest.raises(TokenRejectedError, match="page 5: the token is refused, the request without it works"):
         fetch(source, token_for("old"), number=5)
-    assert server.queries == [{"nextToken": "old"}, {}]
+    assert server.sent == [{"nextToken": "old"}, {}]
 
 
 def test_fault_9_request_that_fails_without_the_token_too_is_refused_for_good(answers, source):
@@ -410,44 +314,44 @@ def test_refused_request_without_a_token_is_not_repeated(answers, patient):
     server = answers(error(400, "ValidationException", "studioId is no id"))
     with pytest.raises(SourceError, match="check the parameters"):
         fetch(patient)
-    assert len(server.requests) == 1
+    assert len(server.paths) == 1
 
 
 def test_fault_3_throttled_request_is_repeated_and_counted(answers, patient):
     server = answers(error(429, "ThrottlingException"), error(503, "Unavailable"), http(sessions("a")))
     assert fetch(patient).retries == 2
-    assert len(server.requests) == 3
+    assert len(server.paths) == 3
 
 
-def test_fault_4_source_that_never_recovers_is_given_up_when_told_to_stop(answers, server, settings_of):
+def test_fault_4_source_that_never_recovers_is_given_up_when_told_to_stop(answers, server):
     stop = threading.Event()
-    source = Source(settings_of(), Endpoint(server.url, KEY), stop)
+    source = source_at(server.url, stop)
     answers()
 
     def choose(_path):
-        if len(server.requests) == 5:
+        if len(server.paths) == 5:
             stop.set()
         return error(429, "ThrottlingException")
 
     server.choose = choose
     with pytest.raises(TransientSourceError, match="429 ThrottlingException"):
         fetch(source)
-    assert len(server.requests) == 5
+    assert len(server.paths) == 5
 
 
 def test_fault_7_expired_credentials_are_renewed_once_and_not_for_ever(answers, patient):
     server = answers(error(403, "ExpiredTokenException"), http(sessions("a")))
     assert fetch(patient).retries == 1
     answers(error(403, "ExpiredTokenException"))
-    server.requests.clear()
+    server.paths.clear()
     stop = patient._stop
-    server.choose = lambda _path: (len(server.requests) > 1 and stop.set()) or error(403, "ExpiredTokenException")
+    server.choose = lambda _path: (len(server.paths) > 1 and stop.set()) or error(403, "ExpiredTokenException")
     try:
         with pytest.raises(TransientSourceError, match="renew the credentials and run again"):
             fetch(patient)
     finally:
         stop.clear()
-    assert len(server.requests) == 2
+    assert len(server.paths) == 2
 
 
 def test_threads_share_a_source(answers, source, server):

@@ -8,19 +8,19 @@ import sys
 
 import pyarrow as pa
 import pytest
-from support.job import DATE, Job
+from support.dumps import printed
+from support.job import DATE, DATE_FLAG, Job
 from support.warehouse import THINGS, rows_of
 
 from etl.errors import ConfigError, EtlError, SourceError
 from etl.jobs.dumps import ImportRequest, import_dump
-from etl.jobs.verify import verify
 from etl.ledger.directory import ledger_paths
 from etl.load.delta.stage import open_stage
 from etl.load.delta.tables import Replacement, Tables
 
 ARN = "arn:aws:nimble:us-west-2:123456789012:streaming-session/"
 RECORDS = [{"sessionId": f"s-{number}", "arn": f"{ARN}s-{number}", "ownedBy": "Zoë"} for number in range(50)]
-TEXT = json.dumps({"sessions": RECORDS}, indent=4, ensure_ascii=False) + "\n"
+TEXT = printed({"sessions": RECORDS})
 WHOLE = TEXT.encode()
 GZIPPED, ZSTD = gzip.compress(WHOLE, mtime=0), pa.compress(WHOLE, codec="zstd", asbytes=True)
 
@@ -132,7 +132,7 @@ def test_fault_58_a_file_that_is_no_dump_is_named_with_its_byte_and_changes_noth
         assert int(found[1]) == len(content), "where it ends"
     assert "Nothing was imported" in message
     assert seen(job) == published
-    assert [finding.problem for finding in verify(job.settings()) if finding.problem] == []
+    assert job.problems() == []
 
 
 @pytest.mark.parametrize("first", ["missing", "directory"])
@@ -173,7 +173,7 @@ def test_fault_58_two_dumps_in_one_file_are_one_listing(tmp_path, job):
 def test_fault_58_the_command_line_ends_with_a_sentence_and_the_next_run_is_not_disturbed(tmp_path, job):
     bad = tmp_path / "bad.json"
     bad.write_bytes(WHOLE[:-9])
-    command = ("--studio-id", "studio", "--snapshot-date", DATE.isoformat())
+    command = ("--studio-id", "studio", *DATE_FLAG)
 
     ended = job.cli("import", str(bad), *command)
     missing = job.cli("import", str(tmp_path / "missing.json"), *command)
@@ -205,7 +205,7 @@ def peak_mib(job, path, says):
     """Return the peak memory of an import that must be refused at the end of the file, in MiB."""
     ended = subprocess.run(
         [
-            sys.executable, "-c", PEAK, "import", path, "--studio-id", "studio", "--snapshot-date", DATE.isoformat(),
+            sys.executable, "-c", PEAK, "import", path, "--studio-id", "studio", *DATE_FLAG,
             "--config", job.config,
         ],
         capture_output=True, text=True, check=False,

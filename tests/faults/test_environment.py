@@ -15,51 +15,15 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from support.job import _FORKS, DATE, NIGHT, Job, job_at
+from support.job import _FORKS, DATE, EXPORTED, NIGHT, RUN, Job, finished, job_at
+from support.studios import listed_sessions, studio_of
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
 
-RUN = ("run", "--snapshot-date", DATE.isoformat())
-TABLES = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")
-SETTINGS = StudioSettings(page_size=20, instant=NIGHT)
 
-
-@pytest.fixture(scope="module")
-def small_studio():
-    with EmbeddedStudio(World(sessions_per_studio=40), SETTINGS) as studio:
-        yield studio
-
-
-@pytest.fixture(scope="module")
-def published(small_studio, tmp_path_factory):
-    """A job that has run, for commands that only read."""
-    job = job_at(tmp_path_factory.mktemp("published"), small_studio)
-    process = job.start(*RUN)
-    process.join()
-    assert process.exitcode == 0
-    return job
-
-
-def rows(job):
-    return [job.rows(table) for table in TABLES]
-
-
-def log_of(job):
-    return (job.directory / "log").read_text()
-
-
-def child_of(job, program, *arguments, peak_kib=None, **environment):
+def child_of(job, program, *arguments, **options):
     """Run a program that ends as a command of a job, in a process of its own; return how it ended."""
-    facts = {
-        "peak_kib": peak_kib,
-        "arguments": [*(arguments or RUN), "--config", str(job.config)],
-        "environment": {**job.environment, **environment},
-        "log": job.directory / "log",
-    }
-    process = _FORKS.Process(target=exec, args=(program, facts))
-    process.start()
-    process.join()
-    return process.exitcode
+    return finished(job.start_program(program, *(arguments or RUN), **options))
 
 
 # Fault 45
@@ -73,16 +37,13 @@ def test_fault_45_a_directory_that_cannot_be_made_is_found_before_the_first_requ
     (job.directory / "a file").write_text("not a directory")
     path = place.format(directory=job.directory)
     setting = f"state_dir: '{path}'" if what == "state_dir" else f"warehouse: {{path: '{path}'}}"
-    job.config.write_text(f"{job.config.read_text()}\n{setting}\n")
+    job.configure(setting)
 
-    process = job.start(*RUN)
-    process.join()
-
-    assert process.exitcode == 3
-    assert f"nimble-etl: {path}" in log_of(job)
-    assert f"{what}" in log_of(job)
-    assert "must be a directory that can be written" in log_of(job)
-    assert "Traceback" not in log_of(job)
+    assert job.finish(*RUN) == 3
+    assert f"nimble-etl: {path}" in job.log
+    assert f"{what}" in job.log
+    assert "must be a directory that can be written" in job.log
+    assert "Traceback" not in job.log
     assert studio.requests == []
     assert (job.directory / "a file").read_text() == "not a directory"
 
@@ -108,10 +69,10 @@ def test_fault_45_a_directory_of_somebody_else_is_found_before_the_first_request
 
         exit_code = child_of(job, AS_NOBODY)
 
-        assert exit_code == 3, log_of(job)
-        assert f"{job.directory / what}" in log_of(job)
-        assert "Permission denied" in log_of(job)
-        assert "must be a directory that can be written" in log_of(job)
+        assert exit_code == 3, job.log
+        assert f"{job.directory / what}" in job.log
+        assert "Permission denied" in job.log
+        assert "must be a directory that can be written" in job.log
     assert len(small_studio.requests) == asked
 
 
@@ -159,10 +120,10 @@ def test_fault_46_an_export_needs_memory_for_some_pages_and_not_for_the_listing(
     def peak_kib(pages, pages_per_batch):
         world = Heavy(studios=1, sessions_per_studio=pages * page_size, message=message)
         measured = _FORKS.Value("l", 0)
-        with EmbeddedStudio(world, StudioSettings(page_size=page_size, instant=NIGHT)) as studio:
+        with studio_of(world, page_size=page_size) as studio:
             job = job_at(tmp_path / f"{pages} pages by {pages_per_batch}", studio)
             program = MEASURED.format(batch_records=pages_per_batch * page_size)
-            assert child_of(job, program, peak_kib=measured) == 0, log_of(job)
+            assert child_of(job, program, names={"peak_kib": measured}) == 0, job.log
         assert job.ask("select max(page_number) from streaming_sessions") == [(pages,)]
         return measured.value
 
@@ -192,23 +153,21 @@ support.job._child(arguments, environment, log)
 def test_fault_46_a_run_that_gets_no_memory_fails_and_the_next_one_is_whole(tmp_path):
     """Its limit is set when one page is stored; the next has 20 MiB."""
     world = Heavy(studios=1, sessions_per_studio=60, message="x" * 2**20)
-    with EmbeddedStudio(world, SETTINGS) as studio:
+    with studio_of(world) as studio:
         job = job_at(tmp_path, studio)
 
         exit_code = child_of(job, STARVED, NIMBLE_ETL_FAILPOINT="page.stored:2")
 
-        assert "1 MiB is left" in log_of(job)
-        assert "MemoryError" in log_of(job)
+        assert "1 MiB is left" in job.log
+        assert "MemoryError" in job.log
         assert exit_code == 1
         asked = len(studio.requests)
-        process = job.start(*RUN)
-        process.join()
-        assert process.exitcode == 0, log_of(job)
+        assert job.finish(*RUN) == 0, job.log
         tokens = [request.token for request in studio.requests[asked:] if request.operation != "GetCallerIdentity"]
         assert len(tokens) == 2, "two pages were stored"
         assert None not in tokens
         assert job.ask("select count(*), max(length(status_message)) from streaming_sessions") == [
-            (len(list(world.records("ListStreamingSessions", {"studioId": world.studio_ids[0]}, NIGHT))), 2**20)
+            (len(list(listed_sessions(world))), 2**20)
         ]
 
 
@@ -237,10 +196,7 @@ def job_by(clock, tmp_path, monkeypatch):
     """A job and its studio, whose clocks go alike."""
     settings = StudioSettings(page_size=20, instant=NIGHT, now=lambda: clock.at)
     with EmbeddedStudio(World(sessions_per_studio=40), settings) as studio:
-        job = job_at(tmp_path / "job", studio, rest="run: {concurrency: 1}")
-        for name, value in job.environment.items():
-            monkeypatch.setenv(name, value)
-        yield job
+        yield job_at(tmp_path / "job", studio, rest="run: {concurrency: 1}").lend_credentials(monkeypatch)
 
 
 MIDNIGHT = NIGHT.replace(hour=0) + dt.timedelta(days=1)
@@ -268,7 +224,7 @@ def test_fault_47_the_date_of_a_run_is_frozen_whatever_day_the_clock_says_later(
     assert clock.at == then
     assert outcome.exit_code == 0
     assert outcome.run.snapshot_date == DATE
-    for table in TABLES:
+    for table in EXPORTED:
         assert job_by.ask(f"select distinct snapshot_date from {table}") == [(DATE,)]
 
 
@@ -327,7 +283,7 @@ def test_fault_47_today_is_the_date_in_utc_wherever_the_machine_stands(zone, sma
 
     ((date,),) = job.ask("select distinct snapshot_date from streaming_sessions_history")
     assert date in {before, dt.datetime.now(dt.UTC).date()}
-    assert f"{zone[1:4]}00 INFO" in log_of(job), "the log is in local time, with its offset"
+    assert f"{zone[1:4]}00 INFO" in job.log, "the log is in local time, with its offset"
 
 
 @pytest.mark.parametrize(
@@ -336,23 +292,19 @@ def test_fault_47_today_is_the_date_in_utc_wherever_the_machine_stands(zone, sma
     ids=["an hour that does not exist", "an hour that comes twice"],
 )
 def test_fault_47_instants_are_the_same_in_a_zone_that_changes_its_clocks_that_night(instant, tmp_path):
-    with EmbeddedStudio(World(sessions_per_studio=40), StudioSettings(20, instant=instant)) as studio:
+    with studio_of(World(sessions_per_studio=40), at=instant) as studio:
         job = job_at(tmp_path, studio)
 
         assert child_of(job, IN_ZONE, "run", "--snapshot-date", str(instant.date()), TZ=NEW_YORK) == 0
 
-    expected = {
-        record["sessionId"]: record["updatedAt"]
-        for studio_id in studio.world.studio_ids
-        for record in studio.world.records("ListStreamingSessions", {"studioId": studio_id}, instant)
-    }
-    assert re.search(r"-0[45]00 INFO", log_of(job)), "the zone is in effect"
+    expected = {record["sessionId"]: record["updatedAt"] for record in listed_sessions(studio.world, instant)}
+    assert re.search(r"-0[45]00 INFO", job.log), "the zone is in effect"
     found = dict(job.ask("select session_id, epoch(updated_at)::bigint from streaming_sessions"))
     assert found == {name: int(at.timestamp()) for name, at in expected.items()}
     (job.directory / "log").unlink()
     question = "select session_id, updated_at from streaming_sessions"
     assert child_of(job, IN_ZONE, "sql", question, "--json", TZ=NEW_YORK) == 0
-    answers = json.loads(log_of(job))["rows"]
+    answers = json.loads(job.log)["rows"]
     assert {row["session_id"]: row["updated_at"] for row in answers} == {
         name: at.isoformat() for name, at in expected.items()
     }
@@ -368,10 +320,9 @@ def test_fault_59_the_embedded_studio_takes_a_port_that_is_free(tmp_path, studio
             taken.listen()
         job = Job(tmp_path, "embedded", studio.credentials, rest="emulator: {sessions_per_studio: 20}")
 
-        process = job.start(*RUN)
-        process.join()
+        exit_code = job.finish(*RUN)
 
-    assert process.exitcode == 0, log_of(job)
+    assert exit_code == 0, job.log
     assert studio.requests == [], "it asked its own"
 
 
@@ -389,8 +340,7 @@ def test_fault_59_a_studio_that_dies_in_mid_run_leaves_it_resumable(tmp_path, mo
     requests = tmp_path / "requests"
     died = emulator(requests, port=0)
     job = Job(tmp_path / "job", died.url, EmbeddedStudio.credentials, rest="run: {concurrency: 1}")
-    for name, value in job.environment.items():
-        monkeypatch.setenv(name, value)
+    job.lend_credentials(monkeypatch)
 
     def die(part, page):
         if part.dataset == "streaming_sessions" and page.number == 3:
@@ -480,20 +430,19 @@ READING = {
 
 
 @pytest.mark.parametrize("command", READING)
-def test_fault_60_a_reader_that_goes_away_is_no_error(command, published):
+def test_fault_60_a_reader_that_goes_away_is_no_error(command, undisturbed):
     with closed_pipe() as writer:
-        done = ended(published, command.split()[0], *READING[command], stdout=writer, stderr=subprocess.PIPE)
+        done = ended(undisturbed, command.split()[0], *READING[command], stdout=writer, stderr=subprocess.PIPE)
 
     assert done.returncode == 0
     assert done.stderr == b""
 
 
-def test_fault_60_the_first_line_is_enough_for_head(published):
+def test_fault_60_the_first_line_is_enough_for_head(undisturbed):
     """As an operator writes it; of all pipes, the exit code is that of the job."""
-    line = (
-        f"set -o pipefail; {sys.executable} -m etl sql 'from streaming_sessions' --config {published.config} | head -1"
-    )
-    done = subprocess.run(["bash", "-c", line], env=published.environment, capture_output=True, text=True, check=True)
+    command = f"{sys.executable} -m etl sql 'from streaming_sessions' --config {undisturbed.config}"
+    line = f"set -o pipefail; {command} | head -1"
+    done = subprocess.run(["bash", "-c", line], env=undisturbed.environment, capture_output=True, text=True, check=True)
 
     assert done.stdout.startswith("snapshot_date ")
     assert len(done.stdout.splitlines()) == 1
@@ -513,14 +462,14 @@ def test_fault_60_a_run_that_nobody_reads_does_all_that_it_would(arguments, exit
     assert (job.directory / "warehouse" / "warehouse.duckdb").exists() == (exit_code != 2)
 
 
-def test_fault_60_a_run_without_standard_streams_writes_into_no_other_file(small_studio, published, tmp_path):
+def test_fault_60_a_run_without_standard_streams_writes_into_no_other_file(small_studio, undisturbed, tmp_path):
     """Where they are closed, the next files to be opened get their numbers."""
     job = job_at(tmp_path, small_studio)
     command = f"exec {sys.executable} -m etl {' '.join(RUN)} --config {job.config} <&- >&- 2>&-"
     done = subprocess.run(["bash", "-c", command], env=job.environment, check=False)
 
     assert done.returncode == 0
-    assert rows(job) == rows(published)
+    assert job.exported_rows() == undisturbed.exported_rows()
     written = [path for path in tmp_path.rglob("*") if path.is_file() and b" INFO run " in path.read_bytes()]
     assert written == []
 
@@ -539,16 +488,16 @@ ASKED = "select 'film ' || chr(127916) as title"
     ],
     ids=lambda environment: " ".join(f"{name}={value}" for name, value in environment.items()) or "nothing",
 )
-def test_fault_60_any_locale_will_do(environment, published):
-    done = ended(published, "sql", ASKED, "--json", environment=environment, stdout=subprocess.PIPE)
+def test_fault_60_any_locale_will_do(environment, undisturbed):
+    done = ended(undisturbed, "sql", ASKED, "--json", environment=environment, stdout=subprocess.PIPE)
 
     assert done.returncode == 0
     found = json.loads(done.stdout.decode(environment.get("PYTHONIOENCODING", "utf-8")))
     assert found == {"rows": [{"title": "film 🎬"}]}
 
 
-def test_fault_60_a_character_that_the_terminal_does_not_have_becomes_an_escape(published):
-    done = ended(published, "sql", ASKED, environment={"PYTHONIOENCODING": "ascii"}, stdout=subprocess.PIPE)
+def test_fault_60_a_character_that_the_terminal_does_not_have_becomes_an_escape(undisturbed):
+    done = ended(undisturbed, "sql", ASKED, environment={"PYTHONIOENCODING": "ascii"}, stdout=subprocess.PIPE)
 
     assert done.returncode == 0
     assert done.stdout.split() == [b"title", b"film", rb"\U0001f3ac"]

@@ -4,12 +4,10 @@ import datetime as dt
 
 import pytest
 from support.job import DATE, NIGHT, job_at
+from support.studios import LIST, fired, studio_of
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 from etl.jobs.replay import Selection, replay
-from etl.jobs.verify import verify
-
-LIST = "operation=ListStreamingSessions"
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def test_fault_23_no_record_at_all_is_held_back_and_the_others_are_published(job
 
     (outcome,) = job.run(DATE + dt.timedelta(days=1))
 
-    assert {fault.kind for fault in studio.fired} == {"empty-list"}
+    assert fired(studio) == {"empty-list"}
     assert outcome.exit_code == 5
     (held,) = [facts for facts in outcome.slices if facts.error]
     assert held.part.parents["studioId"] == first_studio
@@ -61,7 +59,7 @@ def test_fault_23_what_was_held_back_is_published_by_a_replay_without_a_request(
     assert len(studio.requests) == asked
     assert [o.exit_code for o in replayed] == [0, 0]
     assert first_studio not in rows_per_studio(job)
-    assert [finding.problem for finding in verify(job.settings()) if finding.problem] == []
+    assert job.problems() == []
 
 
 def test_fault_23_a_replay_without_a_word_leaves_it_held_back(job, studio, first_studio):
@@ -79,20 +77,13 @@ def test_fault_23_the_threshold_is_a_share_of_the_last_snapshot(tmp_path, monkey
     """The same world, of fewer sessions: about a third less passes; less than half does not."""
     outcomes = []
     for sessions in (120, live):
-        settings = StudioSettings(page_size=50, instant=NIGHT)
-        with EmbeddedStudio(World(studios=1, sessions_per_studio=sessions), settings) as studio:
-            job = job_at(tmp_path, studio)
-            for name, value in job.environment.items():
-                monkeypatch.setenv(name, value)
-            outcomes += job.run()
+        with studio_of(World(studios=1, sessions_per_studio=sessions), page_size=50) as studio:
+            outcomes += job_at(tmp_path, studio).lend_credentials(monkeypatch).run()
     assert [outcome.exit_code for outcome in outcomes] == [0, exit_code]
 
 
 def test_fault_23_a_few_records_less_are_no_fall_however_small_the_studio(tmp_path, monkeypatch):
     for sessions in (15, 2):
-        with EmbeddedStudio(World(studios=1, sessions_per_studio=sessions), StudioSettings(instant=NIGHT)) as studio:
-            job = job_at(tmp_path, studio)
-            for name, value in job.environment.items():
-                monkeypatch.setenv(name, value)
-            (outcome,) = job.run()
+        with studio_of(World(studios=1, sessions_per_studio=sessions)) as studio:
+            (outcome,) = job_at(tmp_path, studio).lend_credentials(monkeypatch).run()
             assert outcome.exit_code == 0

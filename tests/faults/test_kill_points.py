@@ -3,14 +3,9 @@
 import signal
 
 import pytest
-from support.job import DATE, NIGHT, job_at
+from support.job import RUN, job_at
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
 from etl.events import STEPS
-from etl.jobs.verify import verify
-
-RUN = ("run", "--snapshot-date", DATE.isoformat())
-TABLES = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")
 
 # What a step proves; by catalogue number.
 FAULTS = {
@@ -24,25 +19,8 @@ FAULTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def small_studio():
-    with EmbeddedStudio(World(sessions_per_studio=40), StudioSettings(page_size=20, instant=NIGHT)) as studio:
-        yield studio
-
-
-@pytest.fixture(scope="module")
-def expected(small_studio, tmp_path_factory):
-    job = job_at(tmp_path_factory.mktemp("expected"), small_studio)
-    process = job.start(*RUN)
-    process.join()
-    assert process.exitcode == 0
-    return [job.rows(table) for table in TABLES]
-
-
 def killed_at(job, step, time=1):
-    process = job.start(*RUN, NIMBLE_ETL_FAILPOINT=f"{step}:{time}")
-    process.join()
-    return process.exitcode == -signal.SIGKILL
+    return job.finish(*RUN, NIMBLE_ETL_FAILPOINT=f"{step}:{time}") == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -56,12 +34,9 @@ def test_fault_29_to_35_killed_at_a_step_and_again_at_a_later_one_the_rerun_is_w
     killed_at(job, "table.committed")
     killed_at(job, "catalog.built")
 
-    process = job.start(*RUN)
-    process.join()
-
-    assert process.exitcode == 0, (job.directory / "log").read_text()
-    assert [job.rows(table) for table in TABLES] == expected
-    assert [finding.problem for finding in verify(job.settings()) if finding.problem] == []
+    assert job.finish(*RUN) == 0, job.log
+    assert job.exported_rows() == expected
+    assert job.problems() == []
 
 
 def test_fault_31_after_the_last_page_it_publishes_without_any_request(small_studio, expected, tmp_path):
@@ -69,12 +44,9 @@ def test_fault_31_after_the_last_page_it_publishes_without_any_request(small_stu
     assert killed_at(job, "publication.planned")
     asked = len(small_studio.requests)
 
-    process = job.start(*RUN)
-    process.join()
-
-    assert process.exitcode == 0
+    assert job.finish(*RUN) == 0
     assert len(small_studio.requests) == asked
-    assert [job.rows(table) for table in TABLES] == expected
+    assert job.exported_rows() == expected
 
 
 @pytest.mark.parametrize("time", range(1, 9))
@@ -85,8 +57,5 @@ def test_fault_32_33_killed_after_any_commit_there_is_no_second_copy(time, small
     catalog = job.directory / "warehouse" / "warehouse.duckdb"
     assert not catalog.exists(), "nothing half is shown"
 
-    process = job.start(*RUN)
-    process.join()
-
-    assert process.exitcode == 0
-    assert [job.rows(table) for table in TABLES] == expected
+    assert job.finish(*RUN) == 0
+    assert job.exported_rows() == expected

@@ -3,22 +3,18 @@
 import datetime as dt
 import os
 import signal
-import sqlite3
 from contextlib import contextmanager
 
 import pytest
-from support.job import _FORKS, DATE, NIGHT, Job, job_at
+from support.damage import change_ledger
+from support.job import _FORKS, EXPORTED, NIGHT, RUN, Job, finished, job_at
+from support.studios import LIST, fired, studio_of
 
 from etl.cli.process import stopped_by_signals
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 from etl.jobs.status import status
-from etl.jobs.verify import verify
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import FORMAT, Ledger
-
-RUN = ("run", "--snapshot-date", DATE.isoformat())
-TABLES = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")
-SETTINGS = StudioSettings(page_size=20, instant=NIGHT)
 
 HELD = """
 import os
@@ -34,31 +30,11 @@ support.job._child(arguments, environment, log)
 """A job that is not killed at its failpoint: it says that it is there, and waits for an answer."""
 
 
-@pytest.fixture(scope="module")
-def small_studio():
-    with EmbeddedStudio(World(sessions_per_studio=40), SETTINGS) as studio:
-        yield studio
-
-
-@pytest.fixture(scope="module")
-def expected(small_studio, tmp_path_factory):
-    job = job_at(tmp_path_factory.mktemp("expected"), small_studio)
-    assert finished(job.start(*RUN)) == 0
-    return [job.rows(table) for table in TABLES]
-
-
 @contextmanager
 def held_at(job, step, *arguments):
     """Yield a process of the job while it waits at a step; then let it go on."""
     talk, theirs = _FORKS.Pipe()
-    child = {
-        "talk": theirs,
-        "arguments": [*RUN, *arguments, "--config", str(job.config)],
-        "environment": {**job.environment, "NIMBLE_ETL_FAILPOINT": step},
-        "log": job.directory / "log",
-    }
-    process = _FORKS.Process(target=exec, args=(HELD, child))
-    process.start()
+    process = job.start_program(HELD, *RUN, *arguments, names={"talk": theirs}, NIMBLE_ETL_FAILPOINT=step)
     theirs.close()
     assert talk.recv() == "there"
     yield process
@@ -66,29 +42,14 @@ def held_at(job, step, *arguments):
         talk.send("go on")
 
 
-def finished(process):
-    process.join()
-    return process.exitcode
-
-
-def log_of(job):
-    return (job.directory / "log").read_text()
-
-
-def rows(job):
-    return [job.rows(table) for table in TABLES]
-
-
 # Fault 40
 
 
 def test_fault_40_a_ledger_of_a_newer_format_is_refused_with_both_versions_before_any_request(job, studio):
     job.run()
-    before = rows(job)
+    before = job.exported_rows()
     (path,) = ledger_paths(job.directory / "state")
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"pragma user_version = {FORMAT + 41}")
-    connection.close()
+    change_ledger(path, f"pragma user_version = {FORMAT + 41}")
     asked = len(studio.requests)
 
     ended = job.cli(*RUN)
@@ -97,7 +58,7 @@ def test_fault_40_a_ledger_of_a_newer_format_is_refused_with_both_versions_befor
     assert f"{path.name}: has format {FORMAT + 41}; this version reads up to {FORMAT}" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert len(studio.requests) == asked
-    assert rows(job) == before
+    assert job.exported_rows() == before
     (unfinished,) = status(job.settings(), 1).unfinished
     assert unfinished["state"] == "damaged"
     assert f"has format {FORMAT + 41}" in unfinished["error"]
@@ -105,7 +66,7 @@ def test_fault_40_a_ledger_of_a_newer_format_is_refused_with_both_versions_befor
 
 def test_fault_40_a_warehouse_of_a_newer_version_is_refused_with_both_versions_and_readers_keep_theirs(job):
     job.run()
-    before = rows(job)
+    before = job.exported_rows()
     entry = job.directory / "warehouse/streaming_sessions/_delta_log/00000000000000000000.json"
     ours = '"minReaderVersion":1,"minWriterVersion":2'
     assert ours in entry.read_text()
@@ -118,7 +79,7 @@ def test_fault_40_a_warehouse_of_a_newer_version_is_refused_with_both_versions_a
     assert "99" in ended.stderr
     assert "expected reader version 1, writer version 2" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert rows(job) == before
+    assert job.exported_rows() == before
 
 
 # Fault 42: two machines, each with a state directory of its own, and one warehouse
@@ -149,12 +110,12 @@ def test_fault_42_two_machines_publish_into_one_warehouse_and_nobodys_rows_are_l
         ):
             pass
 
-        assert [finished(first), finished(second)] == [0, 0], [log_of(job) for job in jobs]
-        conflicts = [log_of(job).count("another writer was faster") for job in jobs]
+        assert [finished(first), finished(second)] == [0, 0], [job.log for job in jobs]
+        conflicts = [job.log.count("another writer was faster") for job in jobs]
         assert sum(conflicts) > sum(conflicts_before), "the conflict happened"
         conflicts_before = conflicts
         shared = Job(tmp_path, small_studio.endpoint_url, small_studio.credentials)
-        assert rows(shared) == expected
+        assert shared.exported_rows() == expected
         runs = {path.stem for job in jobs for path in ledger_paths(job.directory / "state")}
         assert {run_id for (run_id,) in shared.ask("select run_id from etl_runs")} == runs
 
@@ -164,22 +125,21 @@ def test_fault_42_a_machine_that_another_stood_in_for_comes_back_and_there_is_no
     commits, small_studio, tmp_path
 ):
     """Killed after some of its commits; then the other machine lists the same studio, which has changed since."""
-    later = StudioSettings(page_size=20, instant=NIGHT + dt.timedelta(hours=18))
-    with EmbeddedStudio(small_studio.world, later) as changed_studio:
+    with studio_of(small_studio.world, at=NIGHT + dt.timedelta(hours=18)) as changed_studio:
         fallen, stand_in = machines(tmp_path, small_studio, changed_studio)
         one = ("--dataset", "streaming_sessions", "--studio-id", small_studio.world.studio_ids[0])
         killed = fallen.start(*RUN, *one, NIMBLE_ETL_FAILPOINT=f"table.committed:{commits}")
         assert finished(killed) == -signal.SIGKILL
-        assert finished(stand_in.start(*RUN, *one)) == 0
+        assert stand_in.finish(*RUN, *one) == 0
 
-        exit_code = finished(fallen.start(*RUN, *one))
+        exit_code = fallen.finish(*RUN, *one)
 
-    assert exit_code == 0, log_of(fallen)
+    assert exit_code == 0, fallen.log
     shared = Job(tmp_path, small_studio.endpoint_url, small_studio.credentials)
     (path,) = ledger_paths(fallen.directory / "state")
-    for table in TABLES[1:]:
+    for table in EXPORTED[1:]:
         assert shared.ask(f"select distinct run_id from {table}") == [(path.stem,)], table
-    assert [finding.problem for finding in verify(fallen.settings()) if finding.problem] == []
+    assert fallen.problems() == []
 
 
 # Faults 41 and 43: the lock
@@ -198,7 +158,7 @@ def test_fault_41_a_second_run_exits_4_at_once_and_the_first_goes_on(small_studi
         assert len(small_studio.requests) == asked
 
     assert finished(first) == 0
-    assert rows(job) == expected
+    assert job.exported_rows() == expected
     assert len(ledger_paths(job.directory / "state")) == 1
 
 
@@ -206,12 +166,12 @@ def test_fault_41_a_second_run_exits_4_at_once_and_the_first_goes_on(small_studi
 def test_fault_43_the_lock_of_a_killed_run_is_free_at_once(step, small_studio, expected, tmp_path):
     job = job_at(tmp_path, small_studio)
     with held_at(job, step) as holder:
-        assert finished(job.start(*RUN)) == 4, "it is held"
+        assert job.finish(*RUN) == 4, "it is held"
         holder.kill()
         assert finished(holder) == -signal.SIGKILL
 
-    assert finished(job.start(*RUN)) == 0, log_of(job)
-    assert rows(job) == expected
+    assert job.finish(*RUN) == 0, job.log
+    assert job.exported_rows() == expected
 
 
 # Fault 44
@@ -232,9 +192,9 @@ def test_fault_44_a_signal_while_publishing_ends_the_run_before_the_next_dataset
 
     exit_code = interrupted_at(job, "table.staged", number)
 
-    assert exit_code == 3, log_of(job)
-    assert f"{number.name}: finishing" in log_of(job)
-    assert "incomplete, run again to go on" in log_of(job)
+    assert exit_code == 3, job.log
+    assert f"{number.name}: finishing" in job.log
+    assert "incomplete, run again to go on" in job.log
     tables = {path.name for path in (job.directory / "warehouse").iterdir()}
     assert "studios" in tables, "what had begun is finished"
     assert "streaming_sessions" not in tables
@@ -247,10 +207,10 @@ def test_fault_44_a_run_that_a_signal_ended_while_publishing_is_finished_without
     assert interrupted_at(job, "table.staged", signal.SIGTERM) == 3
     asked = len(small_studio.requests)
 
-    assert finished(job.start(*RUN)) == 0, log_of(job)
+    assert job.finish(*RUN) == 0, job.log
 
     assert not [request for request in small_studio.requests[asked:] if request.operation.startswith("List")]
-    assert rows(job) == expected
+    assert job.exported_rows() == expected
 
 
 def test_fault_44_a_signal_after_the_last_page_does_not_say_published_of_what_is_not(small_studio, expected, tmp_path):
@@ -258,21 +218,21 @@ def test_fault_44_a_signal_after_the_last_page_does_not_say_published_of_what_is
 
     exit_code = interrupted_at(job, "slice.walked:3", signal.SIGTERM)
 
-    assert exit_code == 3, log_of(job)
+    assert exit_code == 3, job.log
     assert not (job.directory / "warehouse" / "warehouse.duckdb").exists()
     (unfinished, *_) = status(job.settings(), 1).unfinished
     assert unfinished["state"] == "complete"
-    assert finished(job.start(*RUN)) == 0
-    assert rows(job) == expected
+    assert job.finish(*RUN) == 0
+    assert job.exported_rows() == expected
 
 
 def test_fault_44_a_signal_while_the_last_dataset_is_published_changes_nothing(small_studio, expected, tmp_path):
     """All that is left to do takes no longer than to stop."""
     job = job_at(tmp_path, small_studio)
 
-    assert interrupted_at(job, "table.staged:2", signal.SIGTERM) == 0, log_of(job)
+    assert interrupted_at(job, "table.staged:2", signal.SIGTERM) == 0, job.log
 
-    assert rows(job) == expected
+    assert job.exported_rows() == expected
 
 
 PATIENT = """
@@ -287,24 +247,20 @@ support.job._child(arguments, environment, log)
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_fault_44_a_signal_in_a_retry_pause_ends_it(number, tmp_path):
-    faults = ["html:operation=ListStreamingSessions,page=2,times=ever"]
-    with EmbeddedStudio(World(sessions_per_studio=40), SETTINGS, faults=faults) as studio:
+    faults = [f"html:{LIST},page=2,times=ever"]
+    with studio_of(World(sessions_per_studio=40), faults=faults) as studio:
         job = job_at(tmp_path, studio)
-        log = job.directory / "log"
-        log.touch()
-        environment = {**job.environment, "NIMBLE_ETL_SOURCE__RETRY__TIMEOUT": "10h"}
-        child = {"arguments": [*RUN, "--config", str(job.config)], "environment": environment, "log": log}
-        process = _FORKS.Process(target=exec, args=(PATIENT, child))
-        process.start()
-        while log_of(job).count("trying again") < 2:
+        (job.directory / "log").touch()
+        process = job.start_program(PATIENT, *RUN, NIMBLE_ETL_SOURCE__RETRY__TIMEOUT="10h")
+        while job.log.count("trying again") < 2:
             process.join(timeout=0.02)
             assert process.is_alive()
 
         os.kill(process.pid, number)
         process.join(timeout=120)
 
-        assert process.exitcode == 3, log_of(job)
-        assert {fault.kind for fault in studio.fired} == {"html"}
+        assert process.exitcode == 3, job.log
+        assert fired(studio) == {"html"}
         with Ledger.open(*ledger_paths(job.directory / "state")) as ledger:
             assert [facts.pages for facts in ledger.slices()] == [1, 1, 1]
 

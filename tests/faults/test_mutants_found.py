@@ -2,7 +2,6 @@
 
 import datetime as dt
 import logging
-import os
 import random
 import signal
 from dataclasses import dataclass
@@ -14,17 +13,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
-from support.job import DATE, NIGHT, job_at
-from support.warehouse import NEXT_DATE, THINGS, build, publish, stage
+from support.job import DATE, NIGHT, RUN, job_at
+from support.studios import LIST, asked_for_sessions, fired, studio_of
+from support.warehouse import NEXT_DATE, THINGS, build, publish, record_syncs, stage
 
 import etl.pipeline.write
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 from etl.emulator.world import Listing
 from etl.errors import LedgerError, WarehouseError
 from etl.extract.datasets import select_datasets
 from etl.extract.parsed import MalformedPageError, proof_hook, read_parsed_page
 from etl.extract.service_model import describe_operation, model_session
-from etl.jobs.verify import verify
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.load.delta.stage import Stage
@@ -33,7 +32,6 @@ from etl.model import Dataset
 from etl.pipeline.plan import Plan
 from etl.pipeline.walks import Stop
 
-RUN = ("run", "--snapshot-date", DATE.isoformat())
 OTHER_KEY = (
     "datasets: [studios, {name: streaming_sessions, service: nimble, operation: list_streaming_sessions, key: [arn],"
     " for_each: {dataset: studios, bind: {studioId: studio_id}}}]"
@@ -45,24 +43,19 @@ def only_ledger(job):
     return Ledger.open(path)
 
 
-def sessions_asked_for(studio, since):
-    """Return the page token of each request for sessions."""
-    return [request.token for request in studio.requests[since:] if request.operation == "ListStreamingSessions"]
-
-
 # The source
 
 
 def test_fault_7_after_they_expired_credentials_are_those_that_the_environment_has_now(job, studio, monkeypatch):
     """A key that the studio does not know takes the place of the first: the refusal shows that it was used."""
-    studio.set_faults(["expired-credentials:operation=ListStreamingSessions,page=3,times=1"])
+    studio.set_faults([f"expired-credentials:{LIST},page=3,times=1"])
 
     def change_key(_part, _page):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIASOMEBODYELSE")
 
     (outcome,) = job.run(on_page=change_key)
 
-    assert {fault.kind for fault in studio.fired} == {"expired-credentials"}
+    assert fired(studio) == {"expired-credentials"}
     assert any("UnrecognizedClientException" in facts.error for facts in outcome.slices if facts.error)
 
 
@@ -144,7 +137,7 @@ def test_fresh_begins_anew_and_the_run_that_it_leaves_is_never_resumed(job, stud
     (resumed,) = job.run()
 
     assert outcome.run.run_id != left.run.run_id
-    assert sessions_asked_for(studio, asked).count(None) == 2, "each studio from its first page on, once"
+    assert asked_for_sessions(studio, asked).count(None) == 2, "each studio from its first page on, once"
     assert resumed.run.run_id == outcome.run.run_id
 
 
@@ -211,17 +204,15 @@ def test_records_that_became_nothing_keep_the_slice_from_being_published(job, mo
 
 
 def test_fault_23_no_record_at_all_is_a_fall_however_small_the_studio(tmp_path, monkeypatch):
-    with EmbeddedStudio(World(studios=1, sessions_per_studio=3), StudioSettings(instant=NIGHT)) as studio:
-        job = job_at(tmp_path, studio)
-        for name, value in job.environment.items():
-            monkeypatch.setenv(name, value)
+    with studio_of(World(studios=1, sessions_per_studio=3)) as studio:
+        job = job_at(tmp_path, studio).lend_credentials(monkeypatch)
         job.run()
         before = job.rows("streaming_sessions")
-        studio.set_faults(["empty-list:operation=ListStreamingSessions,times=ever"])
+        studio.set_faults([f"empty-list:{LIST},times=ever"])
 
         (outcome,) = job.run()
 
-        assert {fault.kind for fault in studio.fired} == {"empty-list"}
+        assert fired(studio) == {"empty-list"}
         assert outcome.exit_code == 5
         assert job.rows("streaming_sessions") == before != []
 
@@ -250,15 +241,10 @@ def test_fault_44_after_a_signal_nothing_is_published_after_the_deadline_what_is
 def test_fault_32_to_34_a_run_is_open_until_readers_see_it_and_ends_without_another_request(job, studio, step):
     """Closed too early, its catalog would be missing until the next full export."""
     job = job_at(job.directory, studio, source="  account_id: '123456789012'")
-    process = job.start(*RUN, NIMBLE_ETL_FAILPOINT=step)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT=step) == -signal.SIGKILL
     asked = len(studio.requests)
 
-    process = job.start(*RUN)
-    process.join()
-
-    assert process.exitcode == 0
+    assert job.finish(*RUN) == 0
     assert len(studio.requests) == asked
     with only_ledger(job) as ledger:
         assert ledger.run().state == "published"
@@ -267,9 +253,7 @@ def test_fault_32_to_34_a_run_is_open_until_readers_see_it_and_ends_without_anot
 
 def test_fault_32_what_a_killed_run_began_to_publish_is_whole_in_the_next_catalog_whoever_builds_it(job):
     """Tags of that night are committed, its sessions are not; the next run is for another night and another request."""
-    process = job.start(*RUN, NIMBLE_ETL_FAILPOINT="table.committed:6")
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT="table.committed:6") == -signal.SIGKILL
     tables = Tables(job.directory / "warehouse")
     assert tables.dates("streaming_session_tags") == [DATE]
     assert tables.dates("streaming_sessions") == []
@@ -295,7 +279,7 @@ def test_verify_names_a_snapshot_whose_values_differ_though_its_rows_are_as_many
         table.set_column(place, "state", pc.replace_substring(table["state"], "READY", "STOPPED")), Path(file)
     )
 
-    problems = [finding.problem for finding in verify(job.settings()) if finding.problem]
+    problems = job.problems()
     assert len(problems) == 2, "both studios"
     assert all("and values differ" in problem for problem in problems)
 
@@ -316,11 +300,8 @@ def with_reversed_tags(record):
 
 
 def test_tags_in_another_order_are_no_change(tmp_path, monkeypatch):
-    settings = StudioSettings(page_size=20, instant=NIGHT)
-    with EmbeddedStudio(Reordered(studios=1, sessions_per_studio=20), settings) as studio:
-        job = job_at(tmp_path, studio)
-        for name, value in job.environment.items():
-            monkeypatch.setenv(name, value)
+    with studio_of(Reordered(studios=1, sessions_per_studio=20)) as studio:
+        job = job_at(tmp_path, studio).lend_credentials(monkeypatch)
         job.run()
         studio.set_instant(NIGHT + dt.timedelta(seconds=1))
         job.run(DATE + dt.timedelta(days=1))
@@ -362,16 +343,10 @@ def test_fault_36_commit_that_another_process_made_meanwhile_is_synced(tables, m
     """It was killed between commit and sync; whoever finds the commit while making the same one syncs it."""
     publish(tables, {"a": [1]})
     late = stage(tables, {"a": [1]})
-    synced, fsync = [], os.fsync
-
-    def recorded(descriptor):
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", recorded)
+    events = record_syncs(monkeypatch)
     late.commit("run-1", 1)
-    assert "00000000000000000001.json" in synced
-    assert "_delta_log" in synced
+    assert ("sync", "00000000000000000001.json") in events
+    assert ("sync", "_delta_log") in events
     assert len(list((tables.path / "things").rglob("*.parquet"))) == 1
 
 

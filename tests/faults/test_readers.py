@@ -4,15 +4,15 @@ import datetime as dt
 import json
 import signal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from support.job import NIGHT, job_at
+from support.damage import change_rows
+from support.job import NIGHT, RUN, job_at
+from support.studios import studio_of
 from torture.model import Model
 from torture.play import READERS
 from torture.readers import DeltaReader, Report, judge, reading
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 
 WORLD = World(studios=2, sessions_per_studio=12, epoch=dt.date(2026, 1, 1))
 PAGE_SIZE = 6
@@ -24,7 +24,7 @@ LONG_AGO_MS = int(dt.timedelta(days=3) / dt.timedelta(milliseconds=1))
 
 @pytest.fixture
 def studio():
-    with EmbeddedStudio(WORLD, StudioSettings(page_size=PAGE_SIZE, instant=NIGHT)) as studio:
+    with studio_of(WORLD, page_size=PAGE_SIZE) as studio:
         yield studio
 
 
@@ -37,12 +37,6 @@ def job(tmp_path, studio):
 
 def digests_of(model):
     return lambda place: [content.digests() for content in model.allowed(place)]
-
-
-def ended(job, *arguments, **environment):
-    process = job.start(*arguments, **environment)
-    process.join()
-    return process.exitcode
 
 
 def let_days_pass(warehouse):
@@ -79,9 +73,9 @@ def test_fault_32_50_51_readers_see_whole_snapshots_only_through_publishes_kills
                 night = NIGHTS[(round_number + number) % len(NIGHTS)]
                 studio.set_instant(night)
                 run = ("run", "--snapshot-date", night.date().isoformat(), "--fresh")
-                exits += [ended(job, *run), ended(job, *run, NIMBLE_ETL_FAILPOINT=kill)]
+                exits += [job.finish(*run), job.finish(*run, NIMBLE_ETL_FAILPOINT=kill)]
                 before = data_files(warehouse)
-                exits += [ended(job, "compact"), ended(job, "vacuum")]
+                exits += [job.finish("compact"), job.finish("vacuum")]
                 removed += len(before - data_files(warehouse))
         report.add(seen)
         replaced = let_days_pass(warehouse)
@@ -96,9 +90,7 @@ def test_fault_32_50_51_readers_see_whole_snapshots_only_through_publishes_kills
 
 def tampered(job, change):
     """Change the rows of the sessions table behind the job's back."""
-    (file,) = (job.directory / "warehouse" / "streaming_sessions").glob("*/*.parquet")
-    table = pq.ParquetFile(file).read()
-    pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), schema=table.schema), file)
+    change_rows(job.directory / "warehouse" / "streaming_sessions", change)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +104,7 @@ def tampered(job, change):
     ],
 )
 def test_readers_name_what_breaks_a_promise(job, change, says):
-    assert ended(job, "run", "--snapshot-date", NIGHT.date().isoformat()) == 0
+    assert job.finish(*RUN) == 0
     model = Model(WORLD, PAGE_SIZE, lists_studios=False)
     model.stand_still(NIGHT.date(), NIGHT)
     reader = DeltaReader(job.directory / "warehouse")
@@ -128,7 +120,7 @@ def test_readers_name_what_breaks_a_promise(job, change, says):
 
 def test_readers_notice_a_snapshot_that_was_replaced_and_comes_back(job):
     """Two runs follow each other; then the first one's rows are there again."""
-    assert ended(job, "run", "--snapshot-date", NIGHT.date().isoformat()) == 0
+    assert job.finish(*RUN) == 0
     reader = DeltaReader(job.directory / "warehouse")
     reader.look()
     tampered(job, lambda rows: [{**row, "run_id": f"later than {row['run_id']}"} for row in rows])
@@ -143,7 +135,7 @@ def test_readers_notice_a_snapshot_that_was_replaced_and_comes_back(job):
 
 
 def test_readers_report_errors_that_they_meet(job):
-    assert ended(job, "run", "--snapshot-date", NIGHT.date().isoformat()) == 0
+    assert job.finish(*RUN) == 0
     for file in data_files(job.directory / "warehouse"):
         file.unlink()
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from support.damage import flip_byte
 from support.job import DATE
+from support.studios import LIST
 
 from etl.errors import ConfigError, WarehouseError
 from etl.jobs.replay import Selection, replay
-from etl.jobs.verify import verify
 from etl.ledger.directory import ledger_paths, remove_ledger
 from etl.load.delta.tables import Tables
 
@@ -29,10 +30,6 @@ def rows(job, table):
     return job.ask(f"select t::varchar from (select * exclude ({volatile}) from {table}) t order by all")
 
 
-def problems(job):
-    return [finding.problem for finding in verify(job.settings()) if finding.problem]
-
-
 def damage(job, table, how):
     file, *_ = Tables(job.directory / "warehouse").read(table).files[DATE]
     path = Path(file)
@@ -41,9 +38,7 @@ def damage(job, table, how):
     elif how == "truncated":
         path.write_bytes(path.read_bytes()[:-20])
     else:
-        body = bytearray(path.read_bytes())
-        body[40] ^= 0xFF
-        path.write_bytes(body)
+        flip_byte(path, 40)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +47,14 @@ def damage(job, table, how):
 )
 def test_fault_39_verify_names_a_damaged_file_and_replay_restores_it(job, studio, published, table, how):
     damage(job, table, how)
-    assert any(table in problem for problem in problems(job)), "the damage is noticed"
+    assert any(table in problem for problem in job.problems()), "the damage is noticed"
     asked = len(studio.requests)
 
     outcomes = replay(job.settings(), Selection(since=DATE))
 
     assert len(outcomes) == 2
     assert len(studio.requests) == asked
-    assert problems(job) == []
+    assert job.problems() == []
     assert {name: rows(job, name) for name in TABLES} == published
 
 
@@ -80,7 +75,7 @@ def test_each_slice_comes_from_the_run_that_published_it_last(job):
     replay(job.settings(), Selection(run_id=oldest))
 
     assert job.ask("select studio_id, run_id, count(*) from streaming_sessions group by all order by all") == before
-    assert problems(job) == []
+    assert job.problems() == []
 
 
 @pytest.mark.usefixtures("published")
@@ -92,15 +87,15 @@ def test_a_run_that_has_no_ledger_is_an_error_that_says_which_there_are(job):
 
 def test_replay_writes_rejects_of_every_dataset_anew(job, studio):
     """All datasets share that table: with one number for all, only those of the first were."""
-    studio.set_faults(["bad-timestamp:operation=ListStreamingSessions,times=ever"])
+    studio.set_faults([f"bad-timestamp:{LIST},times=ever"])
     job.run()
     assert len(studio.fired) > 0
     owners = "select record ->> 'ownedBy' as owner from etl_rejects"
     before = job.ask(owners)
     assert all(owner for (owner,) in before)
-    job.config.write_text(f"{job.config.read_text()}privacy: {{rules: {{'*': {{owned_by: drop}}}}}}\n")
+    job.configure("privacy: {rules: {'*': {owned_by: drop}}}")
 
     replay(job.settings(), Selection(since=DATE))
 
     assert job.ask(owners) == [(None,)] * len(before)
-    assert problems(job) == []
+    assert job.problems() == []

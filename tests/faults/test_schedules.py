@@ -8,17 +8,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from support.job import DATE, NIGHT, job_at
+from support.damage import change_rows
+from support.job import DATE, NIGHT, RUN, job_at
+from support.studios import LIST, SESSIONS, listed_sessions, studio_of
 from support.thorough import THOROUGH
 from torture.check import check, check_changes, check_facts, read_catalog, read_delta
 from torture.model import STUDIOS, Content, Model
 from torture.play import READERS, Tally, ViolationError, play
 from torture.schedule import Schedule, Step
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 
 SEEDS = 40 if THOROUGH else 16
 AT_A_TIME = 4
@@ -138,7 +138,7 @@ def test_fault_18_23_a_night_full_of_duplicates_does_not_make_the_next_one_look_
     """The same page came twelve times; what counts is how many different records there were."""
     tally = play(
         schedule(
-            Step(DATE, NIGHT, faults=("endless-tokens:operation=ListStreamingSessions,page=2,times=12",)),
+            Step(DATE, NIGHT, faults=(f"endless-tokens:{LIST},page=2,times=12",)),
             Step(NEXT_NIGHT.date(), NEXT_NIGHT, finishes=True),
         ),
         tmp_path,
@@ -151,11 +151,9 @@ def test_fault_18_23_a_night_full_of_duplicates_does_not_make_the_next_one_look_
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A warehouse of one night, written by the job; with the model of that night."""
-    with EmbeddedStudio(WORLD, StudioSettings(page_size=PAGE_SIZE, instant=NIGHT)) as studio:
+    with studio_of(WORLD, page_size=PAGE_SIZE) as studio:
         job = job_at(tmp_path_factory.mktemp("exported"), studio)
-        process = job.start("run", "--snapshot-date", DATE.isoformat())
-        process.join()
-        assert process.exitcode == 0
+        assert job.finish(*RUN) == 0
     model = Model(WORLD, PAGE_SIZE)
     model.stand_still(DATE, NIGHT)
     return job.directory / "warehouse", model
@@ -172,10 +170,7 @@ def tampered(exported, tmp_path):
     shutil.copytree(original, warehouse)
 
     def tamper(table, change):
-        (file,) = (warehouse / table).glob("*/*.parquet")
-        before = pq.ParquetFile(file).read()
-        rows = sorted(before.to_pylist(), key=lambda row: str(row.get("session_id")))
-        pq.write_table(pa.Table.from_pylist(change(rows), schema=before.schema), file)
+        change_rows(warehouse / table, lambda rows: change(sorted(rows, key=lambda row: str(row.get("session_id")))))
         places = list(model.places(DATE))
         due = {place: model.due(place, "") for place in places}
         return check(read_delta(warehouse), model, due, places, apart=True)
@@ -216,10 +211,7 @@ def test_checker_names_a_doubled_row(tampered):
 
 def test_checker_names_a_row_of_another_instant(tampered):
     """As a walk would have seen it that evening: the same session, in another state."""
-    evening = Content.of(
-        "ListStreamingSessions",
-        WORLD.records("ListStreamingSessions", {"studioId": STUDIO}, NIGHT + dt.timedelta(hours=15)),
-    )
+    evening = Content.of(SESSIONS, listed_sessions(WORLD, NIGHT + dt.timedelta(hours=15)))
     names = []
 
     def mix(rows):

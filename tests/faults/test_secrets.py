@@ -4,16 +4,15 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from support.job import DATE, NIGHT, job_at
+from support.job import DATE_FLAG, NIGHT, RUN, job_at
 from support.shapes import EVERYTHING, dataset, list_of, member, operation, page, part, snapshot, structure
+from support.studios import LIST, SESSIONS, fired, studio_of
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World, app, signature
+from etl.emulator import World, app, signature
 from etl.emulator.faults import FAULTS, _error
 from etl.transform.batches import flatten
 from etl.transform.schema import layout
 
-RUN = ("run", "--snapshot-date", DATE.isoformat())
-LIST = "operation=ListStreamingSessions"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIACANARYKEYID00001",
     "AWS_SECRET_ACCESS_KEY": "canary/secret+key",
@@ -80,7 +79,7 @@ def known_canaries(monkeypatch):
 
 @pytest.fixture
 def studio(known_canaries):  # noqa: ARG001
-    with EmbeddedStudio(Marked(studios=1, sessions_per_studio=160), StudioSettings(20, instant=NIGHT)) as studio:
+    with studio_of(Marked(studios=1, sessions_per_studio=160)) as studio:
         yield studio
 
 
@@ -102,11 +101,8 @@ def job_with_canaries(directory, studio):
 
 def said(job, *arguments, **environment):
     """Run a command with the canaries as its credentials; return its exit code, and all that it wrote."""
-    log = job.directory / "log"
-    log.unlink(missing_ok=True)
-    process = job.start(*arguments, **CREDENTIALS, **environment)
-    process.join()
-    return process.exitcode, log.read_text()
+    (job.directory / "log").unlink(missing_ok=True)
+    return job.finish(*arguments, **CREDENTIALS, **environment), job.log
 
 
 def canaries_in(text, canaries):
@@ -158,9 +154,7 @@ def test_fault_56_no_log_level_says_what_is_secret_or_personal(level, log_format
 
     exit_code, output = said(job, "--log-level", level, "--log-format", log_format, *RUN, "--config", str(job.config))
 
-    assert [
-        rule.partition(":")[0] for rule in PASSING if rule.partition(":")[0] not in {f.kind for f in studio.fired}
-    ] == []
+    assert [rule.partition(":")[0] for rule in PASSING if rule.partition(":")[0] not in fired(studio)] == []
     assert exit_code == 5, output
     assert "4 rejects" in output
     check(job, output)
@@ -173,14 +167,14 @@ REFUSALS = ["signature", "access-denied", "quota", "clock-skew", "vanish", "cycl
 def test_fault_56_no_refusal_of_the_source_says_what_is_secret_or_personal(tmp_path, known_canaries):  # noqa: ARG001
     """Each studio is refused in its own way."""
     world = Marked(studios=len(REFUSALS), sessions_per_studio=60)
-    with EmbeddedStudio(world, StudioSettings(20, instant=NIGHT)) as studio:
+    with studio_of(world) as studio:
         job = job_with_canaries(tmp_path, studio)
         faults = zip(REFUSALS, world.studio_ids, strict=True)
         studio.set_faults([f"{kind}:{LIST},studio={studio_id},times=ever" for kind, studio_id in faults])
 
         exit_code, output = said(job, *RUN, NIMBLE_ETL_LOG_LEVEL="debug", NIMBLE_ETL_DEBUG="1")
 
-        assert {fault.kind for fault in studio.fired} == set(REFUSALS)
+        assert fired(studio) == set(REFUSALS)
     assert exit_code == 5, output
     assert all(f"studioId='{studio_id}'], page" in output for studio_id in world.studio_ids)
     check(job, output)
@@ -205,7 +199,7 @@ def test_fault_56_a_traceback_does_not_repeat_the_request_that_was_signed_wrong(
 
 def test_fault_56_no_url_with_a_key_in_it_is_in_the_log(job, studio):
     """Neither that of a health check nor that of a proxy."""
-    job.config.write_text(job.config.read_text() + "on_finish: {url: 'http://127.0.0.1:1/ping/canary-check'}\n")
+    job.configure("on_finish: {url: 'http://127.0.0.1:1/ping/canary-check'}")
     proxy = "http://canary-proxy-user:canary-proxy-password@127.0.0.1:1"
 
     exit_code, output = said(job, *RUN, HTTP_PROXY=proxy, NO_PROXY="", NIMBLE_ETL_LOG_LEVEL="debug")
@@ -273,14 +267,14 @@ BROKEN_DUMPS = {
 @pytest.mark.parametrize("how", BROKEN_DUMPS)
 def test_fault_56_58_a_broken_dump_is_not_quoted(how, job, studio):
     studio_id = studio.world.studio_ids[0]
-    records = studio.world.page("ListStreamingSessions", {"studioId": studio_id}, NIGHT, 0, 10).records
+    records = studio.world.page(SESSIONS, {"studioId": studio_id}, NIGHT, 0, 10).records
     text = json.dumps({"sessions": records}, default=lambda at: at.isoformat(), separators=(",", ":"))
     broken = BROKEN_DUMPS[how](text)
     assert broken != text
     (job.directory / "dump.json").write_text(broken)
 
     exit_code, output = said(
-        job, "import", str(job.directory / "dump.json"), "--snapshot-date", DATE.isoformat(), "--studio-id", studio_id,
+        job, "import", str(job.directory / "dump.json"), *DATE_FLAG, "--studio-id", studio_id,
         NIMBLE_ETL_LOG_LEVEL="debug", NIMBLE_ETL_DEBUG="1",
     )  # fmt: skip
 

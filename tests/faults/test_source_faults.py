@@ -1,8 +1,7 @@
 """What the source may do to a walk. Numbers are those of the fault catalogue; every fault is seen to fire."""
 
 import pytest
-
-LIST = "operation=ListStreamingSessions"
+from support.studios import LIST, fired, first
 
 
 @pytest.fixture
@@ -11,14 +10,6 @@ def baseline(job, studio):
     job.run()
     studio.set_faults([])
     return job.rows("streaming_sessions")
-
-
-def first(studio):
-    return studio.world.studio_ids[0]
-
-
-def fired(studio):
-    return {fault.kind for fault in studio.fired}
 
 
 @pytest.mark.parametrize(

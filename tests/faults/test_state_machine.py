@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from support.job import NIGHT, job_at
+from support.studios import SESSIONS, studio_of
 from support.thorough import THOROUGH
 from torture.check import by_place, read_catalog, read_delta
 from torture.model import Content, digest
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 
-SESSIONS = "ListStreamingSessions"
 WORLD = World(studios=2, sessions_per_studio=12, epoch=dt.date(2026, 1, 1))
 PAGE_SIZE = 5
 TABLES = ("streaming_sessions", "streaming_session_tags")
@@ -187,7 +187,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.directory = tempfile.TemporaryDirectory()
-        self.studio = EmbeddedStudio(WORLD, StudioSettings(page_size=PAGE_SIZE, instant=NIGHT))
+        self.studio = studio_of(WORLD, page_size=PAGE_SIZE)
         self.job = job_at(
             Path(self.directory.name),
             self.studio,
@@ -214,9 +214,8 @@ class Machine(RuleBasedStateMachine):
         self.studio.set_instant(self.at)
         self.studio.set_faults(faults)
         predicted = self.model.start(self.date, self.at, start)
-        process = self.job.start("run", "--snapshot-date", self.date.isoformat(), *arguments, **environment)
-        process.join()
-        assert process.exitcode == predicted, (self.job.directory / "log").read_text()
+        exit_code = self.job.finish("run", "--snapshot-date", self.date.isoformat(), *arguments, **environment)
+        assert exit_code == predicted, self.job.log
         if self.model.half_published and digests(read_delta(self.warehouse)) != shown(self.model.delta()):
             self.model.nights[self.date].tables |= self.model.half_published[1]
 

@@ -11,26 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.job import DATE, NIGHT, job_at
+from support.job import DATE, NIGHT, RUN, job_at
+from support.studios import LIST, SESSIONS, asked_for_sessions, fired, first, listed_sessions, studio_of
 
 import etl.extract
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 from etl.emulator.world import Listing
 from etl.jobs.status import status
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.pipeline.walks import Stop
 
-LIST = "operation=ListStreamingSessions"
 MODELS = Path(etl.extract.__file__).parent / "service_models"
 WORLD = World(studios=1, sessions_per_studio=60)
-SETTINGS = StudioSettings(page_size=20, instant=NIGHT)
 
 
 @pytest.fixture
 def studio():
     """Two studios with three pages of sessions each."""
-    with EmbeddedStudio(World(sessions_per_studio=60), SETTINGS) as studio:
+    with studio_of(World(sessions_per_studio=60)) as studio:
         yield studio
 
 
@@ -42,14 +41,7 @@ def job(tmp_path, studio, monkeypatch):
 def job_of(studio, directory, monkeypatch, **configuration):
     """Return a job of nothing but sessions, whose credentials are in the environment of this process."""
     configuration["rest"] = f"datasets: [streaming_sessions]\n{configuration.get('rest', '')}"
-    job = job_at(directory / "job", studio, **configuration)
-    for name, value in job.environment.items():
-        monkeypatch.setenv(name, value)
-    return job
-
-
-def first(studio):
-    return studio.world.studio_ids[0]
+    return job_at(directory / "job", studio, **configuration).lend_credentials(monkeypatch)
 
 
 def age(job, hours):
@@ -78,18 +70,9 @@ def stopped_run(job):
     return outcome.run
 
 
-def asked_for(studio, since=0):
-    """Return the page token of each request for sessions."""
-    return [request.token for request in studio.requests[since:] if request.operation == "ListStreamingSessions"]
-
-
 def listed(studio, **filters):
     """Return the ids of all sessions that the studios list now."""
-    return sorted(
-        record["sessionId"]
-        for studio_id in studio.world.studio_ids
-        for record in studio.world.records("ListStreamingSessions", {"studioId": studio_id, **filters}, NIGHT)
-    )
+    return sorted(record["sessionId"] for record in listed_sessions(studio.world, **filters))
 
 
 def exported(job):
@@ -106,7 +89,7 @@ def test_fault_10_a_checkpoint_that_is_too_old_is_left_and_the_log_says_why(job,
 
     assert outcome.exit_code == 0
     assert outcome.run.run_id != stopped.run_id
-    assert asked_for(studio, asked).count(None) == 2, "each studio from its first page on"
+    assert asked_for_sessions(studio, asked).count(None) == 2, "each studio from its first page on"
     (reason,) = [record.getMessage() for record in caplog.records if "is abandoned" in record.getMessage()]
     assert stopped.run_id in reason
     assert "its checkpoint is 13:00:" in reason
@@ -122,33 +105,31 @@ def test_fault_10_a_checkpoint_that_is_young_enough_is_continued(job, studio):
     (outcome,) = job.run()
 
     assert outcome.run.run_id == stopped.run_id
-    assert None not in asked_for(studio, asked)
+    assert None not in asked_for_sessions(studio, asked)
     assert exported(job) == listed(studio)
 
 
 def test_fault_10_a_walk_that_has_seen_everything_never_grows_too_old_to_be_published(job, studio):
-    killed = job.start("run", "--snapshot-date", DATE.isoformat(), NIMBLE_ETL_FAILPOINT="publication.planned")
-    killed.join()
+    exit_code = job.finish(*RUN, NIMBLE_ETL_FAILPOINT="publication.planned")
     age(job, hours=48)
     asked = len(studio.requests)
 
     (outcome,) = job.run()
 
-    assert killed.exitcode == -signal.SIGKILL
+    assert exit_code == -signal.SIGKILL
     assert outcome.exit_code == 0
-    assert asked_for(studio, asked) == []
+    assert asked_for_sessions(studio, asked) == []
     assert exported(job) == listed(studio)
 
 
 def test_fault_10_a_run_that_has_seen_nothing_but_the_studios_grows_too_old(job):
     """All its slices are complete; those of the sessions are not planned yet."""
-    killed = job.start("run", "--snapshot-date", DATE.isoformat(), NIMBLE_ETL_FAILPOINT="slice.walked")
-    killed.join()
+    exit_code = job.finish(*RUN, NIMBLE_ETL_FAILPOINT="slice.walked")
     age(job, hours=13)
 
     (outcome,) = job.run()
 
-    assert killed.exitcode == -signal.SIGKILL
+    assert exit_code == -signal.SIGKILL
     assert len(ledger_paths(job.directory / "state")) == 2
     assert outcome.exit_code == 0
     assert outcome.run.invocations == 1
@@ -164,7 +145,7 @@ def test_fault_13_tokens_without_end_reach_the_page_cap_and_readers_keep_what_th
 
     (outcome,) = limited.run()
 
-    assert {fault.kind for fault in studio.fired} == {"endless-tokens"}
+    assert fired(studio) == {"endless-tokens"}
     assert outcome.exit_code == 5
     (failed,) = [facts for facts in outcome.slices if facts.error]
     assert failed.part.parents["studioId"] == first(studio)
@@ -189,7 +170,7 @@ def test_fault_13_tokens_without_end_are_stopped_by_the_deadline_and_readers_kee
 
     (outcome,) = job.run(stop=deadline, on_page=reach_deadline)
 
-    assert {fault.kind for fault in studio.fired} == {"endless-tokens"}
+    assert fired(studio) == {"endless-tokens"}
     assert outcome.exit_code == 3
     (endless,) = [facts for facts in outcome.slices if facts.part.parents.get("studioId") == first(studio)]
     assert endless.pages == 30
@@ -209,7 +190,7 @@ def edit(job, old, new):
 
 @contextmanager
 def another_filter(job, studio, _monkeypatch):
-    owner = next(studio.world.records("ListStreamingSessions", {"studioId": first(studio)}, NIGHT))["ownedBy"]
+    owner = next(listed_sessions(studio.world))["ownedBy"]
     edit(job, "  retry:", f"  filters: {{owned_by: {owner}}}\n  retry:")
     with studio:
         yield studio, {"ownedBy": owner}
@@ -232,7 +213,7 @@ def another_account(_job, studio, _monkeypatch):
 
 @contextmanager
 def another_endpoint(job, studio, _monkeypatch):
-    with studio, EmbeddedStudio(WORLD, SETTINGS) as other:
+    with studio, studio_of(WORLD) as other:
         edit(job, studio.endpoint_url, other.endpoint_url)
         yield other, {}
 
@@ -257,13 +238,13 @@ def succeeded_by(studio, world):
     """Yield a studio that answers at the address of another, which is no more."""
     port = int(studio.endpoint_url.rpartition(":")[2])
     studio.close()
-    with EmbeddedStudio(world, SETTINGS, port=port) as successor:
+    with studio_of(world, port=port) as successor:
         yield successor
 
 
 @pytest.mark.parametrize("change", [another_filter, another_region, another_account, another_endpoint, another_model])
 def test_fault_17_a_changed_request_is_a_new_run_and_never_a_mixture(change, tmp_path, monkeypatch):
-    studio = EmbeddedStudio(WORLD, SETTINGS)
+    studio = studio_of(WORLD)
     job = job_of(studio, tmp_path, monkeypatch)
     stopped = stopped_run(job)
     (path,) = ledger_paths(job.directory / "state")
@@ -276,7 +257,7 @@ def test_fault_17_a_changed_request_is_a_new_run_and_never_a_mixture(change, tmp
 
         assert outcome.exit_code == 0
         assert outcome.run.run_id != stopped.run_id
-        assert asked_for(asked, before)[0] is None, "from the first page on"
+        assert asked_for_sessions(asked, before)[0] is None, "from the first page on"
         assert exported(job) == listed(asked, **filters) != []
         assert job.ask("select distinct run_id from streaming_sessions_history") == [(outcome.run.run_id,)]
         assert stored_pages(path) == pages, "the old checkpoint stays as it was"
@@ -289,15 +270,14 @@ def stored_pages(path):
 
 def test_fault_17_a_run_that_knows_only_the_studios_of_another_account_is_not_continued(tmp_path, monkeypatch):
     """Its slices are complete, and yet the sessions would be those of two accounts."""
-    studio = EmbeddedStudio(WORLD, SETTINGS)
+    studio = studio_of(WORLD)
     job = job_of(studio, tmp_path, monkeypatch)
-    killed = job.start("run", "--snapshot-date", DATE.isoformat(), NIMBLE_ETL_FAILPOINT="slice.walked")
-    killed.join()
+    exit_code = job.finish(*RUN, NIMBLE_ETL_FAILPOINT="slice.walked")
 
     with another_account(job, studio, monkeypatch) as (asked, _):
         (outcome,) = job.run()
 
-        assert killed.exitcode == -signal.SIGKILL
+        assert exit_code == -signal.SIGKILL
         assert outcome.exit_code == 0
         assert exported(job) == listed(asked) != []
         assert job.ask("select distinct account_id from streaming_sessions") == [(asked.world.account_id,)]
@@ -309,7 +289,7 @@ class Slipping(World):
 
     def _listing(self, operation, parameters, at):
         listing = super()._listing(operation, parameters, NIGHT)
-        if operation != "ListStreamingSessions" or at == NIGHT:
+        if operation != SESSIONS or at == NIGHT:
             return listing
         return Listing(listing.size - 1, lambda place: listing.record(place + 1))
 
@@ -319,7 +299,7 @@ def test_fault_20_a_session_that_slips_between_pages_is_not_seen_and_the_window_
 ):
     later = NIGHT + dt.timedelta(seconds=1)
     world = Slipping(studios=1, sessions_per_studio=60)
-    with EmbeddedStudio(world, SETTINGS) as studio:
+    with studio_of(world) as studio:
         job = job_of(studio, tmp_path, monkeypatch)
         changed_at = []
 
@@ -330,11 +310,7 @@ def test_fault_20_a_session_that_slips_between_pages_is_not_seen_and_the_window_
 
         (outcome,) = job.run(on_page=change_listing)
 
-        (studio_id,) = world.studio_ids
-        at_night, now = (
-            [record["sessionId"] for record in world.records("ListStreamingSessions", {"studioId": studio_id}, at)]
-            for at in (NIGHT, later)
-        )
+        at_night, now = ([record["sessionId"] for record in listed_sessions(world, at)] for at in (NIGHT, later))
         slipped = set(at_night) & set(now) - set(exported(job))
         assert slipped == {at_night[20]}, "the first of page 2 moved to page 1, which had been read"
         assert outcome.exit_code == 0, "nobody can know"
@@ -349,12 +325,9 @@ def test_fault_20_a_session_that_slips_between_pages_is_not_seen_and_the_window_
 
 def test_fault_22_the_others_are_published_and_status_says_since_when_the_failing_studio_is_old(tmp_path, monkeypatch):
     """The first night is 26 hours ago, the second now."""
-    with EmbeddedStudio(
-        World(studios=5, sessions_per_studio=20), StudioSettings(page_size=20, instant=NIGHT)
-    ) as studio:
+    with studio_of(World(studios=5, sessions_per_studio=20)) as studio:
         job = job_of(studio, tmp_path, monkeypatch)
-        killed = job.start("run", "--snapshot-date", DATE.isoformat(), NIMBLE_ETL_FAILPOINT="publication.planned")
-        killed.join()
+        job.finish(*RUN, NIMBLE_ETL_FAILPOINT="publication.planned")
         age(job, hours=26)
         job.run()
         lost = studio.world.studio_ids[2]
@@ -366,7 +339,7 @@ def test_fault_22_the_others_are_published_and_status_says_since_when_the_failin
 
         (outcome,) = job.run(next_date)
 
-        assert {fault.kind for fault in studio.fired} == {"access-denied"}
+        assert fired(studio) == {"access-denied"}
         assert outcome.exit_code == 5
         (failed,) = [facts for facts in outcome.slices if facts.error]
         assert failed.error.startswith(f"streaming_sessions[studioId='{lost}'], page 1")

@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 import pytest
 from support.job import DATE, Job
+from support.studios import LIST
 
 from etl.jobs.upkeep import compact, vacuum
-from etl.jobs.verify import verify
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 
@@ -36,7 +36,7 @@ def test_compact_makes_one_file_of_a_date_and_changes_no_row(job, published):
 
     assert (done.files_before, done.files) == (2, 1)
     assert job.rows("streaming_sessions") == published
-    assert [finding.problem for finding in verify(job.settings()) if finding.problem] == []
+    assert job.problems() == []
     version = Tables(job.directory / "warehouse").read("streaming_sessions").version
     compact(job.settings())
     assert Tables(job.directory / "warehouse").read("streaming_sessions").version == version, "nothing was left to do"
@@ -60,7 +60,7 @@ def test_vacuum_removes_what_no_table_names_after_the_grace(job, published):
     os.utime(orphan, (0, 0))
     young = orphan.with_name("young.parquet")
     young.write_bytes(b"of a run that is at work")
-    job.config.write_text(f"{job.config.read_text()}\nwarehouse: {{vacuum_grace: 1h}}\n")
+    job.configure("warehouse: {vacuum_grace: 1h}")
 
     assert of(vacuum(job.settings()), "streaming_sessions").removed == 1
 
@@ -70,7 +70,7 @@ def test_vacuum_removes_what_no_table_names_after_the_grace(job, published):
 
 
 def test_vacuum_without_grace_leaves_exactly_the_live_files(job, published):
-    job.config.write_text(f"{job.config.read_text()}\nwarehouse: {{vacuum_grace: 0s}}\n")
+    job.configure("warehouse: {vacuum_grace: 0s}")
 
     assert of(vacuum(job.settings()), "streaming_sessions").removed == 1
 
@@ -127,7 +127,7 @@ def history(job):
 def test_old_daily_partitions_go_and_no_version_is_lost(job, studio):
     export(job, studio, 6, 5, 3, 1)
     before = history(job), job.rows("streaming_sessions"), job.ask("select count(*) from streaming_session_changes")
-    job.config.write_text(f"{job.config.read_text()}\n{KEPT}\n")
+    job.configure(KEPT)
     vacuum(job.settings())
     assert dates(job) == [days_ago(6), days_ago(5), days_ago(3), days_ago(1)], "ledgers have them still"
     forget_ledgers(job)
@@ -146,14 +146,14 @@ def test_old_daily_partitions_go_and_no_version_is_lost(job, studio):
         f" where snapshot_date = '{days_ago(5)}' and dataset = 'streaming_sessions'"
     )
     export(job, studio, 0)
-    assert not any(finding.problem for finding in verify(job.settings()))
+    assert not any(job.problems())
 
 
 def test_the_newest_snapshot_of_a_studio_stays_however_old_it_is(job, studio):
     export(job, studio, 6, 5)
     before = job.rows("streaming_sessions")
     forget_ledgers(job)
-    job.config.write_text(f"{job.config.read_text()}\n{KEPT}\n")
+    job.configure(KEPT)
 
     vacuum(job.settings())
 
@@ -187,7 +187,7 @@ def copied(job, directory):
 
 def test_a_studio_that_has_become_empty_vanishes_from_the_log_although_it_has_no_files(job, studio):
     export(job, studio, 2)
-    studio.set_faults(["empty-list:operation=ListStreamingSessions,times=ever"])
+    studio.set_faults([f"empty-list:{LIST},times=ever"])
     (outcome,) = job.run(days_ago(1), allow_fall=True)
     assert outcome.exit_code == 0
     vanished = "select count(*) filter (where change = 'vanished'), count(*) from streaming_session_changes"

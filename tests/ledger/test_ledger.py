@@ -8,22 +8,20 @@ import os
 import random
 import re
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.damage import change_ledger
+from support.programs import run_code
 from support.shapes import DATE, dataset, operation, page, part
 
 from etl.errors import LedgerError, StorageError
-from etl.ledger import ledger as module
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import FORMAT, Ledger
+from etl.ledger import ledger as module
 from etl.model import SliceState
 
 A, B = part("a"), part("b")
@@ -160,7 +158,7 @@ def test_stored_page_is_visible_to_another_process_at_once(ledger, path):
     """Nothing waits in this process: if it is killed now, the page is there."""
     store(ledger, A, ["t1"])
     code = f"import sqlite3; print(sqlite3.connect({str(path)!r}).execute('select count(*) from page').fetchone()[0])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "1\n"
+    assert run_code(code).stdout == "1\n"
 
 
 def test_every_transaction_is_synced_before_it_returns(ledger):
@@ -344,9 +342,7 @@ def test_fault_38_file_that_is_no_ledger_is_refused(path, content):
 
 def test_fault_38_database_of_another_program_is_refused(path):
     path.parent.mkdir(parents=True)
-    other = sqlite3.connect(path)
-    other.execute("create table run (a)")
-    other.close()
+    change_ledger(path, "create table run (a)")
     with pytest.raises(LedgerError, match="is not a ledger of nimble-etl"):
         Ledger.open(path)
 
@@ -384,24 +380,21 @@ def test_fault_40_ledger_of_a_newer_version_is_refused_and_both_versions_are_nam
 def test_fault_38_flipped_bit_in_a_stored_body_is_refused_and_the_page_is_named(ledger, path):
     """First where the compression notices, then where only the hash does."""
     store(ledger, A, ["t1", None])
-    other = sqlite3.connect(path)
-    (body,) = other.execute("select body from page where number = 2").fetchone()
+    with closing(sqlite3.connect(path)) as reader:
+        (body,) = reader.execute("select body from page where number = 2").fetchone()
     for changed in (body[:-5] + bytes([body[-5] ^ 1]) + body[-4:], body[: len(body) // 2], b""):
-        other.execute("update page set body = ? where number = 2", (changed,))
-        other.commit()
+        change_ledger(path, "update page set body = ? where number = 2", (changed,))
         pages = ledger.pages(A)
         assert next(pages).number == 1
         with pytest.raises(LedgerError, match=r"things\[studioId='a'\], page 2: .* is not what was received"):
             next(pages)
-    other.close()
 
 
 @pytest.mark.parametrize("size", [-1, 0, 2, 2**62])
 def test_fault_38_changed_body_or_size_that_decompresses_is_refused_too(ledger, path, size):
     store(ledger, A, [None])
-    with sqlite3.connect(path) as other:
-        other.execute("update page set body = ?, size_bytes = ?", (pa.compress(b"{}", "zstd", asbytes=True), size))
-    other.close()
+    body = pa.compress(b"{}", "zstd", asbytes=True)
+    change_ledger(path, "update page set body = ?, size_bytes = ?", (body, size))
     with pytest.raises(LedgerError, match="not what was received"):
         list(ledger.pages(A))
 
@@ -411,9 +404,8 @@ def test_fault_38_changed_body_or_size_that_decompresses_is_refused_too(ledger, 
 def test_fault_38_lost_page_is_noticed_be_it_the_first_or_the_last(ledger, path, lost, last):
     """A listing with a hole would be published as if it were complete, or gone on with as if nothing were missing."""
     store(ledger, A, ["t1", "t2", last])
-    with sqlite3.connect(path) as other:
-        other.executemany("delete from page where number = ?", [(number,) for number in lost])
-    other.close()
+    for number in lost:
+        change_ledger(path, "delete from page where number = ?", (number,))
     with pytest.raises(LedgerError, match=f"page {lost[0]} is missing; run with --fresh"):
         list(ledger.pages(A))
     with pytest.raises(LedgerError, match=f"page {lost[0]} is missing; run with --fresh"):
@@ -422,9 +414,7 @@ def test_fault_38_lost_page_is_noticed_be_it_the_first_or_the_last(ledger, path,
 
 def test_fault_38_complete_slice_without_any_page_is_refused(ledger, path):
     store(ledger, A, [None])
-    with sqlite3.connect(path) as other:
-        other.execute("update slice set attempt = 3 where slice_id = ?", (A.slice_id,))
-    other.close()
+    change_ledger(path, "update slice set attempt = 3 where slice_id = ?", (A.slice_id,))
     with pytest.raises(LedgerError, match="page 1 is missing"):
         list(ledger.pages(A))
 
@@ -530,10 +520,7 @@ def test_fault_37_write_that_the_kernel_refuses_is_a_storage_error(tmp_path):
         except StorageError as exc:
             print("refused", "b.new" in str(exc), path.with_name("b.sqlite").exists())
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), tmp_path],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
+    done = run_code(code, tmp_path)
     assert done.stdout == "refused True\nrefused True False\n", done.stderr
 
 

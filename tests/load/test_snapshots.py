@@ -5,13 +5,11 @@ import datetime as dt
 from support.shapes import DATE
 from support.warehouse import publish_slices
 
-from etl.load.delta.tables import Tables
 from etl.load.snapshots import next_snapshots, previous_snapshots
 
 
-def test_the_snapshot_before_is_found_however_long_ago_it_was(tmp_path):
+def test_the_snapshot_before_is_found_however_long_ago_it_was(tables):
     """A studio that failed for months comes back: taken for new, all its sessions would appear a second time."""
-    tables = Tables(tmp_path / "warehouse")
     publish_slices(tables, ["a", "b"], date=DATE, run="first", records=7, duplicates=2)
     for day in range(1, 71):
         publish_slices(tables, ["a"], date=DATE + dt.timedelta(days=day), run=f"run-{day}")
@@ -21,8 +19,7 @@ def test_the_snapshot_before_is_found_however_long_ago_it_was(tmp_path):
     assert next_snapshots(tables, DATE, ["a", "b"]) == {"a": (DATE + dt.timedelta(days=1), 1)}
 
 
-def test_only_complete_published_snapshots_count(tmp_path):
-    tables = Tables(tmp_path / "warehouse")
+def test_only_complete_published_snapshots_count(tables):
     publish_slices(tables, ["a"], date=DATE, run="whole")
     for day, change in enumerate(({"is_partial": True}, {"is_published": False}, {"state": "failed"}), start=1):
         publish_slices(tables, ["a"], date=DATE + dt.timedelta(days=day), run=f"run-{day}", **change)

@@ -1,11 +1,10 @@
 """Health checks and alerts hear how a run ended, whatever way it ended; their trouble is not the job's."""
 
-import http.server
 import json
 import sys
-import threading
 
 import pytest
+from support.answers import Answers, http
 
 from etl.ledger.directory import lock
 
@@ -15,38 +14,25 @@ URL_KEY = "c0ffee-check-key"
 @pytest.fixture
 def listener():
     """A server that keeps what it is told."""
-    told = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            told.append((self.path, json.loads(body)))
-            self.send_response(status[0])
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    status = [200]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.told, server.status = told, status
-        server.url = f"http://127.0.0.1:{server.server_port}/{URL_KEY}/{{exit_code}}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with Answers(http()) as server:
         yield server
-        server.shutdown()
 
 
-def configure(job, **on_finish):
-    job.config.write_text(f"{job.config.read_text()}\non_finish: {json.dumps(on_finish)}\n")
+def url_of(listener):
+    return f"{listener.url}/{URL_KEY}/{{exit_code}}"
+
+
+def tell(job, **on_finish):
+    job.configure(f"on_finish: {json.dumps(on_finish)}")
 
 
 def test_a_url_is_told_the_outcome_of_a_run(job, listener):
-    configure(job, url=listener.url)
+    tell(job, url=url_of(listener))
 
     done = job.cli("run", "--snapshot-date", "2026-11-20")
 
     assert done.returncode == 0
-    ((path, report),) = listener.told
+    (path,), (report,) = listener.paths, listener.sent
     assert path == f"/{URL_KEY}/0"
     assert report["exit_code"] == 0
     assert report["runs"][0]["snapshot_date"] == "2026-11-20"
@@ -54,29 +40,29 @@ def test_a_url_is_told_the_outcome_of_a_run(job, listener):
 
 
 def test_a_failure_is_told_with_its_message(job, studio, listener):
-    configure(job, url=listener.url)
+    tell(job, url=url_of(listener))
     studio.set_faults(["access-denied:times=ever"])
 
     done = job.cli("run")
 
     assert studio.fired
     assert done.returncode == 1
-    ((path, report),) = listener.told
+    (path,), (report,) = listener.paths, listener.sent
     assert path == f"/{URL_KEY}/1"
     assert "AccessDenied" in json.dumps(report)
 
 
 def test_a_run_that_found_the_lock_taken_is_told_too(job, listener):
-    configure(job, url=listener.url)
+    tell(job, url=url_of(listener))
     with lock(job.directory / "state"):
         assert job.cli("run").returncode == 4
-    assert [path for path, _ in listener.told] == [f"/{URL_KEY}/4"]
+    assert listener.paths == [f"/{URL_KEY}/4"]
 
 
 def test_a_command_gets_the_outcome_on_its_standard_input(job):
     program = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
     target = job.directory / "told.json"
-    configure(job, command=[sys.executable, "-c", program, str(target)])
+    tell(job, command=[sys.executable, "-c", program, str(target)])
 
     assert job.cli("run").returncode == 0
 
@@ -96,7 +82,7 @@ def test_a_command_gets_the_outcome_on_its_standard_input(job):
     ],
 )
 def test_its_failure_is_logged_without_its_keys_and_changes_nothing(job, on_finish, says):
-    configure(job, **on_finish)
+    tell(job, **on_finish)
 
     done = job.cli("run")
 
@@ -108,8 +94,8 @@ def test_its_failure_is_logged_without_its_keys_and_changes_nothing(job, on_fini
 
 
 def test_a_url_that_answers_no_is_logged(job, listener):
-    listener.status[0] = 404
-    configure(job, url=listener.url)
+    listener.queue = [http(status="404 Not Found")]
+    tell(job, url=url_of(listener))
 
     done = job.cli("run")
 

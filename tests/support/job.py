@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 
@@ -21,12 +21,17 @@ from etl.configfile import Overrides, load_settings
 from etl.emulator import EmbeddedStudio
 from etl.events import PageStored, listening
 from etl.jobs.night import Request, run
+from etl.jobs.verify import verify
 from etl.model import CATALOG_NAME
 from etl.outcome import Outcome
 from etl.pipeline.walks import Stop
 
 NIGHT = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
 DATE = NIGHT.date()
+DATE_FLAG = ("--snapshot-date", DATE.isoformat())
+RUN = ("run", *DATE_FLAG)
+EXPORTED = ("studios_history", "streaming_sessions_history", "streaming_session_tags_history")
+"""What a run of the default datasets fills, with all its dates."""
 
 # Children are forked from a process that has imported everything and started no thread: a start costs milliseconds.
 _FORKS = multiprocessing.get_context("forkserver")
@@ -78,6 +83,21 @@ class Job:
         key, secret = self.credentials
         return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_EC2_METADATA_DISABLED": "true"}
 
+    @property
+    def log(self) -> str:
+        """What the processes of the job have written so far."""
+        return (self.directory / "log").read_text()
+
+    def configure(self, text: str) -> None:
+        """Add parts to the configuration."""
+        self.config.write_text(f"{self.config.read_text()}\n{text}\n")
+
+    def lend_credentials(self, monkeypatch) -> Self:
+        """Put the credentials into the environment of this process, which `run` needs; return the job."""
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        return self
+
     def settings(self, **overrides) -> Settings:
         return load_settings(self.config, Overrides(**overrides))
 
@@ -96,10 +116,8 @@ class Job:
         return subprocess.run(
             [sys.executable, "-m", "etl", *arguments, *self._config(arguments)],
             env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
             check=False,
-            **options,
+            **{"capture_output": True, "text": True, **options},
         )
 
     def start(self, *arguments: str, **environment: str) -> multiprocessing.Process:
@@ -110,6 +128,26 @@ class Job:
         )
         process.start()
         return process
+
+    def start_program(
+        self, program: str, *arguments: str, names: dict | None = None, **environment: str
+    ) -> multiprocessing.Process:
+        """Start a program that ends as the command line, with `support.job._child(arguments, environment, log)`.
+
+        It may use further names, such as those of a pipe, and do whatever makes this process differ from others.
+        """
+        known = {
+            "arguments": [*arguments, *self._config(arguments)],
+            "environment": {**self.environment, **environment},
+            "log": self.directory / "log",
+        }
+        process = _FORKS.Process(target=exec, args=(program, {**known, **(names or {})}))
+        process.start()
+        return process
+
+    def finish(self, *arguments: str, **environment: str) -> int:
+        """Run the command line as `start` does, to its end; return the exit code."""
+        return finished(self.start(*arguments, **environment))
 
     def ask(self, statement: str, **parameters) -> list[tuple]:
         """Ask the catalog as any reader would, without nimble-etl."""
@@ -124,8 +162,22 @@ class Job:
         )
         return [row for (row,) in found]
 
+    def exported_rows(self) -> list[list[str]]:
+        """Return the rows of all that a run of the default datasets fills."""
+        return [self.rows(table) for table in EXPORTED]
+
+    def problems(self) -> list[str]:
+        """Return what `verify` finds."""
+        return [finding.problem for finding in verify(self.settings()) if finding.problem]
+
     def _config(self, arguments) -> list[str]:
         return [] if arguments[0].startswith("-") else ["--config", str(self.config)]
+
+
+def finished(process: multiprocessing.Process) -> int:
+    """Wait for the end of a process; return its exit code."""
+    process.join()
+    return process.exitcode
 
 
 @contextmanager

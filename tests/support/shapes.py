@@ -102,10 +102,10 @@ def snapshot(chosen=None, shape=None, run_id="run-1"):
     return Snapshot(run_id, DATE, chosen or dataset(), shape or operation())
 
 
-def page(records, number=1, *, first=0, stop=None, token=None, **changes):
+def page(records, number=1, *, key="things", first=0, stop=None, token=None, **changes):  # noqa: PLR0913
     """Return a page of these records, or of a body as it is; ASCII as AWS sends it."""
-    body = records if isinstance(records, bytes) else json.dumps({"things": records, "nextToken": token}).encode()
-    count = len(json.loads(body)["things"]) if isinstance(records, bytes) else len(records)
+    body = records if isinstance(records, bytes) else json.dumps({key: records, "nextToken": token}).encode()
+    count = len(json.loads(body)[key]) if isinstance(records, bytes) else len(records)
     facts = {
         "number": number,
         "body": body,

@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import EmbeddedStudio, World
 from etl.extract.datasets import builtin_datasets
-from support.job import DATE, NIGHT, Job, job_at
+from support.job import RUN, Job, job_at
+from support.studios import studio_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "tables.md"
 HEAD = """# Tables
@@ -51,10 +52,10 @@ def main() -> None:
     os.environ["NIMBLE_ETL_PRIVACY__KEY"] = "of this page"
     with (
         tempfile.TemporaryDirectory() as directory,
-        EmbeddedStudio(World(sessions_per_studio=20), StudioSettings(page_size=20, instant=NIGHT)) as studio,
+        studio_of(World(sessions_per_studio=20)) as studio,
     ):
         job = everything(Path(directory), studio)
-        ended = job.cli("run", "--snapshot-date", DATE.isoformat())
+        ended = job.cli(*RUN)
         assert ended.returncode == 0, ended.stderr
         PAGE.write_text(page(job), encoding="utf-8")
 

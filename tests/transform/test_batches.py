@@ -12,7 +12,6 @@ from support import shapes
 
 from etl.extract.datasets import builtin_datasets
 from etl.extract.service_model import describe_operation, model_session
-from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded
 from etl.transform.schema import layout
@@ -20,9 +19,8 @@ from etl.transform.schema import layout
 DATASET = builtin_datasets()["streaming_sessions"]
 OPERATION = describe_operation(model_session(), DATASET)
 LAYOUT = layout(DATASET, OPERATION)
-SNAPSHOT = Snapshot("run", dt.date(2026, 11, 20), DATASET, OPERATION)
-PART = Slice("streaming_sessions", "123456789012", "us-west-2", {"studioId": "us-west-2-abc"})
-RECEIVED = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
+SNAPSHOT = shapes.snapshot(DATASET, OPERATION)
+PART = shapes.part("us-west-2-abc", dataset="streaming_sessions")
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 INSTANTS = st.datetimes(timezones=st.just(dt.UTC))
@@ -46,9 +44,8 @@ PAGES = st.lists(st.lists(RECORDS, max_size=6), min_size=1, max_size=5)
 
 def pages_of(lists):
     for number, records in enumerate(lists, start=1):
-        body = json.dumps({"sessions": records}).encode()
         token = None if number == len(lists) else f"token {number}"
-        yield Page(number, body, len(records), 0, len(records), token, "request", 0, RECEIVED)
+        yield shapes.page(records, number, key="sessions", token=token, received_at=shapes.ARRIVED)
 
 
 def flat(lists):
@@ -155,9 +152,8 @@ def test_fault_25_what_is_no_timestamp_is_rejected_with_place_found_and_expected
 
 def test_fault_28_hostile_tags_arrive_and_a_lone_surrogate_is_rejected_whole():
     tags = {"Name": "1", "name": "2", "": "", "emoji 🎬": "\x00", **{f"k{i}": str(i) for i in range(10_000)}}
-    body = json.dumps({"sessions": [{"sessionId": "a", "tags": tags}, {"sessionId": "b", "tags": {"x": "\ud800"}}]})
-    page = Page(1, body.encode(), 2, 0, 2, None, "request", 0, RECEIVED)
-    (one,) = flatten(LAYOUT, SNAPSHOT, PART, [page], {})
+    lists = [[{"sessionId": "a", "tags": tags}, {"sessionId": "b", "tags": {"x": "\ud800"}}]]
+    (one,) = flatten(LAYOUT, SNAPSHOT, PART, pages_of(lists), {})
 
     (row,) = one.tables["streaming_sessions"].to_pylist()
     assert dict(row["tags"]) == tags

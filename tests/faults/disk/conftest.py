@@ -7,8 +7,9 @@ import pytest
 from support.disk import Disk, compiled_shim
 from support.job import NIGHT
 from support.nights import Nights
+from support.studios import studio_of
 
-from etl.emulator import EmbeddedStudio, StudioSettings, World
+from etl.emulator import World
 
 
 def pytest_collection_modifyitems(items):
@@ -31,8 +32,8 @@ def studios():
     """One studio of 40 sessions, 20 on a page, as it is in two nights."""
     world = World(studios=1, sessions_per_studio=40)
     with (
-        EmbeddedStudio(world, StudioSettings(page_size=20, instant=NIGHT)) as first,
-        EmbeddedStudio(world, StudioSettings(page_size=20, instant=NIGHT + dt.timedelta(days=1))) as second,
+        studio_of(world) as first,
+        studio_of(world, at=NIGHT + dt.timedelta(days=1)) as second,
     ):
         yield first, second
 

@@ -3,12 +3,9 @@
 import datetime as dt
 import errno
 import fcntl
-import os
 import shutil
 import signal
 import subprocess
-import sys
-import textwrap
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +15,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.damage import flip_byte
+from support.programs import run_code, start_code
 from support.shapes import ARRIVED, DATE
 from support.warehouse import NEXT_DATE, THINGS, build, publish, publish_slices, record_syncs, stage
 
@@ -35,11 +34,6 @@ HISTORY = "select n from things_history order by n"
 CURRENT = "select n from things order by n"
 LEFT_OVER = {".warehouse.duckdb.lock", "etl_slices", "things", CATALOG_NAME}
 """All that is in a warehouse once a catalog was built."""
-
-
-@pytest.fixture
-def tables(tmp_path):
-    return Tables(tmp_path / "warehouse")
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +76,7 @@ def process(code, *arguments, **environment):
 
     A command of None only waits for a line.
     """
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[2:4])), **environment},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    child = start_code(code, *arguments, environment=environment, stdin=subprocess.PIPE)
 
     def talk(line=None):
         if line is not None:
@@ -106,8 +96,8 @@ READER = """
     import sys
     import duckdb
 
-    config = {"threads": 1, "enable_progress_bar": "false"}  # the bar would be a line of output
-    connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read-only", config=config)
+    connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read-only", config={"threads": 1})
+    connection.execute("set enable_progress_bar = false")  # after two seconds it would stand among the answers
     for line in sys.stdin:
         print(eval(line), flush=True)
 """
@@ -494,9 +484,8 @@ def test_fault_51_connection_held_open_all_day_does_not_block_the_job(night, mod
 
 def damaged(place, cut):
     def damage(catalog):
-        content = bytearray(catalog.read_bytes())
-        content[place] ^= 0xFF
-        catalog.write_bytes(content[:cut])
+        flip_byte(catalog, place)
+        catalog.write_bytes(catalog.read_bytes()[:cut])
 
     return damage
 
@@ -516,7 +505,7 @@ def unfinished(file):
         connection.execute("create table left_behind as select 1")
         os.kill(os.getpid(), 9)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code), file], check=False)
+    run_code(code, file)
     assert Path(f"{file}.wal").stat().st_size
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.damage import flip_byte
 from support.job import connected
 from support.shapes import DATE
 from support.warehouse import THINGS, build, publish, publish_slices, record_syncs
@@ -29,11 +30,6 @@ ALL = 'from (select * replace ("at"::varchar as "at") from things_history) order
 
 def day(number):
     return FIRST + dt.timedelta(days=number)
-
-
-@pytest.fixture
-def tables(tmp_path):
-    return Tables(tmp_path / "warehouse")
 
 
 @pytest.fixture
@@ -128,9 +124,7 @@ def test_fault_39_a_pack_that_is_gone_or_torn_is_made_anew(month, harm):
 
 def test_fault_39_a_damaged_night_leaves_its_month_without_a_pack_and_the_others_their_answers(month, caplog):
     (file,) = month.read("things").files[day(2)]
-    content = bytearray(Path(file).read_bytes())
-    content[40] ^= 0xFF
-    Path(file).write_bytes(content)
+    flip_byte(file, 40)
 
     build(month)
 

@@ -5,9 +5,6 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
-import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +15,8 @@ import pytest
 from deltalake import DeltaTable, Schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.damage import flip_byte
+from support.programs import run_code
 from support.shapes import DATE
 from support.warehouse import NEXT_DATE, THINGS, publish, rows_of, stage
 
@@ -30,11 +29,6 @@ from etl.load.delta.tables import Replacement, Tables
 from etl.transform.schema import field
 
 WIDE = pa.schema([*THINGS, field("colour", pa.string(), "came later"), field("weight", pa.float64(), "came later")])
-
-
-@pytest.fixture
-def tables(tmp_path):
-    return Tables(tmp_path / "warehouse")
 
 
 def numbers(tables, table="things"):
@@ -593,25 +587,19 @@ def test_fault_36_commit_found_by_the_next_run_is_synced_by_it(tables, synced):
 # Disks that say no, files that are not what was written
 
 
-def damage_byte(file, place):
-    content = bytearray(file.read_bytes())
-    content[place] ^= 0x10
-    file.write_bytes(content)
-
-
 def damage_page(file):
     """Flip a bit in the last byte of a column that everybody reads; the bytes of page headers have no checksum."""
     metadata = pq.ParquetFile(file).metadata
     column = metadata.row_group(metadata.num_row_groups - 1).column(0)
     assert column.path_in_schema == "slice_id"
-    damage_byte(file, column.dictionary_page_offset + column.total_compressed_size - 1)
+    flip_byte(file, column.dictionary_page_offset + column.total_compressed_size - 1, 0x10)
 
 
 DAMAGE = {
     "missing": Path.unlink,
     "empty": lambda file: file.write_bytes(b""),
     "truncated": lambda file: file.write_bytes(file.read_bytes()[:-100]),
-    "another end": lambda file: damage_byte(file, -2),
+    "another end": lambda file: flip_byte(file, -2, 0x10),
     "flipped byte in a page": damage_page,
     "another file": lambda file: file.write_text("hello"),
 }
@@ -654,7 +642,7 @@ def test_fault_39_flipped_byte_anywhere_in_the_pages_is_noticed_or_harmless(tabl
     footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
     chance, noticed = random.Random(39), 0
     for _ in range(150):
-        damage_byte(file, chance.randrange(4, footer))
+        flip_byte(file, chance.randrange(4, footer), 0x10)
         try:
             check_file(str(file))
         except WarehouseError:
@@ -738,11 +726,7 @@ def test_fault_37_disk_that_refuses_leaves_readers_what_they_had(tmp_path):
         publish(tables, {"b": [2]}, run="run-2")
         print(tables.count("things", Replacement(DATE, "slice_id", ("a", "b"))))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), tmp_path / "warehouse"],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[2:4]))},
-    )  # fmt: skip
+    done = run_code(code, tmp_path / "warehouse")
     assert done.stdout.splitlines() == [
         "pages refused True True",
         "footer refused True True",
