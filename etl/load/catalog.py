@@ -32,8 +32,8 @@ from etl.model import CATALOG_NAME, CheckResult, Dataset
 
 log = logging.getLogger(__name__)
 
-_NEEDED = ("snapshots", "current_slices")
-"""Marts without which no current view is made."""
+_NEEDED = ("snapshots", "finished_snapshots", "complete_snapshots", "current_slices")
+"""Which snapshots there are: views and marts that current views and versions are made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             name = _history(table.name) if has_slices(table) else table.name
             _add_relation(connection, name, table.schema, _alike(table, files, packs))
         _add_prices(connection, content.prices)
-        add_files(connection, ["marts"], _NEEDED)
+        add_files(connection, ("views", "marts"), _NEEDED)
         dates = connection.execute("select distinct snapshot_date from current_slices order by all").fetchall()
         for table in found:
             if has_slices(table):
@@ -262,8 +262,7 @@ def _add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Co
         f" coalesce(last_date, newest.{PARTITION}) as seen_until, {next_date} is null as is_current"
         f" from (select *, lead({PARTITION}) over record as {next_date}, lead(previous_date) over record as last_date"
         f" from {quoted(log)} window record as (partition by slice_id, {keys} order by {PARTITION})) as versions"
-        f" left join (select slice_id, max({PARTITION}) as {PARTITION} from snapshots where state = 'complete'"
-        f" and not is_partial group by slice_id) as newest using (slice_id)"
+        f" left join current_slices as newest using (slice_id)"
         f" where {CHANGE} <> 'vanished'"
     )
     connection.execute(

@@ -1,7 +1,7 @@
 -- changes_by_night.sql
 -- Question:    What appeared, changed and vanished in the last $nights nights?
 -- Grain:       one row per snapshot date and studio.
--- Reads:       streaming_session_changes, snapshots.
+-- Reads:       streaming_session_changes, complete_snapshots.
 -- Parameters:  $nights INTEGER, default 14.
 -- Columns:     counts of sessions; a studio's first snapshot is left out.
 with nights as (
@@ -19,8 +19,8 @@ select
 from nights
 where snapshot_date > (
     select max(snapshot_date)
-    from snapshots
-    where dataset = 'streaming_sessions' and state = 'complete' and not is_partial and not is_filtered
+    from complete_snapshots
+    where dataset = 'streaming_sessions'
 ) - $nights
 group by all
 order by snapshot_date desc, studio_id

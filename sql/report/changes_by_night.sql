@@ -1,7 +1,7 @@
 -- changes_by_night.sql
 -- Question:    How many sessions appeared, changed and vanished in each of the last $nights nights?
 -- Grain:       one row per snapshot date with a complete snapshot of a studio.
--- Reads:       streaming_session_changes, snapshots.
+-- Reads:       streaming_session_changes, complete_snapshots.
 -- Parameters:  $nights INTEGER, default 30.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              appeared: sessions that the night before did not show; a studio's first snapshot is left out;
@@ -9,8 +9,8 @@
 --              vanished: sessions that only the night before showed.
 with nights as (
     select distinct snapshot_date
-    from snapshots
-    where dataset = 'streaming_sessions' and state = 'complete'
+    from complete_snapshots
+    where dataset = 'streaming_sessions'
 ),
 
 changes as (

@@ -97,6 +97,8 @@ insert into snapshots values
     ('streaming_sessions', '2026-11-20', 'complete', false, false),
     ('streaming_sessions', '2026-11-21', 'complete', false, false),  -- nothing changed
     ('streaming_sessions', '2026-11-22', 'walking', true, false),
+    ('streaming_sessions', '2026-11-22', 'complete', true, false),  -- its walk began at a starting token
+    ('streaming_sessions', '2026-11-22', 'complete', false, true),
     ('studios', '2026-11-23', 'complete', false, false);
 """
 VERSIONS = """
@@ -159,12 +161,11 @@ from (values
         null, null, null, 100)
 ) as given (date, previous, change, old, session, state, code, owner, created, started, stopped, tags, gib);
 create table prices (ec2_instance_type varchar, price_per_hour double, currency varchar);
-create table snapshots (
-    slice_id varchar, snapshot_date date, parents map(varchar, varchar), dataset varchar, state varchar,
-    is_partial boolean, is_filtered boolean
-);
-insert into snapshots
-select 'x', date::date, map {'studioId': 's1'}, 'streaming_sessions', 'complete', partial, false
+create table snapshots as
+select
+    'x' as slice_id, date::date as snapshot_date, map {'studioId': 's1'} as parents, 'streaming_sessions' as dataset,
+    '1' as account_id, 'r' as region, 'complete' as state, partial as is_partial, false as is_filtered, 'run1' as run_id,
+    4 as rows, null as observed_from, null as observed_until, null as published_at
 from (values ('2026-11-18', false), ('2026-11-19', false), ('2026-11-20', true), ('2026-11-21', false))
     as given (date, partial);
 """
@@ -373,8 +374,8 @@ CASES = {
     ),
     ("report", "changes_by_night"): (
         (
-            f"{CHANGES} create or replace table snapshots (snapshot_date date, dataset varchar, state varchar);"
-            " insert into snapshots select day, 'streaming_sessions', 'complete'"
+            f"{CHANGES} delete from snapshots where state = 'complete' and not is_partial and not is_filtered;"
+            " insert into snapshots select 'streaming_sessions', day, 'complete', false, false"
             " from generate_series(date '2026-11-18', date '2026-11-21', interval 1 day) as days (day)"
         ),
         {"nights": "3"},
@@ -505,6 +506,23 @@ CASES = {
             (D(2026, 11, 20), "run4", "x"),
             (D(2026, 11, 20), "run5", "z"),
         ],
+    ),
+    ("views", "finished_snapshots"): (
+        SLICES,
+        {},
+        "select snapshot_date, slice_id, records from answer order by all",
+        [
+            (D(2026, 11, 18), "x", 10),
+            (D(2026, 11, 18), "y", 20),
+            (D(2026, 11, 19), "x", 12),
+            (D(2026, 11, 20), "z", 1),
+        ],
+    ),
+    ("views", "complete_snapshots"): (
+        SLICES,
+        {},
+        "select snapshot_date, slice_id, records from answer order by all",
+        [(D(2026, 11, 18), "x", 10), (D(2026, 11, 18), "y", 20), (D(2026, 11, 19), "x", 12)],
     ),
     ("marts", "current_slices"): (
         SLICES,
