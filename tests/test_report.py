@@ -238,7 +238,7 @@ def test_a_night_that_did_not_go_well_is_said_on_top(report_of):
 def test_report_of_other_datasets_says_what_is_left_out_and_why(tmp_path):
     write_report(settings_of(tmp_path, sessions=False), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    assert "Left out, because the catalog has no daily_hours, daily_states: Running hours by studio, Running" in text
+    assert "Left out, because the catalog has no recent_hours: Running hours by studio, Running" in text
     assert text.count("<svg") == 3
     assert "Sessions</dt>" not in text
 

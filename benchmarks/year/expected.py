@@ -166,6 +166,12 @@ class Expected:
             cost = ran / 3600 * PRICE_PER_HOUR if priced else None
             yield *key, len(sessions[key]), ran, cost, "USD" if priced else None
 
+    def recent_hours(self) -> Iterator[Row]:
+        """Day, days ago, studio, type, owner, seconds."""
+        for day, studio, kind, owner, _, _, seconds, *_ in self.daily_hours():
+            if self.dates[0] - dt.timedelta(days=1) <= day < self.dates[-1]:
+                yield day, (self.dates[-1] - day).days, studio, kind, owner, seconds
+
     def daily_hours_by_tag(self) -> Iterator[Row]:
         """Day, studio, tag, value, sessions, seconds."""
         seconds: Counter[Row] = Counter()

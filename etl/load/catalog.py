@@ -32,8 +32,8 @@ from etl.model import CATALOG_NAME, CheckResult, Dataset
 
 log = logging.getLogger(__name__)
 
-_NEEDED = ("snapshots", "finished_snapshots", "complete_snapshots", "current_slices")
-"""Which snapshots there are: views and marts that current views and versions are made from."""
+_NEEDED = ("snapshots", "finished_snapshots", "complete_snapshots", "current_slices", "nights")
+"""Views and marts that say which snapshots there are: a catalog without other marts has them too."""
 
 
 @dataclass(frozen=True, slots=True)

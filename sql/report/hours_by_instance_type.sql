@@ -1,20 +1,14 @@
 -- hours_by_instance_type.sql
 -- Question:    Which instance types ran longest in the $days days before the newest snapshot?
 -- Grain:       one row per instance type, the longest first; the types beyond $rows together.
--- Reads:       daily_hours, daily_states.
+-- Reads:       recent_hours.
 -- Parameters:  $days INTEGER, default 30; $rows INTEGER, default 10.
 -- Columns:     ec2_instance_type: EC2 instance type;
 --              running_hours: time that sessions of the type ran [hours].
--- Assumes:     The day of the newest snapshot is not over; days long before the first were hardly seen.
-with nights as (
-    select min(snapshot_date) - 1 as first_day, max(snapshot_date) as last_day
-    from daily_states
-),
-
-types as (
+with types as (
     select ec2_instance_type, sum(running_hours) as running_hours
-    from daily_hours
-    join nights on day >= greatest(first_day, last_day - $days) and day < last_day
+    from recent_hours
+    where days_ago <= $days
     group by ec2_instance_type
 ),
 

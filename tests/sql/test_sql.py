@@ -54,6 +54,7 @@ from (values
     ('2026-11-18', 'run1', 'y', 's2', false, 'complete', true, false, 20, 1),
     ('2026-11-19', 'run2', 'y', 's2', false, 'failed', false, false, 0, 2)
 ) as given (date, run_id, slice_id, studio, filtered, state, published, partial, records, hour);
+create table etl_runs as select distinct snapshot_date, run_id from etl_slices;
 """
 WORKSTATIONS = """
 create table streaming_sessions (
@@ -94,12 +95,15 @@ create table snapshots (
     dataset varchar, snapshot_date date, state varchar, is_partial boolean, is_filtered boolean
 );
 insert into snapshots values
+    ('streaming_sessions', '2026-11-18', 'complete', false, false),
+    ('streaming_sessions', '2026-11-19', 'complete', false, false),
     ('streaming_sessions', '2026-11-20', 'complete', false, false),
     ('streaming_sessions', '2026-11-21', 'complete', false, false),  -- nothing changed
     ('streaming_sessions', '2026-11-22', 'walking', true, false),
     ('streaming_sessions', '2026-11-22', 'complete', true, false),  -- its walk began at a starting token
     ('streaming_sessions', '2026-11-22', 'complete', false, true),
     ('studios', '2026-11-23', 'complete', false, false);
+create table etl_runs as select distinct snapshot_date from snapshots;
 """
 VERSIONS = """
 create table streaming_sessions_versions (
@@ -164,10 +168,11 @@ create table prices (ec2_instance_type varchar, price_per_hour double, currency 
 create table snapshots as
 select
     'x' as slice_id, date::date as snapshot_date, map {'studioId': 's1'} as parents, 'streaming_sessions' as dataset,
-    '1' as account_id, 'r' as region, 'complete' as state, partial as is_partial, false as is_filtered, 'run1' as run_id,
-    4 as rows, null as observed_from, null as observed_until, null as published_at
+    '1' as account_id, 'r' as region, 'complete' as state, partial as is_partial, false as is_filtered,
+    'run1' as run_id, 4 as rows, null as observed_from, null as observed_until, null as published_at
 from (values ('2026-11-18', false), ('2026-11-19', false), ('2026-11-20', true), ('2026-11-21', false))
     as given (date, partial);
+create table etl_runs as select snapshot_date from snapshots;
 """
 PRICED = RUNS + "insert into prices values ('g5.xlarge', 2.0, 'USD');"
 LONG_AGO = """
@@ -254,11 +259,12 @@ insert into etl_runs values
     ('2026-11-20', 'r4', '2026-11-20 02:00:00Z', 5, 7, 0, 1);
 create table etl_slices (
     snapshot_date date, run_id varchar, slice_id varchar, dataset varchar, parents map(varchar, varchar), state varchar,
-    is_published boolean, published_at timestamptz, attempt integer, records bigint, rejects bigint, error varchar
+    is_published boolean, published_at timestamptz, attempt integer, records bigint, rejects bigint, error varchar,
+    is_partial boolean, is_filtered boolean
 );
 insert into etl_slices
 select date::date, run, slice, 'streaming_sessions', map {'studioId': slice}, state, published,
-    (date || ' 03:00:00Z')::timestamptz + to_hours(attempt), attempt, records, rejects, error
+    (date || ' 03:00:00Z')::timestamptz + to_hours(attempt), attempt, records, rejects, error, false, false
 from (values
     ('2026-11-18', 'r1', 'x', 'failed', false, 1, 1, 0, 'long ago'),
     ('2026-11-19', 'r2', 'x', 'complete', true, 1, 100, 1, null),
@@ -373,11 +379,7 @@ CASES = {
         [("ann", 701)],
     ),
     ("report", "changes_by_night"): (
-        (
-            f"{CHANGES} delete from snapshots where state = 'complete' and not is_partial and not is_filtered;"
-            " insert into snapshots select 'streaming_sessions', day, 'complete', false, false"
-            " from generate_series(date '2026-11-18', date '2026-11-21', interval 1 day) as days (day)"
-        ),
+        CHANGES,
         {"nights": "3"},
         "from answer",
         [(D(2026, 11, 19), 1, 1, 0), (D(2026, 11, 20), 0, 1, 1), (D(2026, 11, 21), 0, 0, 0)],
@@ -529,6 +531,29 @@ CASES = {
         {},
         "select parents['studioId'], slice_id, snapshot_date from answer order by all",
         [("s1", "x", D(2026, 11, 19)), ("s2", "y", D(2026, 11, 18))],
+    ),
+    ("marts", "nights"): (
+        f"{CHANGES} insert into etl_runs values ('2026-11-25');",  # the night of the 24th was missed
+        {},
+        "from answer order by all",
+        [
+            (D(2026, 11, 18), 7, 3),
+            (D(2026, 11, 19), 6, 2),
+            (D(2026, 11, 20), 5, 1),
+            (D(2026, 11, 21), 4, 0),
+            (D(2026, 11, 22), 3, None),
+            (D(2026, 11, 23), 2, None),
+            (D(2026, 11, 25), 0, None),
+        ],
+    ),
+    ("views", "recent_hours"): (
+        f"{PRICED} update snapshots set is_partial = true where snapshot_date in ('2026-11-18', '2026-11-21')",
+        {},
+        "from answer order by all",
+        [
+            (D(2026, 11, 18), 1, "s1", "g5.xlarge", "ann", 24.0),
+            (D(2026, 11, 18), 1, "s1", "g5.xlarge", "ben", pytest.approx(10 + 0.5 / 3600)),
+        ],
     ),
     ("marts", "session_runs"): (
         RUNS,
@@ -760,10 +785,12 @@ def test_every_file_begins_with_its_name_and_has_the_header(key):
 
 
 @pytest.mark.parametrize(
-    "key", [key for key in FILES if key[0] in ("marts", "checks", "report") and FILES[key].columns], ids="/".join
+    "key",
+    [key for key in FILES if key[0] in ("views", "marts", "checks", "report") and FILES[key].columns],
+    ids="/".join,
 )
-def test_every_column_of_marts_checks_and_the_report_is_described_in_its_place(key):
-    """They go into the dictionary; two marts have the columns of what they read."""
+def test_every_column_of_views_marts_checks_and_the_report_is_described_in_its_place(key):
+    """They go into the dictionary; a few views and marts have the columns of what they read."""
     file = FILES[key]
     with duckdb.connect() as connection:
         connection.execute(CASES[key][0])

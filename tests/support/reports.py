@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 
+from etl.load.relations import add_files
 from etl.model import CATALOG_NAME
 
 _RUNS = """
@@ -20,7 +21,7 @@ select
     state = 'complete' as is_published, 1 + n % 6 // 5 as attempt, 1_000_000 + n * 1000 as records, 0 as rejects,
     if(state = 'failed', $name || ': ' || repeat('AccessDenied', 20), null) as error
 from (select *, date_diff('day', snapshot_date, date '2026-11-20') as n from etl_runs), range($studios) as s (studio);
-create table snapshots as from etl_slices where is_published;
+create table snapshots as select *, false as is_partial, false as is_filtered from etl_slices where is_published;
 create table current_slices as from snapshots where snapshot_date = (select max(snapshot_date) from snapshots);
 create table etl_checks as
 select $name as check_name, 'warning' as severity, 1234567 as failures, repeat($name || ' ', 9) as meaning;
@@ -58,6 +59,8 @@ select snapshot_date, if(snapshot_date > date '2025-11-01', snapshot_date - 1, n
     slice_id as studio_id, unnest(['appeared', 'changed', 'changed', 'vanished']) as change
 from snapshots;
 """
+_OWN = ("finished_snapshots", "complete_snapshots", "nights", "recent_hours")
+"""Made from the tables above by the files of sql/."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,4 @@ def write_catalog(directory: Path, world: World, *, sessions: bool = True) -> No
         for statement in (_RUNS + _SESSIONS if sessions else _RUNS).split(";\n"):
             used = {name: value for name, value in values.items() if f"${name}" in statement}
             connection.execute(statement, used or None)
+        add_files(connection, ("views", "marts"), _OWN)
