@@ -25,6 +25,7 @@ insert into streaming_sessions values
     ('s1', 'x', 'c', 'ann', 'g5.xlarge', 'STOPPED', '2026-11-01 00:00:00Z', '2026-11-20 02:00:00Z', 100),
     ('s2', 'y', 'a', 'eve', 'g4dn.xlarge', 'READY', '2026-11-18 02:00:00Z', '2026-11-20 02:00:00Z', 100);
 alter table streaming_sessions add column snapshot_date date default '2026-11-20';
+alter table streaming_sessions add column started_at timestamptz;
 create table studios (studio_id varchar, studio_name varchar);
 insert into studios values ('s1', 'nightfall');
 create table streaming_session_tags (slice_id varchar, session_id varchar, key varchar, value varchar);
@@ -331,13 +332,13 @@ CASES = {
         [("ben", pytest.approx(48 + 0.5 / 3600)), ("ann", 36.0)],  # of the 21st nobody knows more than its beginning
     ),
     ("report", "idle_sessions"): (
-        f"{SESSIONS} alter table streaming_sessions add column started_at timestamptz",
+        SESSIONS,
         {"hours": "12", "rows": "1"},
         "from answer",
         [("s2", "a", "eve", "g4dn.xlarge", 48, 2)],  # b is a second short of it
     ),
     ("report", "idle_times"): (
-        f"{SESSIONS} alter table streaming_sessions add column started_at timestamptz",
+        SESSIONS,
         {},
         "select sessions from answer",
         [(0,), (0,), (1,), (1,), (1,), (0,)],
@@ -386,13 +387,13 @@ CASES = {
     ),
     ("report", "changes_last_night"): (
         (
-            f"{CHANGES} alter table streaming_session_changes add column slice_id varchar default 'x';"
-            " create table current_slices (slice_id varchar, snapshot_date date, parents map(varchar, varchar),"
-            " dataset varchar); insert into current_slices values"
-            " ('x', '2026-11-20', map {'studioId': 's1'}, 'streaming_sessions'),"
-            " ('y', '2026-11-20', map {'studioId': 's2'}, 'streaming_sessions'),"  # nothing changed
-            " ('z', '2026-11-19', map {'studioId': 's3'}, 'streaming_sessions'),"  # its walk failed
-            " ('l', '2026-11-21', map {}, 'studios')"
+            f"{CHANGES} delete from snapshots where snapshot_date = '2026-11-21';"
+            " alter table snapshots add column parents map(varchar, varchar) default map {'studioId': 's1'};"
+            " insert into snapshots select dataset, date::date, state, false, filtered, map {'studioId': studio}"
+            " from (from snapshots where snapshot_date = '2026-11-18'), (values"
+            " ('2026-11-20', 's2', false),"  # nothing changed
+            " ('2026-11-19', 's3', false),"  # its walk failed since
+            " ('2026-11-20', 's4', true)) as given (date, studio, filtered)"
         ),
         {},
         "from answer",

@@ -45,7 +45,9 @@ select snapshot_date as day, studio_id, owned_by, if(studio_id = 's0', $name, 'g
     hash(run_id, session_id) % 20000 as running_hours
 from snapshots join streaming_sessions on slice_id = studio_id;
 create table idle_times as
-select *, 'g4dn.16xlarge' as ec2_instance_type, hash(session_id) % 400_000 as idle_seconds
+select
+    *, 'g4dn.16xlarge' as ec2_instance_type, hash(session_id) % 400_000 as idle_seconds,
+    timestamptz '2026-11-16 02:00:00Z' as updated_at, volume_configuration_size as volume_gib
 from streaming_sessions where state = 'READY';
 create table planned_ends as
 select *, if(hash(session_id) % 2 = 1, 'stop', 'terminate') as ending,
