@@ -10,6 +10,7 @@
 The columns of views, marts, checks and of what the report asks are described one by one, `name: meaning`, with the unit
 in brackets. A file is used where all that it reads is there. What a mart takes for granted stands under `Assumes`; a
 check says its `Meaning` and its `Severity`.
+A macro says its `Arguments` and its `Answer`; below that stands what follows its name in `create macro`.
 
 A file that reads `idle_sessions (query)` is given that file of sql/queries as a CTE of its name. The parameters of the
 query are then parameters of the file too, with the defaults of the query unless the file says others.
@@ -23,9 +24,10 @@ from pathlib import Path
 from typing import Literal
 
 HEADERS = ("Question", "Grain", "Reads", "Parameters", "Columns")
+MACRO_HEADERS = ("Question", "Arguments", "Answer")
 CHECK_HEADERS = ("Meaning", "Severity", "Grain", "Reads", "Columns")
 
-Kind = Literal["views", "marts", "checks", "queries", "report"]
+Kind = Literal["macros", "views", "marts", "checks", "queries", "report"]
 _BODY = re.compile(r"(?P<header>(--.*\n)*)(?P<with>with )?(?P<body>(?s:.*))")
 _LINE = re.compile(r"^-- (?:(?P<name>[A-Z][a-z]+): +)?(?P<text>.*)$")
 _QUERY = re.compile(r"(?P<name>\w+) \(query\)")

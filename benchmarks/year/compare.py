@@ -29,6 +29,7 @@ MARTS = {
     " last_seen, is_listed, life_seconds, runs, running_seconds",
     "failures": "*",
     "tag_usage": "*",
+    "studio_names": "*",
 }
 """Mart -> the columns that are compared, in the order of the rows of `Expected`."""
 

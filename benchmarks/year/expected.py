@@ -257,6 +257,12 @@ class Expected:
         for (studio, tag), found in values.items():
             yield studio, tag, len(found), len(found) / sessions[studio], len(set(found))
 
+    def studio_names(self) -> Iterator[Row]:
+        """Studio, name."""
+        names = Counter(self.names.values())
+        for studio, name in self.names.items():
+            yield studio, name if names[name] == 1 else f"{name} {studio}"
+
     # Macros
 
     def as_of(self, at: dt.datetime) -> Iterator[Row]:

@@ -26,7 +26,7 @@ from etl.load.files import storage_errors, sync_directory, sync_file
 from etl.load.flat import add_flat_views
 from etl.load.packs import Pack, make_pack, packs_of
 from etl.load.prices import PRICES
-from etl.load.relations import add_files, comment_on, descriptions, literal, quoted
+from etl.load.relations import add_files, add_macros, comment_on, descriptions, literal, quoted
 from etl.load.tables import PARTITION, Committed, Tables
 from etl.model import CATALOG_NAME, CheckResult, Dataset
 
@@ -45,7 +45,7 @@ class Content:
         datasets: what is known of the datasets, by name.
         pinned_tags: tags that have a column of their own in the schema `bi`.
         prices: as `PRICES` says.
-        with_marts: and with checks, flat views and dictionary; without, what is committed and its views.
+        with_marts: and with checks, flat views and dictionary; without, what is committed, and views.
     """
 
     known: Mapping[str, pa.Schema]
@@ -126,17 +126,16 @@ def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> l
     try:
         return _fill(draft, tables, content)
     except (duckdb.ProgrammingError, duckdb.DataError) as exc:
-        if not content.with_marts:
-            raise
         reason = str(exc).splitlines()[0]
         log.error("%s: marts, checks, flat views and dictionary are left out: %s", draft.name, reason)  # noqa: TRY400
         _remove(draft)
-        _fill(draft, tables, replace(content, with_marts=False))
+        _fill(draft, tables, replace(content, with_marts=False), with_views=False)
         meaning = "Marts, checks and flat views can be computed; `marts: {build: false}` does without them."
-        return [CheckResult("marts_are_built", "error", meaning, 1, json.dumps(reason))]
+        found = CheckResult("marts_are_built", "error", meaning, 1, json.dumps(reason))
+        return [found] if content.with_marts else []
 
 
-def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
+def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = True) -> list[CheckResult]:
     """Make a new DuckDB file, closed and without a log of its own."""
     with duckdb.connect(draft) as connection:
         connection.execute("set TimeZone = 'UTC'")
@@ -154,6 +153,7 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             files = [file for names in table.files.values() for file in names if file not in packed]
             name = _history(table.name) if has_slices(table) else table.name
             _add_relation(connection, name, table.schema, _alike(table, files, packs))
+        add_macros(connection)
         _add_prices(connection, content.prices)
         add_files(connection, ("views", "marts"), _NEEDED)
         dates = connection.execute("select distinct snapshot_date from current_slices order by all").fetchall()
@@ -171,6 +171,8 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             add_flat_views(connection, content.datasets, content.pinned_tags)
             results = run_checks(connection)
             add_dictionary(connection, {table.name: table for table in found})
+        elif with_views:
+            add_files(connection, ["views"])
         connection.commit()
         # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
         connection.execute("checkpoint")

@@ -6,20 +6,19 @@
 -- Columns:     ec2_instance_type: EC2 instance type;
 --              running_hours: time that sessions of the type ran [hours].
 with types as (
-    select ec2_instance_type, sum(running_hours) as running_hours
+    select
+        ec2_instance_type,
+        sum(running_hours) as running_hours,
+        row_number() over (order by sum(running_hours) desc, ec2_instance_type) as place,
+        count(*) over () as types
     from recent_hours
     where days_ago <= $days
     group by ec2_instance_type
-),
-
-ranked as (
-    select *, row_number() over (order by running_hours desc, ec2_instance_type) as place, count(*) over () as types
-    from types
 )
 
 select
-    if(place <= $rows, ec2_instance_type, 'others (' || types - $rows || ')') as ec2_instance_type,
+    first_or_others(ec2_instance_type, place, types, $rows) as ec2_instance_type,
     sum(running_hours) as running_hours
-from ranked
+from types
 group by all
 order by min(place)

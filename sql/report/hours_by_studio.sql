@@ -24,7 +24,7 @@ studios as (
 
 select
     day,
-    if(place <= $rows, studio_id, 'others (' || studios - $rows || ')') as studio_id,
+    first_or_others(studio_id, place, studios, $rows) as studio_id,
     sum(running_hours) as running_hours
 from hours
 join studios using (studio_id)

@@ -25,7 +25,7 @@ studios as (
 
 select
     snapshot_date,
-    if(place <= $rows, studio_id, 'others (' || studios - $rows || ')') as studio_id,
+    first_or_others(studio_id, place, studios, $rows) as studio_id,
     sum(volume_tib) as volume_tib
 from volumes
 join studios using (studio_id)

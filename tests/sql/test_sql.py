@@ -1,12 +1,14 @@
 """Given rows, expected rows, for every file of sql/; and the header that says what it answers."""
 
 import datetime as dt
+from contextlib import contextmanager
 
 import duckdb
 import pytest
 
+from etl.load.relations import add_macros
 from etl.query import bind
-from etl.sqlfiles import CHECK_HEADERS, HEADERS, sql_files
+from etl.sqlfiles import CHECK_HEADERS, HEADERS, MACRO_HEADERS, sql_files
 
 FILES = {
     (kind, name): file
@@ -399,7 +401,7 @@ CASES = {
         "from answer",
         [("s1", 0, 1, 1, 2), ("s2", 0, 0, 0, 2)],
     ),
-    ("report", "studio_names"): (
+    ("views", "studio_names"): (
         (
             "create table studios (studio_id varchar, studio_name varchar); insert into studios values"
             " ('s1', 'moon'), ('s2', 'sun'), ('s3', 'sun'), ('s4', null), ('s5', '')"
@@ -751,19 +753,54 @@ def add_sources(connection, file):
             connection.execute(f"create view {name} as {source.text}")
 
 
-def answer(kind, name, given, look="from answer", **parameters):
-    """Return what a file answers of some rows."""
-    file = FILES[kind, name]
+@contextmanager
+def prepared(file, given):
+    """Yield a connection to a database with some rows and all that a file needs besides."""
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(given)
+        add_macros(connection)
         add_sources(connection, file)
+        yield connection
+
+
+def answer(kind, name, given, look="from answer", **parameters):
+    """Return what a file answers of some rows."""
+    file = FILES[kind, name]
+    with prepared(file, given) as connection:
         connection.sql(file.text, params=bind(file, parameters)).create("answer")
         return connection.execute(look).fetchall()
 
 
 def test_every_file_has_a_case():
     assert CASES.keys() == FILES.keys()
+    assert MACROS.keys() == sql_files("macros").keys()
+
+
+MACROS = {
+    "seen_at": [
+        ("'2026-11-20 02:00:00Z'::timestamptz, date '2026-11-20'", "2026-11-20 02:00:00+00"),
+        ("'2028-01-01 00:00:00Z'::timestamptz, date '2026-11-20'", "2026-11-21 00:00:00+00"),  # a dump of that date
+    ],
+    "first_or_others": [("'ann', 3, 7, 3", "ann"), ("'ben', 4, 7, 3", "others (4)"), ("'eve', 7, 7, 3", "others (4)")],
+}
+"""Macro -> arguments and the answer, as text."""
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+@pytest.mark.parametrize("name", MACROS)
+def test_macro_has_the_header_and_answers_the_same_in_every_time_zone(name, zone):
+    file = sql_files("macros")[name]
+    assert file.text.startswith(f"-- {name}.sql\n")
+    assert tuple(file.headers) == MACRO_HEADERS
+    with duckdb.connect() as connection:
+        connection.execute(f"set TimeZone = '{zone}'")
+        add_macros(connection)
+        for arguments, expected in MACROS[name]:
+            connection.execute(f"create or replace table answer as select {name}({arguments}) as answer")
+            connection.execute("set TimeZone = 'UTC'")
+            assert connection.execute("select answer::varchar from answer").fetchall() == [(expected,)]
+            connection.execute(f"set TimeZone = '{zone}'")
 
 
 @pytest.mark.parametrize("key", CASES, ids="/".join)
@@ -793,9 +830,7 @@ def test_every_file_begins_with_its_name_and_has_the_header(key):
 def test_every_column_of_views_marts_checks_and_the_report_is_described_in_its_place(key):
     """They go into the dictionary; a few views and marts have the columns of what they read."""
     file = FILES[key]
-    with duckdb.connect() as connection:
-        connection.execute(CASES[key][0])
-        add_sources(connection, file)
+    with prepared(file, CASES[key][0]) as connection:
         columns = connection.sql(file.text, params=bind(file, {})).columns
 
     assert list(file.columns) == columns
@@ -806,10 +841,7 @@ def test_every_column_of_views_marts_checks_and_the_report_is_described_in_its_p
 def test_a_check_says_how_severe_it_is_and_has_passed_somewhere(key):
     assert FILES[key].headers["Severity"] in ("error.", "warning.")
     good = CASES["checks", key[1]][0].partition(BAD)[0]
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        connection.execute(good)
-        add_sources(connection, FILES[key])
+    with prepared(FILES[key], good) as connection:
         assert connection.sql(FILES[key].text).fetchall() == []
 
 
@@ -860,6 +892,14 @@ def test_a_first_start_is_known_only_if_a_snapshot_shows_it_in_time():
     """
     look = "select first_seen, first_started_at, wait_seconds from answer where session_id = 'k'"
     assert answer("marts", "session_lifetimes", RUNS + rows, look) == [(D(2026, 11, 18), None, None)]
+
+
+def test_a_studio_that_was_only_ever_listed_with_filters_is_current_and_never_complete():
+    """Whoever exports the sessions of one owner only reads them in `streaming_sessions`."""
+    filtered = f"{SLICES} delete from etl_slices where not is_filtered;"
+    look = "select slice_id, snapshot_date from answer"
+    assert answer("marts", "current_slices", filtered, look) == [("z", D(2026, 11, 20))]
+    assert answer("views", "complete_snapshots", filtered, look) == []
 
 
 def test_studios_of_one_name_are_told_apart():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import duckdb
 
-from etl.load.relations import add_files
+from etl.load.relations import add_files, add_macros
 from etl.model import CATALOG_NAME
 
 _RUNS = """
@@ -61,7 +61,7 @@ select snapshot_date, if(snapshot_date > date '2025-11-01', snapshot_date - 1, n
     slice_id as studio_id, unnest(['appeared', 'changed', 'changed', 'vanished']) as change
 from snapshots;
 """
-_OWN = ("finished_snapshots", "complete_snapshots", "nights", "recent_hours")
+_OWN = ("finished_snapshots", "complete_snapshots", "nights", "recent_hours", "studio_names")
 """Made from the tables above by the files of sql/."""
 
 
@@ -85,4 +85,5 @@ def write_catalog(directory: Path, world: World, *, sessions: bool = True) -> No
         for statement in (_RUNS + _SESSIONS if sessions else _RUNS).split(";\n"):
             used = {name: value for name, value in values.items() if f"${name}" in statement}
             connection.execute(statement, used or None)
+        add_macros(connection)
         add_files(connection, ("views", "marts"), _OWN)
