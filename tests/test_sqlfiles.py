@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,33 @@ def test_parameters_are_read_as_they_were_written(given_parameters):
     line = "; ".join(f"${name} {kind}, default {default}" for name, kind, default in given_parameters) or "none"
     found = sqlfiles._read(Text(f"-- q.sql\n-- Parameters:  {line}.\nselect 1\n"))
     assert found.parameters == tuple(Parameter(*parameter) for parameter in given_parameters)
+
+
+@pytest.mark.parametrize(
+    "body", ["select n + $more as n from few", "with more as (from few)\nselect n + $more as n from more"]
+)
+def test_file_is_given_the_named_queries_that_it_reads(directory, body):
+    """As CTEs: what the report shows of a named query cannot differ from what the query says."""
+    read(
+        directory,
+        "-- few.sql\n-- Reads:       numbers (all), others.\n"
+        "-- Parameters:  $last INTEGER, default 2; $more INTEGER, default 1.\n"
+        "select n from numbers where n < $last order by n -- the first\n",
+        "few",
+    )
+    (directory.parent / "report").mkdir()
+    header = "-- nights.sql\n-- Reads:       few (query), numbers.\n-- Parameters:  $more INTEGER, default 10.\n"
+    (directory.parent / "report" / "nights.sql").write_text(f"{header}{body}")
+
+    found = sql_files("report")["nights"]
+
+    assert found.text.startswith(header)
+    assert [query.name for query in found.queries] == ["few"]
+    assert found.reads == ("numbers", "others")
+    assert found.parameters == (Parameter("last", "INTEGER", "2"), Parameter("more", "INTEGER", "10"))
+    with duckdb.connect() as connection:
+        connection.execute("create table numbers as select n::integer as n from range(5) as r (n)")
+        assert connection.execute(found.text, {"last": 2, "more": 10}).fetchall() == [(10,), (11,)]
 
 
 class Text:

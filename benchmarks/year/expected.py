@@ -166,6 +166,12 @@ class Expected:
             cost = ran / 3600 * PRICE_PER_HOUR if priced else None
             yield *key, len(sessions[key]), ran, cost, "USD" if priced else None
 
+    def recent_hours(self) -> Iterator[Row]:
+        """Day, days ago, studio, type, owner, seconds."""
+        for day, studio, kind, owner, _, _, seconds, *_ in self.daily_hours():
+            if self.dates[0] - dt.timedelta(days=1) <= day < self.dates[-1]:
+                yield day, (self.dates[-1] - day).days, studio, kind, owner, seconds
+
     def daily_hours_by_tag(self) -> Iterator[Row]:
         """Day, studio, tag, value, sessions, seconds."""
         seconds: Counter[Row] = Counter()
@@ -250,6 +256,12 @@ class Expected:
                 values[studio, tag].append(value)
         for (studio, tag), found in values.items():
             yield studio, tag, len(found), len(found) / sessions[studio], len(set(found))
+
+    def studio_names(self) -> Iterator[Row]:
+        """Studio, name."""
+        names = Counter(self.names.values())
+        for studio, name in self.names.items():
+            yield studio, name if names[name] == 1 else f"{name} {studio}"
 
     # Macros
 

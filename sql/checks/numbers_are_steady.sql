@@ -3,21 +3,21 @@
 --              are always believed.
 -- Severity:    warning.
 -- Grain:       one row per slice that has.
--- Reads:       snapshots, current_slices.
+-- Reads:       finished_snapshots, current_slices.
 -- Columns:     dataset: dataset; slice_id: slice; snapshot_date: newest complete snapshot; rows: its rows; rows_before:
 --              those of the complete snapshot before.
-with complete as (
+-- Assumes:     A listing with filters is a slice of its own: it is compared with those before that had the same filters.
+with finished as (
     select
         dataset,
         slice_id,
         snapshot_date,
         rows,
         lag(rows) over (partition by slice_id order by snapshot_date) as rows_before
-    from snapshots
-    where state = 'complete' and not is_partial
+    from finished_snapshots
 )
 
 select dataset, slice_id, snapshot_date, rows, rows_before
-from complete
+from finished
 semi join current_slices using (slice_id, snapshot_date)
 where abs(rows - rows_before) > 20 and (rows < rows_before / 2 or rows > rows_before * 2)

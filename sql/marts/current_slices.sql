@@ -1,14 +1,11 @@
 -- current_slices.sql
 -- Question:    Which snapshot of each studio (or other slice) is the newest complete one?
 -- Grain:       one row per dataset, account, Region and parent parameters.
--- Reads:       snapshots.
+-- Reads:       finished_snapshots.
 -- Parameters:  none.
--- Columns:     as in etl_slices. A listing without filters goes before one with.
-with complete as (
-    select *
-    from snapshots
-    where not is_partial and state = 'complete'
-)
+-- Columns:     as in etl_slices.
+-- Assumes:     A listing without filters goes before one with. A studio that was only ever listed with filters has the
+--              newest of those listings here; is_filtered tells them apart.
 select
     dataset,
     account_id,
@@ -21,7 +18,7 @@ select
     is_filtered,
     observed_from,
     observed_until
-from complete
+from finished_snapshots
 qualify row_number() over (
     partition by dataset, account_id, region, parents::varchar
     order by is_filtered, snapshot_date desc, published_at desc

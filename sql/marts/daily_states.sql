@@ -1,7 +1,7 @@
 -- daily_states.sql
 -- Question:    How many sessions were in which state, night by night, and how much storage did they hold?
 -- Grain:       one row per complete snapshot of a studio and state that it shows.
--- Reads:       streaming_session_changes, snapshots.
+-- Reads:       streaming_session_changes, complete_snapshots.
 -- Parameters:  none.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              studio_id: studio;
@@ -13,8 +13,8 @@
 -- Assumes:     Counts come from the change log, so they outlive the daily partitions.
 with dates as (
     select slice_id, snapshot_date, parents['studioId'] as studio_id
-    from snapshots
-    where dataset = 'streaming_sessions' and state = 'complete' and not is_partial and not is_filtered
+    from complete_snapshots
+    where dataset = 'streaming_sessions'
 ),
 
 -- Most changes of a date are alike: what was before is looked at once for all of them.

@@ -19,7 +19,7 @@ select
     ec2_instance_type,
     started_at,
     updated_at,
-    epoch_us(least(extracted_at, (snapshot_date + 1)::timestamp at time zone 'UTC') - updated_at) / 1e6 as idle_seconds,
+    epoch_us(seen_at(extracted_at, snapshot_date) - updated_at) / 1e6 as idle_seconds,
     volume_configuration_size as volume_gib
 from streaming_sessions
 where state = 'READY'

@@ -27,6 +27,6 @@ select
     state,
     ending,
     ends_at,
-    epoch_us(ends_at - least(extracted_at, (snapshot_date + 1)::timestamp at time zone 'UTC')) / 1e6 as seconds_left
+    epoch_us(ends_at - seen_at(extracted_at, snapshot_date)) / 1e6 as seconds_left
 from endings
 where ends_at is not null

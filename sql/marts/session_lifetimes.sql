@@ -1,7 +1,7 @@
 -- session_lifetimes.sql
 -- Question:    How long do sessions wait to start, run and live?
 -- Grain:       one row per session that a complete snapshot has ever shown.
--- Reads:       streaming_session_changes, snapshots, session_runs.
+-- Reads:       streaming_session_changes, current_slices, session_runs.
 -- Parameters:  none.
 -- Columns:     slice_id: slice that lists the session;
 --              studio_id: studio;
@@ -20,14 +20,7 @@
 --              running_seconds: time of those runs together [seconds].
 -- Assumes:     What session_runs assumes. The first start is known of sessions of which a snapshot has shown one on the
 --              day after their creation at the latest.
-with newest as (
-    select slice_id, max(snapshot_date) as newest_date
-    from snapshots
-    where state = 'complete' and not is_partial
-    group by slice_id
-),
-
-spans as (
+with spans as (
     select
         slice_id,
         session_id,
@@ -58,9 +51,9 @@ sessions as (
 ),
 
 seen as (
-    select *, if(is_listed, newest_date, previous_date) as last_seen
+    select sessions.*, if(is_listed, current_slices.snapshot_date, previous_date) as last_seen
     from sessions
-    left join newest using (slice_id)
+    left join current_slices using (slice_id)
 ),
 
 runs as (

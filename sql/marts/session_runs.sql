@@ -1,7 +1,7 @@
 -- session_runs.sql
 -- Question:    When did each session run, from which start to which stop?
 -- Grain:       one row per session and start that a complete snapshot has shown.
--- Reads:       streaming_session_changes, snapshots.
+-- Reads:       streaming_session_changes, current_slices.
 -- Parameters:  none.
 -- Columns:     slice_id: slice that lists the session;
 --              studio_id: studio;
@@ -19,14 +19,7 @@
 --              snapshot shows counts up to 00:00 UTC of the last snapshot date that shows it, neither stopped nor
 --              deleted: the hours after that belong to the next night. A start that failed is no run. No start comes
 --              again after another one.
-with newest as (
-    select slice_id, max(snapshot_date) as newest_date
-    from snapshots
-    where state = 'complete' and not is_partial
-    group by slice_id
-),
-
-starts as (
+with starts as (
     select
         slice_id,
         session_id,
@@ -61,7 +54,7 @@ runs as (
         shown.* exclude (last_seen, next_stop),
         coalesce(own_stop, if(next_stop >= shown.started_at, next_stop, null)) as stopped_at,
         last_seen is null as is_listed,
-        coalesce(last_seen, newest_date)::timestamp at time zone 'UTC' as shown_until,
+        coalesce(last_seen, current_slices.snapshot_date)::timestamp at time zone 'UTC' as shown_until,
         last.studio_id,
         last.ec2_instance_type,
         last.owned_by,
@@ -72,7 +65,7 @@ runs as (
         on last.slice_id = shown.slice_id
         and last.session_id = shown.session_id
         and last.snapshot_date = shown.last_date
-    left join newest on newest.slice_id = shown.slice_id
+    left join current_slices on current_slices.slice_id = shown.slice_id
     where shown.started_at is not null and not has_failed
 ),
 

@@ -1,7 +1,7 @@
 -- state_changes.sql
 -- Question:    Between which states did sessions move in the last $nights nights?
 -- Grain:       one row per pair of states.
--- Reads:       streaming_session_changes, snapshots.
+-- Reads:       streaming_session_changes, nights.
 -- Parameters:  $nights INTEGER, default 7.
 -- Columns:     moves counts changes of state between two snapshots; what happened in between is not seen.
 with moves as (
@@ -12,10 +12,7 @@ with moves as (
 
 select from_state, to_state, count(*) as moves
 from moves
-where snapshot_date > (
-    select max(snapshot_date)
-    from snapshots
-    where dataset = 'streaming_sessions' and state = 'complete' and not is_partial and not is_filtered
-) - $nights
+join nights using (snapshot_date)
+where complete_nights_ago < $nights
 group by all
 order by moves desc, from_state, to_state

@@ -12,7 +12,7 @@ with stopped as (
         owned_by,
         stopped_at,
         volume_configuration_size as volume_gib,
-        date_sub('day', stopped_at, least(extracted_at, (snapshot_date + 1)::timestamp at time zone 'UTC')) as days_stopped
+        date_sub('day', stopped_at, seen_at(extracted_at, snapshot_date)) as days_stopped
     from streaming_sessions
     where state = 'STOPPED' and volume_configuration_size is not null
 )

@@ -1,31 +1,19 @@
 -- changes_by_night.sql
 -- Question:    How many sessions appeared, changed and vanished in each of the last $nights nights?
 -- Grain:       one row per snapshot date with a complete snapshot of a studio.
--- Reads:       streaming_session_changes, snapshots.
+-- Reads:       changes_by_night (query), nights.
 -- Parameters:  $nights INTEGER, default 30.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              appeared: sessions that the night before did not show; a studio's first snapshot is left out;
 --              changed: sessions that the night before showed otherwise;
 --              vanished: sessions that only the night before showed.
-with nights as (
-    select distinct snapshot_date
-    from snapshots
-    where dataset = 'streaming_sessions' and state = 'complete'
-),
-
-changes as (
-    select snapshot_date, change
-    from streaming_session_changes
-    where previous_date is not null
-)
-
 select
     snapshot_date,
-    count(*) filter (where change = 'appeared') as appeared,
-    count(*) filter (where change = 'changed') as changed,
-    count(*) filter (where change = 'vanished') as vanished
+    coalesce(sum(appeared), 0)::bigint as appeared,
+    coalesce(sum(changed), 0)::bigint as changed,
+    coalesce(sum(vanished), 0)::bigint as vanished
 from nights
-left join changes using (snapshot_date)
-where snapshot_date > (select max(snapshot_date) from nights) - $nights
+left join changes_by_night using (snapshot_date)
+where complete_nights_ago < $nights
 group by snapshot_date
 order by snapshot_date

@@ -1,8 +1,8 @@
 -- ending_sessions.sql
--- Question:    Which sessions stop or terminate within $hours hours after the studio was listed?
+-- Question:    Which sessions stop or terminate next?
 -- Grain:       one row per session and ending, the next first.
--- Reads:       planned_ends.
--- Parameters:  $hours INTEGER, default 24; $rows INTEGER, default 15.
+-- Reads:       ending_sessions (query).
+-- Parameters:  $rows INTEGER, default 15.
 -- Columns:     studio_id: studio;
 --              session_id: session;
 --              owned_by: user who owns it;
@@ -10,7 +10,6 @@
 --              ends_at: when it is due;
 --              total: how many there are, listed or not.
 select studio_id, session_id, owned_by, ending, ends_at, count(*) over () as total
-from planned_ends
-where seconds_left >= 0 and seconds_left < 3600 * $hours
+from ending_sessions
 order by ends_at, studio_id, session_id, ending
 limit $rows

@@ -1,31 +1,24 @@
 -- hours_by_instance_type.sql
 -- Question:    Which instance types ran longest in the $days days before the newest snapshot?
 -- Grain:       one row per instance type, the longest first; the types beyond $rows together.
--- Reads:       daily_hours, daily_states.
+-- Reads:       recent_hours.
 -- Parameters:  $days INTEGER, default 30; $rows INTEGER, default 10.
 -- Columns:     ec2_instance_type: EC2 instance type;
 --              running_hours: time that sessions of the type ran [hours].
--- Assumes:     The day of the newest snapshot is not over; days long before the first were hardly seen.
-with nights as (
-    select min(snapshot_date) - 1 as first_day, max(snapshot_date) as last_day
-    from daily_states
-),
-
-types as (
-    select ec2_instance_type, sum(running_hours) as running_hours
-    from daily_hours
-    join nights on day >= greatest(first_day, last_day - $days) and day < last_day
+with types as (
+    select
+        ec2_instance_type,
+        sum(running_hours) as running_hours,
+        row_number() over (order by sum(running_hours) desc, ec2_instance_type) as place,
+        count(*) over () as types
+    from recent_hours
+    where days_ago <= $days
     group by ec2_instance_type
-),
-
-ranked as (
-    select *, row_number() over (order by running_hours desc, ec2_instance_type) as place, count(*) over () as types
-    from types
 )
 
 select
-    if(place <= $rows, ec2_instance_type, 'others (' || types - $rows || ')') as ec2_instance_type,
+    first_or_others(ec2_instance_type, place, types, $rows) as ec2_instance_type,
     sum(running_hours) as running_hours
-from ranked
+from types
 group by all
 order by min(place)

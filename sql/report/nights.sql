@@ -1,7 +1,7 @@
 -- nights.sql
 -- Question:    How did each of the last $nights nights go, and which faults did it survive?
 -- Grain:       one row per snapshot date.
--- Reads:       etl_runs, etl_slices, snapshots.
+-- Reads:       etl_runs, etl_slices, snapshots, nights.
 -- Parameters:  $nights INTEGER, default 30.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              exit_code: of the last run for that date: 0, or 5 where not all was well;
@@ -49,7 +49,8 @@ select
     resumptions,
     coalesce(failed_slices, 0) as failed_slices
 from runs
+join nights using (snapshot_date)
 left join walks using (snapshot_date)
 left join published using (snapshot_date)
-where snapshot_date > (select max(snapshot_date) from runs) - $nights
+where nights_ago < $nights
 order by snapshot_date

@@ -1,7 +1,7 @@
 -- states_by_night.sql
 -- Question:    How many sessions were in which state in the last $nights nights?
 -- Grain:       one row per snapshot date.
--- Reads:       daily_states.
+-- Reads:       daily_states, nights.
 -- Parameters:  $nights INTEGER, default 90.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              running: sessions in state READY;
@@ -31,6 +31,7 @@ select
     coalesce(sum(sessions) filter (where kind = 'failed'), 0)::bigint as failed,
     coalesce(sum(sessions) filter (where kind = 'other'), 0)::bigint as others
 from kinds
-where snapshot_date > (select max(snapshot_date) from kinds) - $nights
+join nights using (snapshot_date)
+where complete_nights_ago < $nights
 group by snapshot_date
 order by snapshot_date

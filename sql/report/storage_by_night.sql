@@ -1,7 +1,7 @@
 -- storage_by_night.sql
 -- Question:    How much storage did the sessions of each studio hold in the last $nights nights?
 -- Grain:       one row per snapshot date and studio; the studios beyond $rows together.
--- Reads:       daily_states.
+-- Reads:       daily_states, nights.
 -- Parameters:  $nights INTEGER, default 90; $rows INTEGER, default 5.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              studio_id: studio;
@@ -9,7 +9,8 @@
 with volumes as (
     select snapshot_date, studio_id, sum(volume_gib) / 1024 as volume_tib
     from daily_states
-    where snapshot_date > (select max(snapshot_date) from daily_states) - $nights
+    join nights using (snapshot_date)
+    where complete_nights_ago < $nights
     group by snapshot_date, studio_id
 ),
 
@@ -24,7 +25,7 @@ studios as (
 
 select
     snapshot_date,
-    if(place <= $rows, studio_id, 'others (' || studios - $rows || ')') as studio_id,
+    first_or_others(studio_id, place, studios, $rows) as studio_id,
     sum(volume_tib) as volume_tib
 from volumes
 join studios using (studio_id)

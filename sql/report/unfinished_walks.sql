@@ -1,7 +1,7 @@
 -- unfinished_walks.sql
 -- Question:    Which walks of the last $nights nights did not reach their last page, and why?
 -- Grain:       one row per run and slice, newest first.
--- Reads:       etl_slices.
+-- Reads:       etl_slices, nights.
 -- Parameters:  $nights INTEGER, default 30; $rows INTEGER, default 15.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              dataset: dataset;
@@ -9,12 +9,6 @@
 --              state: how the walk ended;
 --              error: why;
 --              total: how many there are, listed or not.
-with nights as (
-    select *
-    from etl_slices
-    where snapshot_date > (select max(snapshot_date) from etl_slices) - $nights
-)
-
 select
     snapshot_date,
     dataset,
@@ -22,7 +16,8 @@ select
     state,
     error,
     count(*) over () as total
-from nights
-where state <> 'complete'
+from etl_slices
+join nights using (snapshot_date)
+where nights_ago < $nights and state <> 'complete'
 order by snapshot_date desc, run_id desc, dataset, slice
 limit $rows

@@ -19,9 +19,9 @@ from support.programs import run_code
 from support.shapes import DATE, dataset, operation, page, part
 
 from etl.errors import LedgerError, StorageError
+from etl.ledger import ledger as module
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import FORMAT, Ledger
-from etl.ledger import ledger as module
 from etl.model import SliceState
 
 A, B = part("a"), part("b")

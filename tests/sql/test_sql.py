@@ -1,12 +1,14 @@
 """Given rows, expected rows, for every file of sql/; and the header that says what it answers."""
 
 import datetime as dt
+from contextlib import contextmanager
 
 import duckdb
 import pytest
 
+from etl.load.catalog.relations import add_macros
 from etl.read.query import bind
-from etl.sqlfiles import CHECK_HEADERS, HEADERS, sql_files
+from etl.sqlfiles import CHECK_HEADERS, HEADERS, MACRO_HEADERS, sql_files
 
 FILES = {
     (kind, name): file
@@ -25,6 +27,7 @@ insert into streaming_sessions values
     ('s1', 'x', 'c', 'ann', 'g5.xlarge', 'STOPPED', '2026-11-01 00:00:00Z', '2026-11-20 02:00:00Z', 100),
     ('s2', 'y', 'a', 'eve', 'g4dn.xlarge', 'READY', '2026-11-18 02:00:00Z', '2026-11-20 02:00:00Z', 100);
 alter table streaming_sessions add column snapshot_date date default '2026-11-20';
+alter table streaming_sessions add column started_at timestamptz;
 create table studios (studio_id varchar, studio_name varchar);
 insert into studios values ('s1', 'nightfall');
 create table streaming_session_tags (slice_id varchar, session_id varchar, key varchar, value varchar);
@@ -54,6 +57,7 @@ from (values
     ('2026-11-18', 'run1', 'y', 's2', false, 'complete', true, false, 20, 1),
     ('2026-11-19', 'run2', 'y', 's2', false, 'failed', false, false, 0, 2)
 ) as given (date, run_id, slice_id, studio, filtered, state, published, partial, records, hour);
+create table etl_runs as select distinct snapshot_date, run_id from etl_slices;
 """
 WORKSTATIONS = """
 create table streaming_sessions (
@@ -94,10 +98,15 @@ create table snapshots (
     dataset varchar, snapshot_date date, state varchar, is_partial boolean, is_filtered boolean
 );
 insert into snapshots values
+    ('streaming_sessions', '2026-11-18', 'complete', false, false),
+    ('streaming_sessions', '2026-11-19', 'complete', false, false),
     ('streaming_sessions', '2026-11-20', 'complete', false, false),
     ('streaming_sessions', '2026-11-21', 'complete', false, false),  -- nothing changed
     ('streaming_sessions', '2026-11-22', 'walking', true, false),
+    ('streaming_sessions', '2026-11-22', 'complete', true, false),  -- its walk began at a starting token
+    ('streaming_sessions', '2026-11-22', 'complete', false, true),
     ('studios', '2026-11-23', 'complete', false, false);
+create table etl_runs as select distinct snapshot_date from snapshots;
 """
 VERSIONS = """
 create table streaming_sessions_versions (
@@ -159,14 +168,14 @@ from (values
         null, null, null, 100)
 ) as given (date, previous, change, old, session, state, code, owner, created, started, stopped, tags, gib);
 create table prices (ec2_instance_type varchar, price_per_hour double, currency varchar);
-create table snapshots (
-    slice_id varchar, snapshot_date date, parents map(varchar, varchar), dataset varchar, state varchar,
-    is_partial boolean, is_filtered boolean
-);
-insert into snapshots
-select 'x', date::date, map {'studioId': 's1'}, 'streaming_sessions', 'complete', partial, false
+create table snapshots as
+select
+    'x' as slice_id, date::date as snapshot_date, map {'studioId': 's1'} as parents, 'streaming_sessions' as dataset,
+    '1' as account_id, 'r' as region, 'complete' as state, partial as is_partial, false as is_filtered,
+    'run1' as run_id, 4 as rows, null as observed_from, null as observed_until, null as published_at
 from (values ('2026-11-18', false), ('2026-11-19', false), ('2026-11-20', true), ('2026-11-21', false))
     as given (date, partial);
+create table etl_runs as select snapshot_date from snapshots;
 """
 PRICED = RUNS + "insert into prices values ('g5.xlarge', 2.0, 'USD');"
 LONG_AGO = """
@@ -253,11 +262,12 @@ insert into etl_runs values
     ('2026-11-20', 'r4', '2026-11-20 02:00:00Z', 5, 7, 0, 1);
 create table etl_slices (
     snapshot_date date, run_id varchar, slice_id varchar, dataset varchar, parents map(varchar, varchar), state varchar,
-    is_published boolean, published_at timestamptz, attempt integer, records bigint, rejects bigint, error varchar
+    is_published boolean, published_at timestamptz, attempt integer, records bigint, rejects bigint, error varchar,
+    is_partial boolean, is_filtered boolean
 );
 insert into etl_slices
 select date::date, run, slice, 'streaming_sessions', map {'studioId': slice}, state, published,
-    (date || ' 03:00:00Z')::timestamptz + to_hours(attempt), attempt, records, rejects, error
+    (date || ' 03:00:00Z')::timestamptz + to_hours(attempt), attempt, records, rejects, error, false, false
 from (values
     ('2026-11-18', 'r1', 'x', 'failed', false, 1, 1, 0, 'long ago'),
     ('2026-11-19', 'r2', 'x', 'complete', true, 1, 100, 1, null),
@@ -324,13 +334,13 @@ CASES = {
         [("ben", pytest.approx(48 + 0.5 / 3600)), ("ann", 36.0)],  # of the 21st nobody knows more than its beginning
     ),
     ("report", "idle_sessions"): (
-        f"{SESSIONS} alter table streaming_sessions add column started_at timestamptz",
+        SESSIONS,
         {"hours": "12", "rows": "1"},
         "from answer",
         [("s2", "a", "eve", "g4dn.xlarge", 48, 2)],  # b is a second short of it
     ),
     ("report", "idle_times"): (
-        f"{SESSIONS} alter table streaming_sessions add column started_at timestamptz",
+        SESSIONS,
         {},
         "select sessions from answer",
         [(0,), (0,), (1,), (1,), (1,), (0,)],
@@ -372,30 +382,26 @@ CASES = {
         [("ann", 701)],
     ),
     ("report", "changes_by_night"): (
-        (
-            f"{CHANGES} create or replace table snapshots (snapshot_date date, dataset varchar, state varchar);"
-            " insert into snapshots select day, 'streaming_sessions', 'complete'"
-            " from generate_series(date '2026-11-18', date '2026-11-21', interval 1 day) as days (day)"
-        ),
+        CHANGES,
         {"nights": "3"},
         "from answer",
         [(D(2026, 11, 19), 1, 1, 0), (D(2026, 11, 20), 0, 1, 1), (D(2026, 11, 21), 0, 0, 0)],
     ),
     ("report", "changes_last_night"): (
         (
-            f"{CHANGES} alter table streaming_session_changes add column slice_id varchar default 'x';"
-            " create table current_slices (slice_id varchar, snapshot_date date, parents map(varchar, varchar),"
-            " dataset varchar); insert into current_slices values"
-            " ('x', '2026-11-20', map {'studioId': 's1'}, 'streaming_sessions'),"
-            " ('y', '2026-11-20', map {'studioId': 's2'}, 'streaming_sessions'),"  # nothing changed
-            " ('z', '2026-11-19', map {'studioId': 's3'}, 'streaming_sessions'),"  # its walk failed
-            " ('l', '2026-11-21', map {}, 'studios')"
+            f"{CHANGES} delete from snapshots where snapshot_date = '2026-11-21';"
+            " alter table snapshots add column parents map(varchar, varchar) default map {'studioId': 's1'};"
+            " insert into snapshots select dataset, date::date, state, false, filtered, map {'studioId': studio}"
+            " from (from snapshots where snapshot_date = '2026-11-18'), (values"
+            " ('2026-11-20', 's2', false),"  # nothing changed
+            " ('2026-11-19', 's3', false),"  # its walk failed since
+            " ('2026-11-20', 's4', true)) as given (date, studio, filtered)"
         ),
         {},
         "from answer",
         [("s1", 0, 1, 1, 2), ("s2", 0, 0, 0, 2)],
     ),
-    ("report", "studio_names"): (
+    ("views", "studio_names"): (
         (
             "create table studios (studio_id varchar, studio_name varchar); insert into studios values"
             " ('s1', 'moon'), ('s2', 'sun'), ('s3', 'sun'), ('s4', null), ('s5', '')"
@@ -506,11 +512,51 @@ CASES = {
             (D(2026, 11, 20), "run5", "z"),
         ],
     ),
+    ("views", "finished_snapshots"): (
+        SLICES,
+        {},
+        "select snapshot_date, slice_id, records from answer order by all",
+        [
+            (D(2026, 11, 18), "x", 10),
+            (D(2026, 11, 18), "y", 20),
+            (D(2026, 11, 19), "x", 12),
+            (D(2026, 11, 20), "z", 1),
+        ],
+    ),
+    ("views", "complete_snapshots"): (
+        SLICES,
+        {},
+        "select snapshot_date, slice_id, records from answer order by all",
+        [(D(2026, 11, 18), "x", 10), (D(2026, 11, 18), "y", 20), (D(2026, 11, 19), "x", 12)],
+    ),
     ("marts", "current_slices"): (
         SLICES,
         {},
         "select parents['studioId'], slice_id, snapshot_date from answer order by all",
         [("s1", "x", D(2026, 11, 19)), ("s2", "y", D(2026, 11, 18))],
+    ),
+    ("marts", "nights"): (
+        f"{CHANGES} insert into etl_runs values ('2026-11-25');",  # the night of the 24th was missed
+        {},
+        "from answer order by all",
+        [
+            (D(2026, 11, 18), 7, 3),
+            (D(2026, 11, 19), 6, 2),
+            (D(2026, 11, 20), 5, 1),
+            (D(2026, 11, 21), 4, 0),
+            (D(2026, 11, 22), 3, None),
+            (D(2026, 11, 23), 2, None),
+            (D(2026, 11, 25), 0, None),
+        ],
+    ),
+    ("views", "recent_hours"): (
+        f"{PRICED} update snapshots set is_partial = true where snapshot_date in ('2026-11-18', '2026-11-21')",
+        {},
+        "from answer order by all",
+        [
+            (D(2026, 11, 18), 1, "s1", "g5.xlarge", "ann", 24.0),
+            (D(2026, 11, 18), 1, "s1", "g5.xlarge", "ben", pytest.approx(10 + 0.5 / 3600)),
+        ],
     ),
     ("marts", "session_runs"): (
         RUNS,
@@ -707,19 +753,54 @@ def add_sources(connection, file):
             connection.execute(f"create view {name} as {source.text}")
 
 
-def answer(kind, name, given, look="from answer", **parameters):
-    """Return what a file answers of some rows."""
-    file = FILES[kind, name]
+@contextmanager
+def prepared(file, given):
+    """Yield a connection to a database with some rows and all that a file needs besides."""
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(given)
+        add_macros(connection)
         add_sources(connection, file)
+        yield connection
+
+
+def answer(kind, name, given, look="from answer", **parameters):
+    """Return what a file answers of some rows."""
+    file = FILES[kind, name]
+    with prepared(file, given) as connection:
         connection.sql(file.text, params=bind(file, parameters)).create("answer")
         return connection.execute(look).fetchall()
 
 
 def test_every_file_has_a_case():
     assert CASES.keys() == FILES.keys()
+    assert MACROS.keys() == sql_files("macros").keys()
+
+
+MACROS = {
+    "seen_at": [
+        ("'2026-11-20 02:00:00Z'::timestamptz, date '2026-11-20'", "2026-11-20 02:00:00+00"),
+        ("'2028-01-01 00:00:00Z'::timestamptz, date '2026-11-20'", "2026-11-21 00:00:00+00"),  # a dump of that date
+    ],
+    "first_or_others": [("'ann', 3, 7, 3", "ann"), ("'ben', 4, 7, 3", "others (4)"), ("'eve', 7, 7, 3", "others (4)")],
+}
+"""Macro -> arguments and the answer, as text."""
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+@pytest.mark.parametrize("name", MACROS)
+def test_macro_has_the_header_and_answers_the_same_in_every_time_zone(name, zone):
+    file = sql_files("macros")[name]
+    assert file.text.startswith(f"-- {name}.sql\n")
+    assert tuple(file.headers) == MACRO_HEADERS
+    with duckdb.connect() as connection:
+        connection.execute(f"set TimeZone = '{zone}'")
+        add_macros(connection)
+        for arguments, expected in MACROS[name]:
+            connection.execute(f"create or replace table answer as select {name}({arguments}) as answer")
+            connection.execute("set TimeZone = 'UTC'")
+            assert connection.execute("select answer::varchar from answer").fetchall() == [(expected,)]
+            connection.execute(f"set TimeZone = '{zone}'")
 
 
 @pytest.mark.parametrize("key", CASES, ids="/".join)
@@ -742,14 +823,14 @@ def test_every_file_begins_with_its_name_and_has_the_header(key):
 
 
 @pytest.mark.parametrize(
-    "key", [key for key in FILES if key[0] in ("marts", "checks", "report") and FILES[key].columns], ids="/".join
+    "key",
+    [key for key in FILES if key[0] in ("views", "marts", "checks", "report") and FILES[key].columns],
+    ids="/".join,
 )
-def test_every_column_of_marts_checks_and_the_report_is_described_in_its_place(key):
-    """They go into the dictionary; two marts have the columns of what they read."""
+def test_every_column_of_views_marts_checks_and_the_report_is_described_in_its_place(key):
+    """They go into the dictionary; a few views and marts have the columns of what they read."""
     file = FILES[key]
-    with duckdb.connect() as connection:
-        connection.execute(CASES[key][0])
-        add_sources(connection, file)
+    with prepared(file, CASES[key][0]) as connection:
         columns = connection.sql(file.text, params=bind(file, {})).columns
 
     assert list(file.columns) == columns
@@ -760,10 +841,7 @@ def test_every_column_of_marts_checks_and_the_report_is_described_in_its_place(k
 def test_a_check_says_how_severe_it_is_and_has_passed_somewhere(key):
     assert FILES[key].headers["Severity"] in ("error.", "warning.")
     good = CASES["checks", key[1]][0].partition(BAD)[0]
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        connection.execute(good)
-        add_sources(connection, FILES[key])
+    with prepared(FILES[key], good) as connection:
         assert connection.sql(FILES[key].text).fetchall() == []
 
 
@@ -814,6 +892,14 @@ def test_a_first_start_is_known_only_if_a_snapshot_shows_it_in_time():
     """
     look = "select first_seen, first_started_at, wait_seconds from answer where session_id = 'k'"
     assert answer("marts", "session_lifetimes", RUNS + rows, look) == [(D(2026, 11, 18), None, None)]
+
+
+def test_a_studio_that_was_only_ever_listed_with_filters_is_current_and_never_complete():
+    """Whoever exports the sessions of one owner only reads them in `streaming_sessions`."""
+    filtered = f"{SLICES} delete from etl_slices where not is_filtered;"
+    look = "select slice_id, snapshot_date from answer"
+    assert answer("marts", "current_slices", filtered, look) == [("z", D(2026, 11, 20))]
+    assert answer("views", "complete_snapshots", filtered, look) == []
 
 
 def test_studios_of_one_name_are_told_apart():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 
+from etl.load.catalog.relations import add_files, add_macros
 from etl.model import CATALOG_NAME
 
 _RUNS = """
@@ -20,7 +21,7 @@ select
     state = 'complete' as is_published, 1 + n % 6 // 5 as attempt, 1_000_000 + n * 1000 as records, 0 as rejects,
     if(state = 'failed', $name || ': ' || repeat('AccessDenied', 20), null) as error
 from (select *, date_diff('day', snapshot_date, date '2026-11-20') as n from etl_runs), range($studios) as s (studio);
-create table snapshots as from etl_slices where is_published;
+create table snapshots as select *, false as is_partial, false as is_filtered from etl_slices where is_published;
 create table current_slices as from snapshots where snapshot_date = (select max(snapshot_date) from snapshots);
 create table etl_checks as
 select $name as check_name, 'warning' as severity, 1234567 as failures, repeat($name || ' ', 9) as meaning;
@@ -44,7 +45,9 @@ select snapshot_date as day, studio_id, owned_by, if(studio_id = 's0', $name, 'g
     hash(run_id, session_id) % 20000 as running_hours
 from snapshots join streaming_sessions on slice_id = studio_id;
 create table idle_times as
-select *, 'g4dn.16xlarge' as ec2_instance_type, hash(session_id) % 400_000 as idle_seconds
+select
+    *, 'g4dn.16xlarge' as ec2_instance_type, hash(session_id) % 400_000 as idle_seconds,
+    timestamptz '2026-11-16 02:00:00Z' as updated_at, volume_configuration_size as volume_gib
 from streaming_sessions where state = 'READY';
 create table planned_ends as
 select *, if(hash(session_id) % 2 = 1, 'stop', 'terminate') as ending,
@@ -58,6 +61,8 @@ select snapshot_date, if(snapshot_date > date '2025-11-01', snapshot_date - 1, n
     slice_id as studio_id, unnest(['appeared', 'changed', 'changed', 'vanished']) as change
 from snapshots;
 """
+_OWN = ("finished_snapshots", "complete_snapshots", "nights", "recent_hours", "studio_names")
+"""Made from the tables above by the files of sql/."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +85,5 @@ def write_catalog(directory: Path, world: World, *, sessions: bool = True) -> No
         for statement in (_RUNS + _SESSIONS if sessions else _RUNS).split(";\n"):
             used = {name: value for name, value in values.items() if f"${name}" in statement}
             connection.execute(statement, used or None)
+        add_macros(connection)
+        add_files(connection, ("views", "marts"), _OWN)

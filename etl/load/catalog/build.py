@@ -24,7 +24,7 @@ from etl.load.catalog.dictionary import add_dictionary
 from etl.load.catalog.flat import add_flat_views
 from etl.load.catalog.packs import make_pack, packs_of
 from etl.load.catalog.prices import PRICES
-from etl.load.catalog.relations import add_files, add_table
+from etl.load.catalog.relations import add_files, add_macros, add_table
 from etl.load.catalog.views import add_relation, add_versions, alike, has_slices
 from etl.load.changes import logged_dataset
 from etl.load.delta.tables import Committed, Tables
@@ -34,8 +34,8 @@ from etl.storage.disk import put_in_place, storage_errors
 
 log = logging.getLogger(__name__)
 
-_NEEDED = ("snapshots", "current_slices")
-"""Marts without which no current view is made."""
+_NEEDED = ("snapshots", "finished_snapshots", "complete_snapshots", "current_slices", "nights")
+"""Views and marts that say which snapshots there are: a catalog without other marts has them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Content:
         datasets: what is known of the datasets, by name.
         pinned_tags: tags that have a column of their own in the schema `bi`.
         prices: as `PRICES` says.
-        with_marts: and with checks, flat views and dictionary; without, what is committed and its views.
+        with_marts: and with checks, flat views and dictionary; without, what is committed, and views.
     """
 
     known: Mapping[str, pa.Schema]
@@ -126,17 +126,16 @@ def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> l
     try:
         return _fill(draft, tables, content)
     except (duckdb.ProgrammingError, duckdb.DataError) as exc:
-        if not content.with_marts:
-            raise
         reason = str(exc).splitlines()[0]
         log.error("%s: marts, checks, flat views and dictionary are left out: %s", draft.name, reason)  # noqa: TRY400
         _remove(draft)
-        _fill(draft, tables, replace(content, with_marts=False))
+        _fill(draft, tables, replace(content, with_marts=False), with_views=False)
         meaning = "Marts, checks and flat views can be computed; `marts: {build: false}` does without them."
-        return [CheckResult("marts_are_built", "error", meaning, 1, json.dumps(reason))]
+        found = CheckResult("marts_are_built", "error", meaning, 1, json.dumps(reason))
+        return [found] if content.with_marts else []
 
 
-def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
+def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = True) -> list[CheckResult]:
     """Make a new DuckDB file, closed and without a log of its own."""
     with duckdb.connect(draft) as connection:
         connection.execute("set TimeZone = 'UTC'")
@@ -154,8 +153,9 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             files = [file for names in table.files.values() for file in names if file not in packed]
             name = _history(table.name) if has_slices(table) else table.name
             add_relation(connection, name, table.schema, alike(table, files, packs))
+        add_macros(connection)
         add_table(connection, "prices", content.prices)
-        add_files(connection, ["marts"], _NEEDED)
+        add_files(connection, ("views", "marts"), _NEEDED)
         dates = connection.execute("select distinct snapshot_date from current_slices order by all").fetchall()
         for table in found:
             if has_slices(table):
@@ -171,6 +171,8 @@ def _fill(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
             add_flat_views(connection, content.datasets, content.pinned_tags)
             results = run_checks(connection)
             add_dictionary(connection, {table.name: table for table in found})
+        elif with_views:
+            add_files(connection, ["views"])
         connection.commit()
         # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
         connection.execute("checkpoint")

@@ -85,6 +85,12 @@ def add_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) 
     comment_on(connection, quoted(name), descriptions(rows.schema))
 
 
+def add_macros(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the macros of sql/, which marts and queries call. Views do not: they are read from other databases too."""
+    for file in sql_files("macros").values():
+        connection.execute(f"create macro {quoted(file.name)} {file.text}")
+
+
 def add_files(
     connection: duckdb.DuckDBPyConnection, kinds: Collection[Kind], only: Collection[str] | None = None
 ) -> None:

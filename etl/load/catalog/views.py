@@ -94,8 +94,7 @@ def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Com
         f" coalesce(last_date, newest.{PARTITION}) as seen_until, {next_date} is null as is_current"
         f" from (select *, lead({PARTITION}) over record as {next_date}, lead(previous_date) over record as last_date"
         f" from {quoted(log)} window record as (partition by slice_id, {keys} order by {PARTITION})) as versions"
-        f" left join (select slice_id, max({PARTITION}) as {PARTITION} from snapshots where state = 'complete'"
-        f" and not is_partial group by slice_id) as newest using (slice_id)"
+        f" left join current_slices as newest using (slice_id)"
         f" where {CHANGE} <> 'vanished'"
     )
     connection.execute(

@@ -22,6 +22,7 @@ except ModuleNotFoundError as exc:  # an extra: a machine that only exports need
     raise ConfigError(f"the report needs {exc.name}, which is not installed; install nimble-etl[report]") from exc
 
 _RELATIONS = "select table_name from information_schema.tables where table_schema = 'main'"
+_NAMES = "select studio_id, studio_name from studio_names"
 
 
 def write_report(catalog: Path, output: Path) -> None:
@@ -60,6 +61,7 @@ def _ask(catalog: Path) -> Answers:
     questions = sql_files("report")
     with open_catalog(catalog) as opened:
         there = set(opened.ask(_RELATIONS).column(0).to_pylist())
+        names = opened.ask(_NAMES).to_pylist() if "studio_names" in there else []
         missing = {name: frozenset(file.reads) - there for name, file in questions.items()}
         rows = {
             name: opened.ask(file.text, bind(file, {})).to_pylist()
@@ -68,7 +70,7 @@ def _ask(catalog: Path) -> Answers:
         }
     if not rows.get("nights"):
         raise WarehouseError(f"{catalog}: no night is published yet; `nimble-etl run` publishes the first")
-    studios = {row["studio_id"]: row["studio_name"] for row in rows.get("studio_names", ())}
+    studios = {row["studio_id"]: row["studio_name"] for row in names}
     return Answers({name: [_named(row, studios) for row in found] for name, found in rows.items()}, missing)
 
 

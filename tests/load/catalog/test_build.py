@@ -21,6 +21,7 @@ from support.shapes import ARRIVED, DATE
 from support.warehouse import NEXT_DATE, THINGS, build, publish, publish_slices, record_syncs, stage
 
 from etl.errors import StorageError, WarehouseError
+from etl.load.catalog import build as module
 from etl.load.catalog import relations
 from etl.load.delta import stage as stage_module
 from etl.load.delta.tables import Tables
@@ -244,6 +245,28 @@ def test_mart_is_a_table_inside_the_file(tables, monkeypatch):
     assert ask(catalog, "select total from totals") == [3]
     assert ask(catalog, "select meaning || unit from etl_columns where column_name = 'total'") == ["sum of nthings"]
     assert ask(catalog, "select count(*) from duckdb_tables() where table_name = 'others'") == [0], "it lacks a source"
+
+
+STUDIOS = pa.schema([*THINGS, field("studio_id", pa.string(), "id"), field("studio_name", pa.string(), "name")])
+
+
+def test_catalog_without_marts_has_views_that_named_queries_read(tables):
+    publish(tables, {"a": [1]}, table="studios", schema=STUDIOS, studio_id=["s1"], studio_name=["moon"])
+    publish_slices(tables, ["a"])
+    assert module.build_catalog(tables, module.Content(ETL_TABLES, with_marts=False)) == []
+    assert ask(tables.path / CATALOG_NAME, "select studio_name from studio_names") == ["moon"]
+    assert ask(tables.path / CATALOG_NAME, "select slice_id from complete_snapshots") == ["a"]
+    assert ask(tables.path / CATALOG_NAME, "select 1 from duckdb_tables() where table_name = 'storage_held'") == []
+
+
+def test_table_that_a_view_cannot_be_made_of_keeps_no_catalog_from_being_built(tables, caplog):
+    """A dataset of another service may be called `studios` too."""
+    publish(tables, {"a": [1]}, table="studios")
+    publish_slices(tables, ["a"])
+    assert module.build_catalog(tables, module.Content(ETL_TABLES, with_marts=False)) == []
+    assert "are left out: Binder Error" in caplog.text
+    assert ask(tables.path / CATALOG_NAME, "select n from studios") == [1]
+    assert ask(tables.path / CATALOG_NAME, "select 1 from duckdb_views() where view_name = 'studio_names'") == []
 
 
 @pytest.mark.parametrize("name", ["with space", "Größe-映画", 'it\'s "here"', "a=b&c#d", "*", "[ab]", "; drop"])
