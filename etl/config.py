@@ -68,7 +68,7 @@ class Privacy(Frozen):
         return self.key.get_secret_value().encode() if self.key else None
 
 
-class Source(Frozen):
+class SourceSettings(Frozen):
     """Where the pages come from."""
 
     endpoint_url: str | None = Field(
@@ -208,7 +208,7 @@ class Emulator(Frozen):
 class Settings(Frozen):
     """All settings of one invocation."""
 
-    source: Source = Source()
+    source: SourceSettings = SourceSettings()
     datasets: tuple[str | Dataset, ...] = ("studios", "streaming_sessions")
     run: Run = Run()
     privacy: Privacy = Privacy()

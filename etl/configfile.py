@@ -26,7 +26,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from etl.config import Settings
-from etl.errors import ConfigError
+from etl.errors import ConfigError, first_line
 from etl.model import Dataset
 from etl.storage.disk import put_in_place, remove_files, storage_errors
 
@@ -161,7 +161,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path}, line {line}: not YAML: {exc.problem or exc.context}"
         ) from None  # it quotes the line
     except YAMLError as exc:
-        raise ConfigError(f"{path}: not YAML: {str(exc).splitlines()[0]}") from exc
+        raise ConfigError(f"{path}: not YAML: {first_line(exc)}") from exc
     except ValueError as exc:  # what looks like a date, and is none
         raise ConfigError(f"{path}: found a value that cannot be read: {exc}; put it in quotes") from exc
     if document is None:

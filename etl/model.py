@@ -22,7 +22,7 @@ CATALOG_NAME = "warehouse.duckdb"
 CATALOG_TABLES = ("prices",)
 """What is in it besides the tables of the warehouse, what `sql/` makes, and what begins with `etl_`."""
 
-Kind = Literal[
+ShapeKind = Literal[
     "string",
     "integer",
     "long",
@@ -39,7 +39,7 @@ Kind = Literal[
 """The types of a botocore shape. A document is any JSON: untyped in the model, a structure that holds itself, or one
 without members, which no columnar format can store."""
 
-KEY_KINDS: frozenset[Kind] = frozenset({"string", "integer", "long", "boolean", "timestamp", "blob"})
+KEY_KINDS: frozenset[ShapeKind] = frozenset({"string", "integer", "long", "boolean", "timestamp", "blob"})
 """Those whose values can identify a record."""
 
 BLANK = "…"
@@ -67,7 +67,7 @@ class Member(Frozen):
 
     name: str
     api_name: str
-    kind: Kind
+    kind: ShapeKind
     members: tuple["Member", ...] = ()
     element: "Member | None" = None
     enum: tuple[str, ...] = ()
@@ -305,7 +305,7 @@ class SliceFacts:
     that it went into, `published_at` when; None before.
     """
 
-    part: Slice
+    slice: Slice
     attempt: int
     state: SliceState
     first_starting_token: str | None

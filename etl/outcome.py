@@ -72,7 +72,7 @@ class Outcome:
             "error": str(self.failure) if self.failure else None,
             "slices": [
                 {
-                    "slice": str(facts.part),
+                    "slice": str(facts.slice),
                     "state": facts.state.value,
                     "pages": facts.pages,
                     "records": facts.records,

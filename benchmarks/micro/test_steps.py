@@ -18,12 +18,12 @@ from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded
 from etl.transform.records import Reader
-from etl.transform.schema import layout
+from etl.transform.schema import layout_of
 
 DATE = dt.date(2024, 6, 1)
 DATASET = builtin_datasets()["streaming_sessions"]
 OPERATION = describe_operation(model_session(), DATASET)
-LAYOUT = layout(DATASET, OPERATION)
+LAYOUT = layout_of(DATASET, OPERATION)
 SNAPSHOT = Snapshot("run", DATE, DATASET, OPERATION)
 PAGES = 20
 

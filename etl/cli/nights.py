@@ -204,9 +204,9 @@ def _closing_lines(outcome: "Outcome") -> Iterator[str]:
         if facts.error:
             yield f"{'held back' if facts.state is SliceState.COMPLETE else facts.state.value}: {facts.error}"
         if facts.starting_token:
-            yield f"{facts.part}: stopped after {facts.records} records; StartingToken {facts.starting_token}"
+            yield f"{facts.slice}: stopped after {facts.records} records; StartingToken {facts.starting_token}"
         for drift in facts.drift:
-            yield f"{facts.part}: the service model does not know {drift}"
+            yield f"{facts.slice}: the service model does not know {drift}"
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
     yield (
         f"{outcome.run.snapshot_date}: {word[outcome.exit_code]}; {len(outcome.slices)} slices, {counts},"

@@ -16,13 +16,13 @@ from botocore.session import Session
 
 from etl.errors import ConfigError
 from etl.extract.parsed import BODY_KEY
-from etl.model import KEY_KINDS, Dataset, Kind, Member, Operation, Pager, leaves
+from etl.model import KEY_KINDS, Dataset, Member, Operation, Pager, ShapeKind, leaves
 
 _JSON = ("json", "rest-json")
 _XML = ("query", "ec2", "rest-xml")
 
 MODELS = resources.files("etl.extract") / "service_models"
-_KINDS: Mapping[str, Kind] = {
+_KINDS: Mapping[str, ShapeKind] = {
     "string": "string", "character": "string", "integer": "integer", "long": "long", "float": "float",
     "double": "double", "boolean": "boolean", "timestamp": "timestamp", "blob": "blob",
     "structure": "structure", "map": "map", "list": "list",
@@ -319,7 +319,7 @@ def _member(
 
 def _check_columns(dataset: Dataset, record: Member) -> None:
     """Refuse a key or order column that the records do not have, or of a type that does not do."""
-    kinds: dict[str, Kind] = {member.name: member.kind for member in record.members}
+    kinds: dict[str, ShapeKind] = {member.name: member.kind for member in record.members}
     kinds |= {name: member.kind for name, _, member in leaves(record)}
     for column in (*dataset.key, *([dataset.order_by] if dataset.order_by else [])):
         if column not in kinds:

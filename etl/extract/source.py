@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
 from botocore.parsers import ResponseParserError
 
-from etl.config import Source as SourceSettings
+from etl.config import SourceSettings
 from etl.errors import (
     ConfigError,
     EtlError,
@@ -103,13 +103,13 @@ class Source:
             return self._operations[dataset.name]
 
     def fetch_page(
-        self, dataset: Dataset, part: Slice, number: int, starting_token: str | None, max_items: int | None
+        self, dataset: Dataset, slice_: Slice, number: int, starting_token: str | None, max_items: int | None
     ) -> Page:
         """Return the page that a starting token leads to, tried again while the source fails for a passing reason.
 
         Args:
             dataset: the dataset of the slice.
-            part: the slice.
+            slice_: the slice.
             number: the number that the page gets, from 1.
             starting_token: None for the first page.
             max_items: keep at most this many records; None for all.
@@ -119,14 +119,14 @@ class Source:
             TokenRejectedError: the token is refused, although the same request without it works.
             SourceError, ConfigError: trying again cannot help.
         """
-        place = f"{part}, page {number}"
+        place = f"{slice_}, page {number}"
         tries, renewed = 0, False
 
         def once() -> Page:
             nonlocal tries, renewed
             tries += 1
             try:
-                return self._request(dataset, part, number, starting_token, max_items, tries - 1)
+                return self._request(dataset, slice_, number, starting_token, max_items, tries - 1)
             except MalformedPageError as exc:
                 raise TransientSourceError(f"{place}: {exc}") from exc
             except boto.ClientError as exc:
@@ -137,7 +137,7 @@ class Source:
                     self._renew_credentials()
                     raise TransientSourceError(f"{place}: credentials have expired; asking for new ones") from exc
                 if code in BAD_REQUEST and starting_token is not None:
-                    raise self._judge_token(dataset, part, place) from exc
+                    raise self._judge_token(dataset, slice_, place) from exc
                 raise translate(exc, place, _action(self.operation(dataset))) from exc
             except (boto.BotoCoreError, ResponseParserError) as exc:
                 raise translate(exc, place, _action(self.operation(dataset))) from exc
@@ -145,30 +145,36 @@ class Source:
         return self._patience.ask(place, once)
 
     def _request(  # noqa: PLR0913, PLR0917  the parts of one request
-        self, dataset: Dataset, part: Slice, number: int, starting_token: str | None, max_items: int | None, tried: int
+        self,
+        dataset: Dataset,
+        slice_: Slice,
+        number: int,
+        starting_token: str | None,
+        max_items: int | None,
+        tried: int,
     ) -> Page:
         """Ask once, through botocore's paginator."""
         # A new iterator for each page: an iterator that failed or was used before starts at its last token.
         operation = self.operation(dataset)
-        parameters: dict[str, Any] = {**part.parameters, **dataset.parameters}
+        parameters: dict[str, Any] = {**slice_.parameters, **dataset.parameters}
         limits = {"StartingToken": starting_token, "MaxItems": max_items}
         if max_items and operation.pager and not operation.pager.is_primary:
-            raise ConfigError(f"{part}: max_items counts another list than {operation.pager.result!r}; leave it out")
+            raise ConfigError(f"{slice_}: max_items counts another list than {operation.pager.result!r}; leave it out")
         tokens = plain_tokens(starting_token) if starting_token else None
         if tokens and ((operation.pager and not max_items) or "None" in tokens.values()):
             # Pages are then taken whole: `max_items` counts from a starting token.
             parameters, limits = {**parameters, **tokens}, {}
-        pages: PageIterator = self._paginator(dataset, part.region).paginate(
+        pages: PageIterator = self._paginator(dataset, slice_.region).paginate(
             **parameters, PaginationConfig={**limits, "PageSize": dataset.page_size}
         )
         if operation.pager:
             return read_parsed_page(dataset, operation, pages, number, tried)
         return read_raw_page(operation, pages, number, tried)
 
-    def _judge_token(self, dataset: Dataset, part: Slice, place: str) -> EtlError:
+    def _judge_token(self, dataset: Dataset, slice_: Slice, place: str) -> EtlError:
         """Return the error for a refused token: no error of the API says «expired», so the first page decides."""
         try:
-            self._request(dataset, part, 1, None, 1, 0)
+            self._request(dataset, slice_, 1, None, 1, 0)
         except (boto.ClientError, boto.BotoCoreError) as exc:
             return translate(exc, f"{place}, then the same request without a token", _action(self.operation(dataset)))
         return TokenRejectedError(f"{place}: the token is refused, the request without it works: it has expired")

@@ -14,7 +14,7 @@ Fetch = Callable[[int, str | None, int | None], Page]
 
 
 def walk(  # noqa: PLR0913  the limits are independent
-    part: Slice,
+    slice_: Slice,
     fetch: Fetch,
     checkpoint: Checkpoint,
     *,
@@ -36,14 +36,14 @@ def walk(  # noqa: PLR0913  the limits are independent
     while not stopped() and (max_items is None or max_items > 0):
         if number >= max_pages:
             raise PageTokenError(
-                f"{part}: {number} pages and still a token; expected an end before run.max_pages. "
+                f"{slice_}: {number} pages and still a token; expected an end before run.max_pages. "
                 "If the slice is really that large, raise the limit and run again"
             )
         page = fetch(number + 1, token, max_items)
         number, token = page.number, page.next_starting_token
         if token is not None and token in seen:
             raise PageTokenError(
-                f"{part}, page {number}: its next token was followed before; expected a new one. The listing goes "
+                f"{slice_}, page {number}: its next token was followed before; expected a new one. The listing goes "
                 "in a circle: run again with --fresh, and tell the service's owner if it stays"
             )
         yield page

@@ -15,7 +15,7 @@ from etl.load.catalog.relations import column_types
 from etl.pipeline.plan import Plan
 from etl.read.query import ask
 from etl.transform.facts import ETL_TABLES
-from etl.transform.schema import layout
+from etl.transform.schema import layout_of
 
 
 def describe(settings: Settings) -> dict[str, list[dict[str, Any]]]:
@@ -42,7 +42,7 @@ def _tables(settings: Settings) -> dict[str, pa.Schema]:
     session = model_session()
     tables: dict[str, pa.Schema] = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
-        schemas = layout(dataset, describe_operation(session, dataset)).schemas
+        schemas = layout_of(dataset, describe_operation(session, dataset)).schemas
         tables |= dict(sorted(schemas.items(), key=lambda entry: entry[0] != dataset.name))
     return {**tables, **ETL_TABLES}
 

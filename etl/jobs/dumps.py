@@ -30,7 +30,7 @@ from etl.outcome import Outcome
 from etl.pipeline.plan import check_tables
 from etl.pipeline.publish import publish, publish_facts
 from etl.transform.privacy import check_key
-from etl.transform.schema import layout
+from etl.transform.schema import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
     _check(request)
     dataset = select_datasets([*settings.datasets, request.dataset], settings.privacy.rules)[request.dataset]
     operation = describe_operation(model_session(), dataset)
-    shape = layout(dataset, operation, settings.privacy.secret)
+    shape = layout_of(dataset, operation, settings.privacy.secret)
     check_key(shape)
     check_tables({dataset.name: shape})
     parents = {**dataset.fixed_parents, **_bound(dataset, request.parents)}
@@ -80,11 +80,11 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
             raise ConfigError(
                 "the first records have no ARN that says account and Region; name them with --account-id and --region"
             )
-        part = Slice(dataset.name, dump.account_id, dump.region, parents)
-        ledger = _begin(settings, request, part, dataset, operation)
+        slice_ = Slice(dataset.name, dump.account_id, dump.region, parents)
+        ledger = _begin(settings, request, slice_, dataset, operation)
         with ledger:
             try:
-                _store(ledger, part, itertools.chain([first], pages), partial=request.publish_partial)
+                _store(ledger, slice_, itertools.chain([first], pages), partial=request.publish_partial)
             except BaseException:
                 ledger.close()
                 remove_ledger(ledger.path)
@@ -127,21 +127,21 @@ def _bound(dataset: Dataset, parents: Mapping[str, str]) -> Mapping[str, str]:
     return {name: parents[name] for name in wanted}
 
 
-def _begin(settings: Settings, request: ImportRequest, part: Slice, dataset: Dataset, operation: Operation) -> Ledger:
+def _begin(settings: Settings, request: ImportRequest, slice_: Slice, dataset: Dataset, operation: Operation) -> Ledger:
     """Return the ledger of a new run with one slice."""
     run_id = f"{dt.datetime.now(dt.UTC):{RUN_ID_TIME}}-{secrets.token_hex(3)}"
-    log.info("run %s begins: import of %s, snapshot date %s", run_id, part, request.snapshot_date)
+    log.info("run %s begins: import of %s, snapshot date %s", run_id, slice_, request.snapshot_date)
     path = settings.state_dir / "runs" / f"{run_id}.sqlite"
     # Never open: no later run may go on with it, and `status` must not promise so.
-    request_digest = digest(["import", part.slice_id])
+    request_digest = digest(["import", slice_.slice_id])
     ledger = Ledger.create(path, run_id, request.snapshot_date, request_digest, RunState.IMPORTING)
-    ledger.set_account(part.account_id)
+    ledger.set_account(slice_.account_id)
     ledger.add_dataset(dataset, operation, published=True)
-    ledger.add_slice(part)
+    ledger.add_slice(slice_)
     return ledger
 
 
-def _store(ledger: Ledger, part: Slice, pages: Iterable[Page], *, partial: bool) -> None:
+def _store(ledger: Ledger, slice_: Slice, pages: Iterable[Page], *, partial: bool) -> None:
     """Make all pages durable.
 
     Raises:
@@ -150,16 +150,16 @@ def _store(ledger: Ledger, part: Slice, pages: Iterable[Page], *, partial: bool)
     token = None
     for page in pages:
         reach("page.received")
-        ledger.store_page(part, page)
-        tell(PageStored("page.stored", part, page))
+        ledger.store_page(slice_, page)
+        tell(PageStored("page.stored", slice_, page))
         token = page.next_starting_token
     reach("slice.walked")
     if token is None:
         return
-    why = f"{part}: the last document has a token, so that the listing went on"
+    why = f"{slice_}: the last document has a token, so that the listing went on"
     if not partial:
         raise SourceError(
             f"{why}; expected all of it. Save the rest too and name all files in their order, or take what there is "
             "with --publish-partial. Nothing was imported"
         )
-    ledger.fail_slice(part, SliceState.FAILED, why, resumable=False)
+    ledger.fail_slice(slice_, SliceState.FAILED, why, resumable=False)

@@ -201,7 +201,7 @@ class _Job:
         if self._request.snapshot_date not in (None, run.snapshot_date):
             return False
         slices = ledger.slices()
-        planned = {facts.part.dataset for facts in slices}
+        planned = {facts.slice.dataset for facts in slices}
         walked = planned >= self._plan.datasets.keys() and all(
             facts.state is not SliceState.WALKING for facts in slices
         )

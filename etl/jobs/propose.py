@@ -25,7 +25,7 @@ from etl.extract.service_model import (
     paginated_operations,
 )
 from etl.model import BLANK, KEY_KINDS, Dataset, Member, Operation, leaves, snake_case
-from etl.transform.schema import layout
+from etl.transform.schema import layout_of
 
 _VERBS = ("list", "describe", "get", "search", "query", "scan", "batch")
 _SUFFIXES = ("_identifier", "_name", "_arn", "_id")
@@ -191,7 +191,7 @@ class Service:
         Raises:
             ConfigError: says why not.
         """
-        layout(dataset, describe_operation(self._session, dataset))
+        layout_of(dataset, describe_operation(self._session, dataset))
 
 
 def exportable(service: str) -> list[dict[str, Any]]:

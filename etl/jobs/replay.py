@@ -23,7 +23,7 @@ from etl.model import Dataset, Operation, SliceFacts
 from etl.outcome import Outcome
 from etl.pipeline.publish import mark, publish_facts
 from etl.pipeline.write import Walked, Writer, write_slices
-from etl.transform.schema import layout
+from etl.transform.schema import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +52,11 @@ class _Date:
         self.ledgers.append(ledger)
         wanted = ledger.datasets(published=True)
         for facts in ledger.slices():
-            held_back = with_held_back and facts.whole and facts.part.dataset in wanted
+            held_back = with_held_back and facts.whole and facts.slice.dataset in wanted
             at = facts.published_at or (facts.observed_until if held_back else None)
-            former = self.winners.get(facts.part.slice_id)
+            former = self.winners.get(facts.slice.slice_id)
             if at and (former is None or former[0] < at):
-                self.winners[facts.part.slice_id] = (at, ledger, facts)
+                self.winners[facts.slice.slice_id] = (at, ledger, facts)
 
     def walked(self, dataset: str) -> list[Walked]:
         """Return the ledgers whose slices of a dataset are what readers see."""
@@ -67,7 +67,7 @@ class _Date:
                 ready := [
                     facts
                     for _, owner, facts in self.winners.values()
-                    if owner is ledger and facts.part.dataset == dataset
+                    if owner is ledger and facts.slice.dataset == dataset
                 ]
             )
         ]
@@ -128,9 +128,9 @@ def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date
         publications = []
         for one in walked:
             one.ledger.add_dataset(dataset, operation, published=True)
-            slice_ids = [facts.part.slice_id for facts in one.ready]
+            slice_ids = [facts.slice.slice_id for facts in one.ready]
             publications.append(one.ledger.plan_publication(dataset.name, slice_ids))
-        counts = write_slices(tables, layout(dataset, operation, settings.privacy.secret), walked, writer)
+        counts = write_slices(tables, layout_of(dataset, operation, settings.privacy.secret), walked, writer)
         for one, publication in zip(walked, publications, strict=True):
             mark(one.ledger, publication, one.ready, counts)
     outcomes = [Outcome(ledger.run(), tuple(ledger.slices()), 0) for ledger in found.ledgers]

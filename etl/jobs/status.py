@@ -11,6 +11,7 @@ from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.model import RunState
 from etl.read.query import Catalog, open_catalog
+from etl.sqltext import quoted
 
 _RUNS = """
 select snapshot_date, run_id, exit_code, slices_published, slices, pages, records, rows, rejects, duplicates, retries,
@@ -91,8 +92,9 @@ def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, st
     listed = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
         if dataset.for_each and dataset.for_each.dataset in tables:
-            columns = ", ".join(f'"{column}" as "{name}"' for name, column in dataset.for_each.bind.items())
-            statement = f'select distinct {columns} from "{dataset.for_each.dataset}"'  # noqa: S608  names of the model
+            bound = dataset.for_each.bind.items()
+            columns = ", ".join(f"{quoted(column)} as {quoted(name)}" for name, column in bound)
+            statement = f"select distinct {columns} from {quoted(dataset.for_each.dataset)}"  # noqa: S608
             listed[dataset.name] = [{**dataset.fixed_parents, **bound} for bound in catalog.rows(statement)]
     return listed
 
@@ -109,7 +111,7 @@ def _unfinished(settings: Settings) -> list[dict[str, Any]]:
                     {
                         "snapshot_date": run.snapshot_date,
                         "run_id": run.run_id,
-                        "slice": str(facts.part),
+                        "slice": str(facts.slice),
                         "state": facts.state.value,
                         "pages": facts.pages,
                         "records": facts.records,

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from etl.config import Settings
-from etl.errors import EtlError, LedgerError, WarehouseError
+from etl.errors import EtlError, LedgerError, WarehouseError, first_line
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.packs import packs_of
@@ -21,7 +21,8 @@ from etl.load.delta.parquet import check_file
 from etl.load.delta.tables import PARTITION, Tables
 from etl.model import SliceFacts, Snapshot
 from etl.pipeline.write import count_slice
-from etl.transform.schema import REJECTS, Layout, layout
+from etl.sqltext import quoted
+from etl.transform.schema import REJECTS, Layout, layout_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class _Rows:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> None:
         self._connection = connection
-        struct = ", ".join(f'"{field.name}"' for field in schema if field.name != PARTITION)
+        struct = ", ".join(quoted(field.name) for field in schema if field.name != PARTITION)
         self._select = f"select count(*), coalesce(sum(hash(row({struct}))::hugeint), 0) from"
         self.measured = (0, 0)
 
@@ -75,13 +76,13 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
                 for facts in ledger.slices():
                     if facts.published_at is not None:
                         # A later publication for the same date has replaced the rows of an earlier one.
-                        place, candidate = (run.snapshot_date, facts.part.slice_id), (facts.published_at, path)
+                        place, candidate = (run.snapshot_date, facts.slice.slice_id), (facts.published_at, path)
                         newest[place] = max(newest.get(place, candidate), candidate)
         except LedgerError as exc:
             yield Finding(None, path.name, None, str(exc))
     for (_, slice_id), (_, path) in newest.items():
         with Ledger.open(path) as ledger:
-            (facts,) = [facts for facts in ledger.slices() if facts.part.slice_id == slice_id]
+            (facts,) = [facts for facts in ledger.slices() if facts.slice.slice_id == slice_id]
             yield _verify_slice(ledger, tables, facts, settings.privacy.secret)
 
 
@@ -112,10 +113,10 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
 def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: bytes | None) -> Finding:
     """Compare the rows that the pages of a slice become with the rows that are committed."""
     run = ledger.run()
-    what = str(facts.part)
+    what = str(facts.slice)
     try:
-        dataset, operation = ledger.datasets()[facts.part.dataset]
-        shape = layout(dataset, operation, secret)
+        dataset, operation = ledger.datasets()[facts.slice.dataset]
+        shape = layout_of(dataset, operation, secret)
         if facts.starting_token is not None and not facts.partial:
             raise WarehouseError(f"{what}: published as complete, but a starting token is left")
         snapshot = Snapshot(run.run_id, run.snapshot_date, dataset, operation)
@@ -123,7 +124,7 @@ def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: byt
             expected = {name: _Rows(connection, schema) for name, schema in _schemas(shape).items()}
             counts = count_slice(ledger, shape, snapshot, facts, expected)
             for name, rows in expected.items():
-                _compare(tables, name, rows, run.snapshot_date, facts.part.slice_id)
+                _compare(tables, name, rows, run.snapshot_date, facts.slice.slice_id)
     except EtlError as exc:
         return Finding(run.snapshot_date, what, None, str(exc))
     return Finding(run.snapshot_date, what, counts.rows, None)
@@ -142,7 +143,7 @@ def _compare(tables: Tables, name: str, expected: _Rows, snapshot_date: dt.date,
         try:
             found = expected.measure("read_parquet(?, union_by_name = true) where slice_id = ?", [files, slice_id])
         except duckdb.Error as exc:
-            why = str(exc).splitlines()[0]
+            why = first_line(exc)
             raise WarehouseError(f"table {name}, {snapshot_date}, slice {slice_id}: cannot be read: {why}") from exc
     if found != wanted:
         raise WarehouseError(

@@ -187,14 +187,14 @@ class Ledger:
                 )
             }
 
-    def add_slice(self, part: Slice, starting_token: str | None = None) -> None:
+    def add_slice(self, slice_: Slice, starting_token: str | None = None) -> None:
         """Plan the walk of a slice; one that is planned already stays as it is."""
         self._database.write(
             "insert or ignore into slice (slice_id, position, dataset, account_id, region, parents, filters, state,"
             " first_starting_token, starting_token)"
             " values (?, (select count(*) from slice), ?, ?, ?, ?, ?, 'walking', ?, ?)",
-            part.slice_id, part.dataset, part.account_id, part.region, json.dumps(dict(part.parents)),
-            json.dumps(dict(part.filters)), starting_token, starting_token,
+            slice_.slice_id, slice_.dataset, slice_.account_id, slice_.region, json.dumps(dict(slice_.parents)),
+            json.dumps(dict(slice_.filters)), starting_token, starting_token,
         )  # fmt: skip
 
     def slices(self, dataset: str | None = None) -> list[SliceFacts]:
@@ -211,16 +211,16 @@ class Ledger:
         with sqlite_errors(self.path):
             return [rows.slice_facts(row) for row in found]
 
-    def checkpoint(self, part: Slice) -> Checkpoint:
+    def checkpoint(self, slice_: Slice) -> Checkpoint:
         """Return where the walk of a slice goes on."""
-        starting_token, facts = self._chain(part)
+        starting_token, facts = self._chain(slice_)
         return Checkpoint(
             starting_token=starting_token,
             pages=len(facts),
             seen=frozenset(fact["next_starting_token"] for fact in facts if fact["next_starting_token"] is not None),
         )
 
-    def store_page(self, part: Slice, page: Page) -> None:
+    def store_page(self, slice_: Slice, page: Page) -> None:
         """Make a page and the starting token that follows it durable: the checkpoint.
 
         Raises:
@@ -231,8 +231,8 @@ class Ledger:
         arrived = _Arrived(
             (page.number, body, len(page.body), hashlib.sha256(page.body).hexdigest(), page.records, page.first,
              page.stop, page.next_starting_token, page.request_id, page.retries, page.received_at.isoformat(),
-             part.slice_id),
-            (page.next_starting_token, state, part.slice_id),
+             slice_.slice_id),
+            (page.next_starting_token, state, slice_.slice_id),
         )  # fmt: skip
         self._arrived.append(arrived)
         with self._storing:
@@ -272,41 +272,41 @@ class Ledger:
         for arrived in several:
             arrived.settle()
 
-    def fail_slice(self, part: Slice, state: SliceState, error: str, *, resumable: bool) -> None:
+    def fail_slice(self, slice_: Slice, state: SliceState, error: str, *, resumable: bool) -> None:
         """Note why a walk ended early. A resumable one goes on at its checkpoint next time."""
         self._database.write(
             "update slice set state = ?, error = ?, resumable = ? where slice_id = ?",
-            SliceState.WALKING if resumable else state, error, resumable, part.slice_id,
+            SliceState.WALKING if resumable else state, error, resumable, slice_.slice_id,
         )  # fmt: skip
 
-    def hold_back(self, part: Slice, reason: str) -> None:
+    def hold_back(self, slice_: Slice, reason: str) -> None:
         """Note why a complete walk is not published."""
-        self._database.write("update slice set error = ? where slice_id = ?", reason, part.slice_id)
+        self._database.write("update slice set error = ? where slice_id = ?", reason, slice_.slice_id)
 
-    def restart_slice(self, part: Slice) -> None:
+    def restart_slice(self, slice_: Slice) -> None:
         """Begin a new attempt at a slice: its pages so far are dropped, for a listing cannot be mended."""
         with self._database.transaction() as connection:
-            connection.execute("delete from page where slice_id = ?", (part.slice_id,))
+            connection.execute("delete from page where slice_id = ?", (slice_.slice_id,))
             connection.execute(
                 "update slice set attempt = attempt + 1, starting_token = null, first_starting_token = null,"
                 " state = 'walking' where slice_id = ?",
-                (part.slice_id,),
+                (slice_.slice_id,),
             )
 
-    def pages(self, part: Slice) -> Iterator[Page]:
+    def pages(self, slice_: Slice) -> Iterator[Page]:
         """Yield the stored pages of a slice in the order of the walk, bodies proven unchanged.
 
         Raises:
             LedgerError: a page is missing, or its body is not what was received.
         """
-        _, facts = self._chain(part)
+        _, facts = self._chain(slice_)
         for fact in facts:
             found = self._database.rows("select * from page where rowid = ?", fact["place"])
             with sqlite_errors(self.path):
-                page = rows.page(found[0], f"{self.path}: {part}")
+                page = rows.page(found[0], f"{self.path}: {slice_}")
             yield page
 
-    def _chain(self, part: Slice) -> tuple[str | None, list[sqlite3.Row]]:
+    def _chain(self, slice_: Slice) -> tuple[str | None, list[sqlite3.Row]]:
         """Return where the walk of a slice stands, and place, number and token of each page that led there.
 
         Raises:
@@ -316,17 +316,17 @@ class Ledger:
             "select page.rowid as place, number, next_starting_token, starting_token, first_starting_token, state"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
             " where slice.slice_id = ? order by number",
-            part.slice_id,
+            slice_.slice_id,
         )
         pages = [row for row in found if row["number"] is not None]
         for expected, page in enumerate(pages, start=1):
             if page["number"] != expected:
-                raise LedgerError(f"{self.path}: {part}: page {expected} is missing; run with --fresh")
+                raise LedgerError(f"{self.path}: {slice_}: page {expected} is missing; run with --fresh")
         with sqlite_errors(self.path):
             stands = found[0]["starting_token"]
         led = pages[-1]["next_starting_token"] if pages else found[0]["first_starting_token"]
         if led != stands or (found[0]["state"] == SliceState.COMPLETE and not pages):
-            raise LedgerError(f"{self.path}: {part}: page {len(pages) + 1} is missing; run with --fresh")
+            raise LedgerError(f"{self.path}: {slice_}: page {len(pages) + 1} is missing; run with --fresh")
         return stands, pages
 
     def page_facts(self) -> list[sqlite3.Row]:

@@ -28,7 +28,7 @@ def run_facts(row: sqlite3.Row) -> RunFacts:
 def slice_facts(row: sqlite3.Row) -> SliceFacts:
     """Return what is known about a slice."""
     return SliceFacts(
-        part=Slice(
+        slice=Slice(
             dataset=row["dataset"],
             account_id=row["account_id"],
             region=row["region"],

@@ -12,10 +12,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.errors import WarehouseError
+from etl.errors import WarehouseError, first_line
 from etl.load.delta.parquet import read_batches
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Committed
+from etl.sqltext import literal, quoted
 
 CHANGE = "change"
 _BATCH_ROWS = 8192
@@ -25,12 +26,12 @@ _BATCH_ROWS = 8192
 class Comparison:
     """Slices of one date, each with the date of its complete snapshot before; None for the first.
 
-    `log` is the change log so far: it says what a date was like whose data files retention has removed; all but
+    `change_log` is the change log so far: it says what a date was like whose data files retention has removed; all but
     `published`, the date that is new.
     """
 
     table: Committed
-    log: Committed | None
+    change_log: Committed | None
     published: dt.date
     snapshot_date: dt.date
     previous_dates: Mapping[str, dt.date | None]
@@ -73,7 +74,7 @@ def write_changes(
                 for batch in connection.sql(statement, params=dates).to_arrow_reader(_BATCH_ROWS):
                     stage.write(pa.RecordBatch.from_arrays(_cast(batch, schema), schema=schema))
             except duckdb.Error as exc:
-                reason = str(exc).splitlines()[0]  # below it, DuckDB repeats the statement
+                reason = first_line(exc)  # below it, DuckDB repeats the statement
                 raise WarehouseError(
                     f"table {comparison.table.name}: changes since {previous_date} cannot be told: {reason}; "
                     f"`nimble-etl replay --since {previous_date}` writes a damaged file anew from its ledger"
@@ -109,12 +110,12 @@ def _add_rows(  # noqa: PLR0913, PLR0917  what rows of which slices, and under w
     connection.register(f"empty_{view}", pa.table(schema.empty_table()).drop_columns("snapshot_date"))
     # Older files lack younger columns.
     connection.execute(f"create table {view}_types as from empty_{view}")
-    kept = f"slice_id in ({', '.join(map(_literal, slice_ids))})"
+    kept = f"slice_id in ({', '.join(map(literal, slice_ids))})"
     source = f"{view}_types"
     if files := comparison.table.files.get(date, []):
         source += f" union all by name select * from {_parquet(files)} where {kept}"  # noqa: S608  quoted
-    elif date != comparison.published and (files := _until(comparison.log, date)):
-        record = ", ".join(map(_quoted, ("slice_id", *keys)))
+    elif date != comparison.published and (files := _until(comparison.change_log, date)):
+        record = ", ".join(map(quoted, ("slice_id", *keys)))
         source += (
             f" union all by name select * from (from {_parquet(files)} where {kept}"  # noqa: S608
             f" qualify row_number() over (partition by {record} order by snapshot_date desc) = 1)"
@@ -123,13 +124,13 @@ def _add_rows(  # noqa: PLR0913, PLR0917  what rows of which slices, and under w
     connection.execute(f"create view {view} as from {source}")
 
 
-def _until(log: Committed | None, date: dt.date) -> list[str]:
-    return [file for day, files in log.files.items() if day <= date for file in files] if log else []
+def _until(change_log: Committed | None, date: dt.date) -> list[str]:
+    return [file for day, files in change_log.files.items() if day <= date for file in files] if change_log else []
 
 
 def _parquet(files: Iterable[str]) -> str:
     options = "union_by_name = true, hive_partitioning = true, hive_types = {'snapshot_date': date}"
-    return f"read_parquet([{', '.join(map(_literal, files))}], {options})"
+    return f"read_parquet([{', '.join(map(literal, files))}], {options})"
 
 
 def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -> str:
@@ -138,16 +139,16 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -
 
     def comparable(side: str, name: str) -> str:
         # The entries of a map have no order; the service may give them in another one every night.
-        value = f"{side}.{_quoted(name)}"
+        value = f"{side}.{quoted(name)}"
         return f"list_sort(map_entries({value}))" if pa.types.is_map(kinds[name]) else value
 
     differs = {
         name: f"{comparable('now_rows', name)} is distinct from {comparable('then_rows', name)}" for name in columns
     }
-    both = " and ".join(f"now_rows.{_quoted(key)} = then_rows.{_quoted(key)}" for key in ("slice_id", *keys))
+    both = " and ".join(f"now_rows.{quoted(key)} = then_rows.{quoted(key)}" for key in ("slice_id", *keys))
     changed = ", ".join(f"case when {test} then '{name}' end" for name, test in differs.items())
     old = ", ".join(
-        f"case when {test} then {{key: '{name}', value: to_json(then_rows.{_quoted(name)})::varchar}} end"
+        f"case when {test} then {{key: '{name}', value: to_json(then_rows.{quoted(name)})::varchar}} end"
         for name, test in differs.items()
     )
     is_new, is_gone = "then_rows.slice_id is null", "now_rows.slice_id is null"
@@ -161,8 +162,7 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -
         f" map_from_entries(list_filter([{old}], lambda entry: entry is not null)) end",
     }
     selected = ", ".join(
-        special.get(name, f"if({is_gone}, then_rows.{_quoted(name)}, now_rows.{_quoted(name)})")
-        + f" as {_quoted(name)}"
+        special.get(name, f"if({is_gone}, then_rows.{quoted(name)}, now_rows.{quoted(name)})") + f" as {quoted(name)}"
         for name in schema.names
     )
     any_change = " or ".join([is_new, is_gone, *differs.values()])
@@ -171,11 +171,3 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> list[pa.Array]:
     return [batch.column(field.name).cast(field.type) for field in schema]
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _quoted(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'

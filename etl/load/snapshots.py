@@ -37,16 +37,16 @@ def find_falls(
         limits: `max_fall` is a share; no records at all, after some, is always a fall.
     """
     ready = list(ready)
-    last = previous_snapshots(tables, run.snapshot_date, (facts.part.slice_id for facts in ready))
+    last = previous_snapshots(tables, run.snapshot_date, (facts.slice.slice_id for facts in ready))
     for facts in ready:
-        date, before = last.get(facts.part.slice_id, (None, 0))
+        date, before = last.get(facts.slice.slice_id, (None, 0))
         missing = before - facts.records
         small = missing <= max(limits.fall_tolerance, before * limits.max_fall)
         if missing > 0 and (facts.records == 0 or not small):
             yield (
                 facts,
                 (
-                    f"{facts.part}: {facts.records} records, its snapshot of {date} has {before}: a fall of "
+                    f"{facts.slice}: {facts.records} records, its snapshot of {date} has {before}: a fall of "
                     f"{missing / before:.0%}, publish.max_fall is {limits.max_fall:.0%}; readers keep that snapshot. "
                     f"If it is right: nimble-etl replay {run.run_id} --allow-fall"
                 ),

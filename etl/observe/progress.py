@@ -47,13 +47,13 @@ def bars() -> Iterator[Listener]:
         def on_event(event: Event) -> None:
             if not isinstance(event, PageStored):
                 return
-            part, page = event.slice, event.page
+            slice_, page = event.slice, event.page
             with lock:
-                for task in (task_of("all slices"), task_of(str(part))):
+                for task in (task_of("all slices"), task_of(str(slice_))):
                     pages[task] += 1
                     progress.update(task, advance=page.kept, pages=pages[task])
                 if page.next_starting_token is None:
-                    progress.remove_task(tasks.pop(str(part)))
+                    progress.remove_task(tasks.pop(str(slice_)))
 
         yield on_event
 
@@ -65,11 +65,11 @@ def lines() -> Iterator[Listener]:
     def on_event(event: Event) -> None:
         if not isinstance(event, PageStored):
             return
-        part, page = event.slice, event.page
+        slice_, page = event.slice, event.page
         if page.next_starting_token is None:
-            log.info("%s: page %d is the last", part, page.number)
+            log.info("%s: page %d is the last", slice_, page.number)
         elif page.number % _LINE_EVERY_PAGES == 0:
-            log.info("%s: %d pages", part, page.number)
+            log.info("%s: %d pages", slice_, page.number)
 
     yield on_event
 

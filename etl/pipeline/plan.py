@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from etl.config import Source as SourceSettings
+from etl.config import SourceSettings
 from etl.errors import ConfigError
 from etl.extract.service_model import parameter_names
 from etl.ledger.ledger import Ledger
@@ -12,7 +12,7 @@ from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
 from etl.sqlfiles import sql_files
 from etl.transform.privacy import check_key
 from etl.transform.records import Misfit, Reader
-from etl.transform.schema import Layout, layout
+from etl.transform.schema import Layout, layout_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Plan:
         _check_filters(source.filters, operations)
         _check_parents(datasets, operations)
         _check_required(datasets, operations)
-        layouts = {name: layout(dataset, operations[name], secret) for name, dataset in datasets.items()}
+        layouts = {name: layout_of(dataset, operations[name], secret) for name, dataset in datasets.items()}
         for shape in layouts.values():
             check_key(shape)
         check_tables(layouts)
@@ -126,8 +126,8 @@ class Plan:
         above = parent.slice_columns
         seen: set[tuple[str, ...]] = set()
         for facts in ledger.slices(parent.name):
-            given = {column: facts.part.parents[parameter] for parameter, column in above.items()}
-            for page in ledger.pages(facts.part):
+            given = {column: facts.slice.parents[parameter] for parameter, column in above.items()}
+            for page in ledger.pages(facts.slice):
                 for record in reader.read(page):
                     if isinstance(record, Misfit):
                         continue  # it goes to etl_rejects when its own dataset is published

@@ -47,7 +47,7 @@ def publish(
     ready = [facts for facts in whole if facts.publication is None or facts.partial]
     for facts, reason in find_falls(tables, ledger.run(), ready, limits) if limits else ():
         log.error("%s", reason)
-        ledger.hold_back(facts.part, reason)
+        ledger.hold_back(facts.slice, reason)
         ready.remove(facts)
     if partial:
         ready += _ready_partials(ledger, tables, layout.dataset.name)
@@ -64,7 +64,7 @@ def publish_ready(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequenc
         EtlError: as `publish` says; the ledger says why the slices are held back.
     """
     for tries_left in reversed(range(_TRIES)):
-        publication = ledger.plan_publication(layout.dataset.name, [facts.part.slice_id for facts in ready])
+        publication = ledger.plan_publication(layout.dataset.name, [facts.slice.slice_id for facts in ready])
         reach("publication.planned")
         try:
             _publish_once(ledger, tables, layout, ready, publication)
@@ -73,7 +73,7 @@ def publish_ready(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequenc
             ledger.mark_published(publication, {})
             if isinstance(exc, WarehouseError) or not tries_left:
                 for facts in ready:
-                    ledger.hold_back(facts.part, str(exc))
+                    ledger.hold_back(facts.slice, str(exc))
                 raise
             log.warning("%s; trying again", exc)
         else:
@@ -116,10 +116,10 @@ def mark(ledger: Ledger, publication: Publication, ready: Sequence[SliceFacts], 
     """Say *published* in the ledger, and how many rows each slice became."""
     outcomes = {}
     for facts in ready:
-        counted = counts[facts.part.slice_id]
+        counted = counts[facts.slice.slice_id]
         for name in sorted(counted.drift):
-            log.warning("%s: the service model does not know %s", facts.part, name)
-        outcomes[facts.part.slice_id] = {
+            log.warning("%s: the service model does not know %s", facts.slice, name)
+        outcomes[facts.slice.slice_id] = {
             "rows": counted.rows,
             "rejects": counted.rejects,
             "duplicates": counted.duplicates,
@@ -135,11 +135,11 @@ def _hold_back_parts(ledger: Ledger, dataset: str) -> None:
     for facts in ledger.slices(dataset):
         if facts.state is SliceState.COMPLETE and not facts.whole and facts.publication is None:
             reason = (
-                f"{facts.part}: its walk began at a starting token, so it has not seen everything, and is not "
+                f"{facts.slice}: its walk began at a starting token, so it has not seen everything, and is not "
                 "published; run again with --publish-partial too"
             )
             log.error("%s", reason)
-            ledger.hold_back(facts.part, reason)
+            ledger.hold_back(facts.slice, reason)
 
 
 def _ready_partials(ledger: Ledger, tables: Tables, dataset: str) -> list[SliceFacts]:
@@ -150,8 +150,8 @@ def _ready_partials(ledger: Ledger, tables: Tables, dataset: str) -> list[SliceF
     for facts in ledger.slices(dataset):
         if facts.whole or not facts.pages:
             continue
-        if facts.part.slice_id in complete:
-            log.warning("%s: a complete snapshot of this date stays; the partial one is not published", facts.part)
+        if facts.slice.slice_id in complete:
+            log.warning("%s: a complete snapshot of this date stays; the partial one is not published", facts.slice)
         else:
             ready.append(facts)
     return ready

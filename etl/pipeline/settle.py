@@ -9,7 +9,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
 from etl.outcome import Outcome
 from etl.pipeline.publish import publish_facts, publish_ready
-from etl.transform.schema import layout
+from etl.transform.schema import layout_of
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def _settle(ledger: Ledger, tables: Tables, secret: bytes | None) -> None:
     for publication in ledger.open_publications():
         log.info("run %s ended while it published %s: that is finished", ledger.run().run_id, publication.dataset)
         slices = ledger.slices(publication.dataset)
-        ready = [facts for facts in slices if facts.part.slice_id in publication.slice_ids]
-        publish_ready(ledger, tables, layout(*ledger.datasets()[publication.dataset], secret), ready)
+        ready = [facts for facts in slices if facts.slice.slice_id in publication.slice_ids]
+        publish_ready(ledger, tables, layout_of(*ledger.datasets()[publication.dataset], secret), ready)
     if ledger.owes_facts():
         publish_facts(tables, [(ledger, Outcome(ledger.run(), tuple(ledger.slices()), 0))])

@@ -54,12 +54,12 @@ class Walks:
             for name in generation:
                 self._plan_slices(ledger, name)
             walking = [
-                facts.part
+                facts.slice
                 for facts in ledger.slices()
-                if facts.part.dataset in generation and facts.state is SliceState.WALKING
+                if facts.slice.dataset in generation and facts.state is SliceState.WALKING
             ]
             with ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="walk") as pool:
-                futures = [pool.submit(self._walk, ledger, part) for part in walking]
+                futures = [pool.submit(self._walk, ledger, slice_) for slice_ in walking]
                 try:
                     for future in futures:
                         future.result()
@@ -69,46 +69,46 @@ class Walks:
 
     def _plan_slices(self, ledger: Ledger, name: str) -> None:
         """Write the slices of a dataset into the ledger; those that are there stay as they are."""
-        parts = list(self._plan.slices(ledger, name, self._account_id(ledger)))
+        slices = list(self._plan.slices(ledger, name, self._account_id(ledger)))
         token = self._starting_token if name in self._plan.published else None
-        if token and len(parts) != 1:
+        if token and len(slices) != 1:
             raise ConfigError(
-                f"--starting-token: {name} has {len(parts)} slices and a token belongs to one; "
+                f"--starting-token: {name} has {len(slices)} slices and a token belongs to one; "
                 "name one with --dataset and --studio-id"
             )
-        for part in parts:
-            ledger.add_slice(part, token)
+        for slice_ in slices:
+            ledger.add_slice(slice_, token)
 
-    def _walk(self, ledger: Ledger, part: Slice) -> None:
+    def _walk(self, ledger: Ledger, slice_: Slice) -> None:
         """Walk one slice from its checkpoint on. Its failure is its own, and noted in the ledger."""
-        dataset = self._plan.datasets[part.dataset]
+        dataset = self._plan.datasets[slice_.dataset]
         for _ in range(_ATTEMPTS):
             pages = walk(
-                part,
-                lambda number, token, most: self._source.fetch_page(dataset, part, number, token, most),
-                ledger.checkpoint(part),
-                max_items=self._limits.max_items if part.dataset in self._plan.published else None,
+                slice_,
+                lambda number, token, most: self._source.fetch_page(dataset, slice_, number, token, most),
+                ledger.checkpoint(slice_),
+                max_items=self._limits.max_items if slice_.dataset in self._plan.published else None,
                 max_pages=self._limits.max_pages,
                 stopped=self._stop.is_set,
             )
             try:
                 for page in pages:
                     reach("page.received")
-                    ledger.store_page(part, page)
-                    tell(PageStored("page.stored", part, page))
+                    ledger.store_page(slice_, page)
+                    tell(PageStored("page.stored", slice_, page))
             except TokenRejectedError as exc:
                 log.warning("%s; the slice is walked again from its first page", exc)
-                ledger.restart_slice(part)
+                ledger.restart_slice(slice_)
                 failure: EtlError = exc
             except (SourceError, TransientSourceError) as exc:
                 log.error("%s", exc)  # noqa: TRY400  the operator's matter, not ours: no traceback
                 state = SliceState.GONE if isinstance(exc, GoneError) else SliceState.FAILED
-                ledger.fail_slice(part, state, str(exc), resumable=isinstance(exc, TransientSourceError))
+                ledger.fail_slice(slice_, state, str(exc), resumable=isinstance(exc, TransientSourceError))
                 return
             else:
                 reach("slice.walked")
                 return
-        ledger.fail_slice(part, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
+        ledger.fail_slice(slice_, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
 
     def _account_id(self, ledger: Ledger) -> str:
         """Return the account of the run: asked for once, and never another one later."""

@@ -77,9 +77,9 @@ def count_slice(
     Raises:
         WarehouseError: some record would be neither a row, nor a reject, nor a duplicate.
     """
-    superseded = find_superseded(layout, lambda: ledger.pages(facts.part))
+    superseded = find_superseded(layout, lambda: ledger.pages(facts.slice))
     counts = Counts(duplicates=sum(map(len, superseded.values())))
-    for flat in flatten(layout, snapshot, facts.part, ledger.pages(facts.part), superseded):
+    for flat in flatten(layout, snapshot, facts.slice, ledger.pages(facts.slice), superseded):
         for table, rows in {**flat.tables, "etl_rejects": flat.rejects}.items():
             counts.tables[table] = counts.tables.get(table, 0) + rows.num_rows
             if table in sinks:
@@ -89,7 +89,7 @@ def count_slice(
     counts.rejects = counts.tables.get("etl_rejects", 0)
     if counts.rows + counts.rejects + counts.duplicates != facts.records:
         raise WarehouseError(
-            f"{facts.part}: {facts.records} records became {counts.rows} rows, {counts.rejects} rejects and "
+            f"{facts.slice}: {facts.records} records became {counts.rows} rows, {counts.rejects} rejects and "
             f"{counts.duplicates} duplicates; nothing was committed"
         )
     return counts
@@ -104,7 +104,7 @@ def write_slices(tables: Tables, layout: Layout, walked: Sequence[Walked], write
         CommitUnknownError, StorageError: as `Stage.commit` says.
     """
     (date,) = {one.ledger.run().snapshot_date for one in walked}
-    slice_ids = tuple(facts.part.slice_id for one in walked for facts in one.ready)
+    slice_ids = tuple(facts.slice.slice_id for one in walked for facts in one.ready)
     replacement = Replacement(date, "slice_id", slice_ids)
     counts: dict[str, Counts] = {}
     # Rejects of all datasets share a table. The dataset's own table is the last to be committed.
@@ -118,13 +118,13 @@ def write_slices(tables: Tables, layout: Layout, walked: Sequence[Walked], write
         for one in walked:
             snapshot = Snapshot(one.ledger.run().run_id, date, layout.dataset, layout.operation)
             for facts in one.ready:
-                counts[facts.part.slice_id] = count_slice(one.ledger, layout, snapshot, facts, stages)
+                counts[facts.slice.slice_id] = count_slice(one.ledger, layout, snapshot, facts, stages)
         reach("table.staged")
         for table, stage in stages.items():
             writer.commit(stage, table)
     _check_own(tables, schemas, replacement, {one.ledger.run().run_id for one in walked})
     _read_back(tables, schemas, replacement, counts)
-    whole = [facts.part.slice_id for one in walked for facts in one.ready if facts.whole and not facts.part.filters]
+    whole = [facts.slice.slice_id for one in walked for facts in one.ready if facts.whole and not facts.slice.filters]
     _log_changes(tables, layout, date, whole, writer)
     reach("snapshot.read_back")
     return counts

@@ -56,7 +56,7 @@ class _Some:
 def flatten(
     layout: Layout,
     snapshot: Snapshot,
-    part: Slice,
+    slice_: Slice,
     pages: Iterable[Page],
     superseded: dict[int, frozenset[int]],
 ) -> Iterator[Flat]:
@@ -65,11 +65,11 @@ def flatten(
     Args:
         layout: the tables.
         snapshot: what the rows are for.
-        part: the slice that the pages belong to.
+        slice_: the slice that the pages belong to.
         pages: its pages.
         superseded: page number -> positions of records to leave out.
     """
-    flattener = _Flattener(layout, snapshot, part)
+    flattener = _Flattener(layout, snapshot, slice_)
     waiting: list[PageRecords] = []
     records = 0
     for page in pages:
@@ -84,10 +84,10 @@ def flatten(
 
 
 class _Flattener:
-    def __init__(self, layout: Layout, snapshot: Snapshot, part: Slice) -> None:
+    def __init__(self, layout: Layout, snapshot: Snapshot, slice_: Slice) -> None:
         self._layout = layout
         self._snapshot = snapshot
-        self._part = part
+        self._part = slice_
         self._sieve = Sieve(layout)
         self.reader = self._sieve.reader
         self._guard = PrivacyGuard(layout)

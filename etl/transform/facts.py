@@ -117,13 +117,13 @@ def run_row(outcome: Outcome, version: str) -> dict[str, Any]:
 def slice_row(facts: SliceFacts) -> dict[str, Any]:
     """Return the row of a slice in etl_slices."""
     return {
-        "slice_id": facts.part.slice_id,
-        "dataset": facts.part.dataset,
-        "account_id": facts.part.account_id,
-        "region": facts.part.region,
-        "parents": list(facts.part.parents.items()),
-        "filters": list(facts.part.filters.items()),
-        "is_filtered": bool(facts.part.filters),
+        "slice_id": facts.slice.slice_id,
+        "dataset": facts.slice.dataset,
+        "account_id": facts.slice.account_id,
+        "region": facts.slice.region,
+        "parents": list(facts.slice.parents.items()),
+        "filters": list(facts.slice.filters.items()),
+        "is_filtered": bool(facts.slice.filters),
         "state": facts.state.value,
         "is_published": facts.publication is not None,
         "published_at": facts.published_at,

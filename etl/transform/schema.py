@@ -165,7 +165,7 @@ class Layout:
         return [SNAPSHOT_DATE, *_WHERE, *(column for column, _ in self.parents)]
 
 
-def layout(dataset: Dataset, operation: Operation, key: bytes | None = None) -> Layout:
+def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) -> Layout:
     """Return the tables of a dataset.
 
     Raises:

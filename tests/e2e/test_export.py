@@ -145,7 +145,7 @@ def test_max_items_stops_resumable_and_the_next_runs_go_on_to_the_same_rows(job,
     for _ in range(3):
         (outcome,) = job.run(overrides={"max_items": 50})
         codes.append(outcome.exit_code)
-        tokens = [facts.starting_token for facts in outcome.slices if facts.part.dataset == "streaming_sessions"]
+        tokens = [facts.starting_token for facts in outcome.slices if facts.slice.dataset == "streaming_sessions"]
         assert all(tokens) == (outcome.exit_code == 3)
 
     assert codes == [3, 3, 0]
@@ -261,7 +261,7 @@ def test_filters_reach_the_service_and_never_hide_the_whole_snapshot(job, studio
     assert facts.rows == len(expected)
     rows = job.ask(
         "select session_id from streaming_sessions_history where slice_id = $slice_id order by all",
-        slice_id=facts.part.slice_id,
+        slice_id=facts.slice.slice_id,
     )
     assert [session_id for (session_id,) in rows] == expected
     assert job.ask("select count(*) from streaming_sessions where studio_id = $studio_id", studio_id=first) == [

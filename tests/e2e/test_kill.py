@@ -102,9 +102,9 @@ def stored_starting_tokens(job):
     for path in ledger_paths(job.directory / "state"):
         with Ledger.open(path) as ledger:
             for facts in ledger.slices():
-                pages = list(ledger.pages(facts.part))
+                pages = list(ledger.pages(facts.slice))
                 tokens = [None, *(page.next_starting_token for page in pages)]
                 for token, _ in pairwise(tokens):
                     sent = TokenDecoder().decode(token)["nextToken"] if token else None
-                    stored.add((operations[facts.part.dataset], sent))
+                    stored.add((operations[facts.slice.dataset], sent))
     return stored

@@ -84,7 +84,7 @@ def job_records(job):
     found = []
     with Ledger.open(ledger_paths(job.directory / "state")[-1]) as ledger:
         for facts in ledger.slices("streaming_sessions"):
-            for page in ledger.pages(facts.part):
+            for page in ledger.pages(facts.slice):
                 found += json.loads(page.body)["sessions"]
     return found
 

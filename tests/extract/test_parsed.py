@@ -16,7 +16,7 @@ from etl.errors import ConfigError, SourceError, TransientSourceError
 from etl.extract.service_model import inspect_operation, model_session
 from etl.model import Dataset
 from etl.transform.batches import flatten
-from etl.transform.schema import layout
+from etl.transform.schema import layout_of
 
 RECORD_IDS = ["a", "b"]
 
@@ -161,7 +161,7 @@ def fetch(source, chosen, token=None, most=None):
 def flat(source, chosen, *pages):
     """Return the rows and the rejects of pages."""
     operation = source.operation(chosen)
-    found = list(flatten(layout(chosen, operation), snapshot(chosen, operation), part_of(chosen), pages, {}))
+    found = list(flatten(layout_of(chosen, operation), snapshot(chosen, operation), part_of(chosen), pages, {}))
     rows = [row for one in found for row in one.tables[chosen.name].to_pylist()]
     return rows, [row for one in found for row in one.rejects.to_pylist()]
 

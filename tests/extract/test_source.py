@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from support.answers import KEY, http, source_at
 from support.shapes import ARRIVED, operation, part
 
-from etl.config import Source as SourceSettings
+from etl.config import SourceSettings
 from etl.errors import ConfigError, GoneError, PageTokenError, SourceError, TokenRejectedError, TransientSourceError
 from etl.extract import vendor_errors
 from etl.extract.datasets import builtin_datasets

@@ -352,7 +352,7 @@ def test_fault_59_a_studio_that_dies_in_mid_run_leaves_it_resumable(tmp_path, mo
     assert died.returncode == -signal.SIGKILL
     assert stopped.exit_code == 3
     assert [facts.pages for facts in stopped.slices] == [1, 3, 0]
-    assert all(str(facts.part) in facts.error for facts in stopped.slices[1:])
+    assert all(str(facts.slice) in facts.error for facts in stopped.slices[1:])
     requests.unlink()
     again = emulator(requests, port=int(died.url.rpartition(":")[2]))
     try:

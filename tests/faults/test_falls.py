@@ -30,7 +30,7 @@ def test_fault_23_no_record_at_all_is_held_back_and_the_others_are_published(job
     assert fired(studio) == {"empty-list"}
     assert outcome.exit_code == 5
     (held,) = [facts for facts in outcome.slices if facts.error]
-    assert held.part.parents["studioId"] == first_studio
+    assert held.slice.parents["studioId"] == first_studio
     assert f"0 records, its snapshot of {DATE} has {before[first_studio]}: a fall of 100%" in held.error
     assert rows_per_studio(job)[first_studio] == before[first_studio]
     newest = dict(job.ask("select studio_id, max(snapshot_date) from streaming_sessions group by all"))

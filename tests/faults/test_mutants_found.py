@@ -230,7 +230,7 @@ def test_fault_44_after_a_signal_nothing_is_published_after_the_deadline_what_is
     (outcome,) = job.run(stop=stop, on_page=stop_at_the_first_session)
 
     assert outcome.exit_code == 3
-    published = [facts.part.dataset for facts in outcome.slices if facts.publication is not None]
+    published = [facts.slice.dataset for facts in outcome.slices if facts.publication is not None]
     assert published == (["studios"] if by_deadline else [])
     assert (job.directory / "warehouse" / "warehouse.duckdb").exists() is by_deadline
 

@@ -47,7 +47,7 @@ def test_fault_1_2_a_page_that_stays_malformed_is_an_error_and_never_the_end(job
     assert outcome.exit_code == 3, "run again: it is tried from page 3 on"
     assert sum(facts.publication is not None for facts in outcome.slices) == 2, "the others are published"
     failed = next(facts for facts in outcome.slices if facts.error)
-    assert failed.part.parents["studioId"] == first(studio)
+    assert failed.slice.parents["studioId"] == first(studio)
     assert "page 3" in failed.error
     assert failed.pages == 2
     assert job.rows("streaming_sessions") == baseline

@@ -148,7 +148,7 @@ def test_fault_13_tokens_without_end_reach_the_page_cap_and_readers_keep_what_th
     assert fired(studio) == {"endless-tokens"}
     assert outcome.exit_code == 5
     (failed,) = [facts for facts in outcome.slices if facts.error]
-    assert failed.part.parents["studioId"] == first(studio)
+    assert failed.slice.parents["studioId"] == first(studio)
     assert failed.pages == 9
     assert "9 pages and still a token" in failed.error
     assert "run.max_pages" in failed.error
@@ -172,7 +172,7 @@ def test_fault_13_tokens_without_end_are_stopped_by_the_deadline_and_readers_kee
 
     assert fired(studio) == {"endless-tokens"}
     assert outcome.exit_code == 3
-    (endless,) = [facts for facts in outcome.slices if facts.part.parents.get("studioId") == first(studio)]
+    (endless,) = [facts for facts in outcome.slices if facts.slice.parents.get("studioId") == first(studio)]
     assert endless.pages == 30
     assert endless.starting_token
     assert endless.publication is None

@@ -53,7 +53,7 @@ def store(ledger, where, tokens):
 
 
 def facts_of(ledger, where):
-    (facts,) = [facts for facts in ledger.slices() if facts.part.slice_id == where.slice_id]
+    (facts,) = [facts for facts in ledger.slices() if facts.slice.slice_id == where.slice_id]
     return facts
 
 
@@ -84,7 +84,7 @@ def test_run_datasets_and_slices_come_back_as_they_were_written(ledger, path):
         assert (run.account_id, run.state, run.invocations) == ("123456789012", "open", 0)
         assert run.started_at.tzinfo is not None
         assert again.datasets() == {"things": (dataset(), operation())}
-        assert [facts.part for facts in again.slices()] == [A, B]
+        assert [facts.slice for facts in again.slices()] == [A, B]
         assert again.slices("others") == []
 
 
@@ -195,7 +195,7 @@ def test_planning_a_slice_again_changes_nothing(ledger):
     store(ledger, A, ["t1"])
     ledger.add_slice(A, "another")
     assert ledger.checkpoint(A).starting_token == "t1"
-    assert [facts.part for facts in ledger.slices()] == [A, B]
+    assert [facts.slice for facts in ledger.slices()] == [A, B]
 
 
 def test_passing_failure_stays_resumable_and_the_next_page_clears_it(ledger):

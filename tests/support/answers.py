@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from etl.config import Source as SourceSettings
+from etl.config import SourceSettings
 from etl.extract.source import Endpoint, Source
 from support.shapes import ACCOUNT
 

@@ -12,7 +12,7 @@ from etl.errors import ConfigError
 from etl.extract.service_model import model_session
 from etl.jobs.propose import Service, key_candidates
 from etl.model import Dataset
-from etl.transform.schema import Layout, layout
+from etl.transform.schema import Layout, layout_of
 
 REASONS = {
     "what it pages through is no list": r"in its responses is a (map|structure|string); expected a list",
@@ -56,7 +56,7 @@ def paginated(name: str) -> Iterator[Paginated]:
         key = key_candidates(listing.operation.record, listing.item)[0]
         dataset = Dataset(name="listing", service=name, operation=listing.name, key=key, item="item")
         try:
-            yield Paginated(name, listing.name, layout(dataset, listing.operation))
+            yield Paginated(name, listing.name, layout_of(dataset, listing.operation))
         except ConfigError as exc:
             yield Paginated(name, listing.name, None, str(exc))
 

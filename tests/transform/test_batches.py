@@ -14,11 +14,11 @@ from etl.extract.datasets import builtin_datasets
 from etl.extract.service_model import describe_operation, model_session
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded
-from etl.transform.schema import layout
+from etl.transform.schema import layout_of
 
 DATASET = builtin_datasets()["streaming_sessions"]
 OPERATION = describe_operation(model_session(), DATASET)
-LAYOUT = layout(DATASET, OPERATION)
+LAYOUT = layout_of(DATASET, OPERATION)
 SNAPSHOT = shapes.snapshot(DATASET, OPERATION)
 PART = shapes.part("us-west-2-abc", dataset="streaming_sessions")
 
@@ -195,7 +195,7 @@ def test_drift_of_entries_has_no_places():
         for i in range(3)
     ]
     (one,) = flatten(
-        layout(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)], {}
+        layout_of(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)], {}
     )
     paths = {"volume.colour", "disks[].io.queue", "disks[].maker", "limits{}.least"}
     assert one.drift == {f"member {path}" for path in paths}
@@ -206,7 +206,7 @@ def test_numbers_that_json_has_not_arrive_as_texts_and_are_numbers():
     names = ["NaN", "Infinity", "-Infinity", 1, 2.5, None, "nan", "3"]
     records = [{"thingId": str(i), "ratio": name, "weight": name} for i, name in enumerate(names)]
     (one,) = flatten(
-        layout(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)], {}
+        layout_of(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)], {}
     )
     for column in ("ratio", "weight"):
         assert list(map(str, one.tables["things"].column(column).to_pylist())) == [

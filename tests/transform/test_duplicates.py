@@ -8,7 +8,7 @@ from support.shapes import dataset, member, operation, page, structure
 from etl.transform import duplicates
 from etl.transform.duplicates import find_superseded
 from etl.transform.records import Misfit, Reader
-from etl.transform.schema import layout
+from etl.transform.schema import layout_of
 
 SHAPE = structure(
     "thing",
@@ -34,7 +34,7 @@ class Pages:
 
 def superseded(*lists, **changes):
     """Return (page number, position) of what is left out."""
-    found = find_superseded(layout(dataset(**changes), operation(SHAPE)), Pages(lists))
+    found = find_superseded(layout_of(dataset(**changes), operation(SHAPE)), Pages(lists))
     return sorted((number, position) for number, positions in found.items() for position in positions)
 
 
@@ -143,14 +143,14 @@ def test_misfit_neither_supersedes_nor_is_superseded():
 
 def test_only_records_of_the_walk_count():
     lists = [page([thing("a"), thing("b")], 1, first=1), page([thing("b"), thing("a")], 2, stop=1)]
-    found = find_superseded(layout(dataset(), operation(SHAPE)), lambda: iter(lists))
+    found = find_superseded(layout_of(dataset(), operation(SHAPE)), lambda: iter(lists))
     assert found == {1: frozenset({1})}
 
 
 @pytest.mark.parametrize(("lists", "calls"), [([["a", "b"], ["c"]], 1), ([["a"], ["b", "a"]], 2), ([], 1), ([[]], 1)])
 def test_pages_are_read_again_only_if_keys_may_be_equal(lists, calls):
     pages = Pages([[thing(key) for key in keys] for keys in lists])
-    find_superseded(layout(dataset(), operation(SHAPE)), pages)
+    find_superseded(layout_of(dataset(), operation(SHAPE)), pages)
     assert pages.calls == calls
 
 
@@ -184,7 +184,7 @@ def test_key_and_order_may_lie_below_the_top():
             ]
         ]
     )
-    assert find_superseded(layout(dataset(**changes), operation(shape)), pages) == {1: frozenset({1, 2})}
+    assert find_superseded(layout_of(dataset(**changes), operation(shape)), pages) == {1: frozenset({1, 2})}
     (first,) = pages.pages
     misfits = [record.position for record in Reader(dataset(**changes), operation(shape)).read(first)
                if isinstance(record, Misfit)]  # fmt: skip

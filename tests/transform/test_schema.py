@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.shapes import EVERYTHING, dataset, list_of, map_of, member, operation, structure
 
 from etl.errors import ConfigError
-from etl.model import ForEach, Kind, leaves
-from etl.transform.schema import EXTRA, TIMESTAMP, arrow_type, field, layout
+from etl.model import ForEach, ShapeKind, leaves
+from etl.transform.schema import EXTRA, TIMESTAMP, arrow_type, field, layout_of
 
 TEXT, INT = pa.string(), pa.int32()
 HEAD = {"snapshot_date": pa.date32(), "account_id": TEXT, "region": TEXT, "studio_id": TEXT}
@@ -28,14 +28,14 @@ def facts(column):
 
 
 def laid_out(*members, **changes):
-    return layout(dataset(**changes), operation(structure("thing", member("thing_id", "string"), *members)))
+    return layout_of(dataset(**changes), operation(structure("thing", member("thing_id", "string"), *members)))
 
 
 # Columns
 
 
 def test_every_kind_has_its_column_and_every_nesting_its_table():
-    found = layout(dataset(), operation(EVERYTHING)).schemas
+    found = layout_of(dataset(), operation(EVERYTHING)).schemas
     assert list(found) == ["thing_tags", "thing_limits", "thing_disks", "things"]
     io = pa.struct({"rate": pa.float64()})
     assert types(found["things"]) == {
@@ -60,13 +60,13 @@ def test_every_kind_has_its_column_and_every_nesting_its_table():
 
 def test_columns_are_in_the_order_of_the_model():
     """So that a reader finds them as the API's documentation has them."""
-    schema = layout(dataset(), operation(EVERYTHING)).schema
+    schema = layout_of(dataset(), operation(EVERYTHING)).schema
     own = [name for name in schema.names if name not in {*HEAD, *TAIL, "extra"}]
     assert own == [name for name, _, _ in leaves(EVERYTHING)]
     assert schema.names == [*HEAD, *own, "extra", *TAIL]
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("kind", get_args(ShapeKind))
 def test_every_kind_of_the_model_has_a_type(kind):
     inside = {"members": (member("a", "string"),)} if kind == "structure" else {}
     inside |= {"element": member("a", "string")} if kind in {"list", "map"} else {}
@@ -143,7 +143,7 @@ def test_two_members_that_would_be_one_column_are_a_configuration_error(members,
 def test_members_on_two_paths_that_have_one_name_are_told_apart_whatever_their_order(turn):
     """Workdocs and b2bi have such records; a column must not change its meaning when a model is sorted anew."""
     a, b, c = member("a_b_c", "string"), structure("a", member("b_c", "string")), structure("a_b", member("c", "long"))
-    found = layout(dataset(), operation(structure("thing", member("thing_id", "string"), *[a, b, c][::turn])))
+    found = layout_of(dataset(), operation(structure("thing", member("thing_id", "string"), *[a, b, c][::turn])))
     assert {column.field.name: ".".join(column.path) for column in found.columns} == {
         "thing_id": "thingId", "a_b_c": "aBC", "a__b_c": "a.bC", "a_b__c": "aB.c",
     }  # fmt: skip
@@ -214,7 +214,7 @@ def test_columns_carry_path_enum_unit_and_sensitivity():
 
 
 def test_api_paths_lead_to_the_entries_of_lists_and_maps():
-    found = layout(dataset(), operation(EVERYTHING)).schemas
+    found = layout_of(dataset(), operation(EVERYTHING)).schemas
     paths = {
         (table, column.name): facts(column).get("api_path")
         for table in ("thing_tags", "thing_limits", "thing_disks")
@@ -232,7 +232,7 @@ def test_api_paths_lead_to_the_entries_of_lists_and_maps():
 
 
 def test_columns_that_are_not_of_the_api_are_described():
-    found = layout(dataset(), operation(EVERYTHING))
+    found = layout_of(dataset(), operation(EVERYTHING))
     for schema in found.schemas.values():
         for column in schema:
             if "api_path" not in facts(column):
@@ -251,7 +251,7 @@ def test_field_keeps_only_facts_that_say_something():
 
 
 def test_change_log_has_the_columns_of_the_table_and_marks_the_key():
-    found = layout(dataset(), operation(EVERYTHING))
+    found = layout_of(dataset(), operation(EVERYTHING))
     schema = found.changes
     own = [column.field.name for column in found.columns]
     assert found.changes_table == "thing_changes"

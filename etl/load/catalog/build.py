@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from etl.errors import StorageError, WarehouseError
+from etl.errors import StorageError, WarehouseError, first_line
 from etl.events import reach
 from etl.load.catalog.checks import run_checks
 from etl.load.catalog.dictionary import add_dictionary
@@ -83,7 +83,7 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
                 _remove(draft)
             if not isinstance(exc, duckdb.Error):
                 raise
-            reason = str(exc).splitlines()[0]  # below it, DuckDB repeats the statement
+            reason = first_line(exc)  # below it, DuckDB repeats the statement
             if draft.name in reason or isinstance(exc, duckdb.FatalException):  # the latter: a sync failed
                 raise StorageError.at(path, f"{reason}; the old one stays") from exc
             raise _unbuildable(path, reason) from exc
@@ -126,7 +126,7 @@ def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> l
     try:
         return _fill(draft, tables, content)
     except (duckdb.ProgrammingError, duckdb.DataError) as exc:
-        reason = str(exc).splitlines()[0]
+        reason = first_line(exc)
         log.error("%s: marts, checks, flat views and dictionary are left out: %s", draft.name, reason)  # noqa: TRY400
         _remove(draft)
         _fill(draft, tables, replace(content, with_marts=False), with_views=False)

@@ -8,10 +8,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from etl.load.catalog.relations import Column, add_table, columns, described, quoted
+from etl.load.catalog.relations import CatalogColumn, add_table, columns, described
 from etl.load.changes import logged_dataset
 from etl.load.delta.tables import PARTITION, Committed, FileFacts
 from etl.sqlfiles import sql_files
+from etl.sqltext import quoted
 
 COLUMNS = pa.schema(
     [
@@ -81,7 +82,7 @@ def add_dictionary(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, C
     connection.unregister("dictionary_rows")
 
 
-def _measure_mart(connection: duckdb.DuckDBPyConnection, mart: Sequence[Column]) -> _Measured:
+def _measure_mart(connection: duckdb.DuckDBPyConnection, mart: Sequence[CatalogColumn]) -> _Measured:
     found = _null_rates(connection, mart)
     when = next((name for name in (PARTITION, "day") if name in found), None)
     if when:
@@ -95,17 +96,17 @@ def _measure_mart(connection: duckdb.DuckDBPyConnection, mart: Sequence[Column])
 
 
 def _measure_dataset(
-    connection: duckdb.DuckDBPyConnection, newest: Sequence[Column], tables: Mapping[str, Committed]
+    connection: duckdb.DuckDBPyConnection, newest: Sequence[CatalogColumn], tables: Mapping[str, Committed]
 ) -> _Measured:
     """Return null rates of the newest snapshots, and dates by what the log says of the files of all of them.
 
     To read every night of the history would take longer each night.
     """
     found, table = _null_rates(connection, newest), tables[newest[0].table]
-    logs = [log for log in tables.values() if logged_dataset(log.schema) == table.name]
+    change_logs = [other for other in tables.values() if logged_dataset(other.schema) == table.name]
     for name, known in found.items():
         # What retention has removed, the change log still has.
-        firsts = [_date_with(name, kept, sorted(kept.files)) for kept in (table, *logs)]
+        firsts = [_date_with(name, kept, sorted(kept.files)) for kept in (table, *change_logs)]
         known["first_date"] = min(filter(None, firsts), default=None)
         known["last_date"] = _date_with(name, table, sorted(table.files, reverse=True))
     return found
@@ -120,7 +121,7 @@ def _has(column: str, facts: FileFacts) -> bool:
     return column == PARTITION or facts.nulls.get(column, facts.rows) < facts.rows
 
 
-def _null_rates(connection: duckdb.DuckDBPyConnection, relation: Sequence[Column]) -> _Measured:
+def _null_rates(connection: duckdb.DuckDBPyConnection, relation: Sequence[CatalogColumn]) -> _Measured:
     expressions = [f"1 - count({quoted(column.name)}) / nullif(count(*), 0)" for column in relation]
     rates = _aggregate(connection, relation[0].table, expressions)
     return {column.name: {"null_rate": rate} for column, rate in zip(relation, rates, strict=True)}

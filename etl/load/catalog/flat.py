@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import duckdb
 
-from etl.load.catalog.relations import Column, columns, comment_on, literal, quoted
+from etl.load.catalog.relations import CatalogColumn, columns, comment_on
 from etl.model import Dataset, tag_column
+from etl.sqltext import literal, quoted
 
 SCHEMA = "bi"
 _TAGS = "tags"
@@ -57,7 +58,7 @@ def _relations(dataset: Dataset, there: Collection[str]) -> set[str]:
 
 def _add_flat_view(
     connection: duckdb.DuckDBPyConnection,
-    source: Sequence[Column],
+    source: Sequence[CatalogColumn],
     flat_name: str,
     labelled: Mapping[str, Dataset],
     pinned_tags: Sequence[str],
@@ -84,7 +85,7 @@ def _add_flat_view(
     comment_on(connection, view, {name: meaning for name, _, meaning in flat})
 
 
-def _flat_columns(column: Column) -> Iterator[_Flat]:
+def _flat_columns(column: CatalogColumn) -> Iterator[_Flat]:
     name, value, meaning = column.name, f"flat.{quoted(column.name)}", column.comment
     if column.type == "TIMESTAMP WITH TIME ZONE":
         yield name, value, meaning

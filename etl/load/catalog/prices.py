@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from etl.errors import ConfigError
+from etl.errors import ConfigError, first_line
 from etl.load.catalog.relations import described
 
 PRICES = pa.schema(
@@ -34,7 +34,7 @@ def read_prices(path: Path) -> pa.Table:
     except FileNotFoundError:
         raise ConfigError(f"marts.prices: {path}: there is no such file") from None
     except (OSError, KeyError, pa.ArrowException) as exc:
-        raise ConfigError(f"marts.prices: {path}: {str(exc).splitlines()[0]}; {expected}") from exc
+        raise ConfigError(f"marts.prices: {path}: {first_line(exc)}; {expected}") from exc
     for column in table.itercolumns():
         if column.null_count:
             raise ConfigError(f"marts.prices: {path}: a row lacks a value; {expected}")

@@ -8,16 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from etl.sqlfiles import Kind, SqlFile, sql_files
-
-
-def quoted(identifier: str) -> str:
-    """Return a name as SQL writes it."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Return a text as SQL writes it."""
-    return "'" + text.replace("'", "''") + "'"
+from etl.sqltext import literal, quoted
 
 
 def names(connection: duckdb.DuckDBPyConnection, schema: str = "main") -> set[str]:
@@ -47,7 +38,7 @@ def column_types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> di
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class CatalogColumn:
     """One column of a table or view, its type and comment as DuckDB has them; `position` counts from 1."""
 
     schema: str
@@ -58,15 +49,15 @@ class Column:
     comment: str
 
 
-def columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], list[Column]]:
+def columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], list[CatalogColumn]]:
     """Return the columns of every table and view by schema and name, in their order. It costs a while: ask once."""
     found = connection.execute(
         "select schema_name, table_name, column_name, column_index, data_type, coalesce(comment, '')"
         " from duckdb_columns() where database_name = current_database() and not internal order by all"
     )
-    listed: dict[tuple[str, str], list[Column]] = {}
+    listed: dict[tuple[str, str], list[CatalogColumn]] = {}
     for row in found.fetchall():
-        listed.setdefault(row[:2], []).append(Column(*row))
+        listed.setdefault(row[:2], []).append(CatalogColumn(*row))
     return {place: sorted(those, key=attrgetter("position")) for place, those in listed.items()}
 
 

@@ -7,9 +7,10 @@ import duckdb
 import pyarrow as pa
 
 from etl.load.catalog.packs import Pack
-from etl.load.catalog.relations import add_table, column_types, comment_on, descriptions, literal, quoted
+from etl.load.catalog.relations import add_table, column_types, comment_on, descriptions
 from etl.load.changes import CHANGE
 from etl.load.delta.tables import PARTITION, Committed
+from etl.sqltext import literal, quoted
 
 
 def has_slices(table: Committed) -> bool:
@@ -82,7 +83,7 @@ def _utc_date(name: str) -> str:
 
 def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Committed) -> None:
     """Add what follows from a change log: every version of every record, and macros for dates past."""
-    log = table.name
+    change_log = table.name
     keys = ", ".join(quoted(field.name) for field in table.schema if b"key" in (field.metadata or {}))
     about_changes = (CHANGE, "changed_columns", "old_values", "previous_date")
     versions, next_date = quoted(f"{dataset}_versions"), "next_date"
@@ -93,7 +94,7 @@ def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Com
         f" versions.{PARTITION} as valid_from, {next_date} as valid_to,"
         f" coalesce(last_date, newest.{PARTITION}) as seen_until, {next_date} is null as is_current"
         f" from (select *, lead({PARTITION}) over record as {next_date}, lead(previous_date) over record as last_date"
-        f" from {quoted(log)} window record as (partition by slice_id, {keys} order by {PARTITION})) as versions"
+        f" from {quoted(change_log)} window record as (partition by slice_id, {keys} order by {PARTITION})) as versions"
         f" left join current_slices as newest using (slice_id)"
         f" where {CHANGE} <> 'vanished'"
     )
@@ -103,8 +104,9 @@ def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Com
         f" and (valid_to is null or valid_to > {_utc_date('instant')})"
     )
     connection.execute(
-        f"create macro {quoted(f'{log}_between')}(from_date, to_date) as table"  # noqa: S608
-        f" select * from {quoted(log)} where {PARTITION} between {_utc_date('from_date')} and {_utc_date('to_date')}"
+        f"create macro {quoted(f'{change_log}_between')}(from_date, to_date) as table"  # noqa: S608
+        f" select * from {quoted(change_log)}"
+        f" where {PARTITION} between {_utc_date('from_date')} and {_utc_date('to_date')}"
     )
     comments = {
         **{name: text for name, text in descriptions(table.schema).items() if name not in about_changes},
