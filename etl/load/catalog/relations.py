@@ -104,6 +104,10 @@ def add_files(
 
 def _inherited(connection: duckdb.DuckDBPyConnection, file: SqlFile) -> dict[str, str]:
     """Return what is said about columns of the same name in what a file reads."""
-    listed = columns(connection)
-    known = {column.name: column.comment for source in file.reads for column in listed["main", source]}
-    return {column.name: known.get(column.name, "") for column in listed["main", file.name]}
+    found = connection.execute(
+        "select column_name, coalesce(max(comment), '') from duckdb_columns()"
+        " where database_name = current_database() and schema_name = 'main' and list_contains(?, table_name)"
+        " group by column_name having bool_or(table_name = ?)",
+        [[*file.reads, file.name], file.name],
+    )
+    return dict(found.fetchall())
