@@ -43,19 +43,15 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     form: Form = Format.TABLE,
     as_json: Json = False,
 ) -> None:
-    """Run a named query, for instance `nimble-etl query idle_sessions --hours 24`."""
+    """Run a named query. For instance: `nimble-etl query idle_sessions --hours 24`."""
     from etl.read.query import ask, bind, named_query  # noqa: PLC0415
     from etl.sqlfiles import sql_files  # noqa: PLC0415
 
     if list_all or name is None:
-        rows = [
-            {
-                "query": file.name,
-                "question": file.headers.get("Question", ""),
-                "parameters": " ".join(f"--{p.name.replace('_', '-')} {p.default}" for p in file.parameters),
-            }
-            for file in sql_files("queries").values()
-        ]
+        rows = []
+        for file in sql_files("queries").values():
+            flags = " ".join(f"--{p.name.replace('_', '-')} {p.default}" for p in file.parameters)
+            rows.append({"query": file.name, "question": file.headers.get("Question", ""), "parameters": flags})
         Output(as_json=as_json).show(Facts("queries", rows))
         return
     query = named_query(name)
@@ -68,7 +64,7 @@ def report_command(
     output: Annotated[Path | None, typer.Option(help="Default: report.html, or the directory report.")] = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="One page, or a PNG per chart.")] = ReportFormat.HTML,
 ) -> None:
-    """Write a report on the last nights, the sessions, their hours and their storage."""
+    """Write a report on nights, sessions, hours and storage."""
     from etl.read.report import write_pictures, write_report  # noqa: PLC0415  matplotlib
 
     catalog = settings_of(config).warehouse.catalog
@@ -86,7 +82,7 @@ def describe_command(
     form: Annotated[Format, typer.Option("--format", help="table, markdown or json.")] = Format.TABLE,
     as_json: Json = False,
 ) -> None:
-    """Show tables, views and columns: types, units, meanings and API paths; after a run, also null rates and dates."""
+    """Show the columns of all tables and views. After a run, this includes null rates and dates."""
     from etl.jobs.describe import describe  # noqa: PLC0415
 
     tables = describe(settings_of(config))

@@ -45,8 +45,10 @@ def main() -> None:
 
 @app.callback()
 def _global(
-    log_level: Annotated[str, typer.Option(help=_LEVELS, envvar="NIMBLE_ETL_LOG_LEVEL")] = "info",
-    log_format: Annotated[LogFormat, typer.Option(envvar="NIMBLE_ETL_LOG_FORMAT")] = LogFormat.TEXT,
+    log_level: Annotated[str, typer.Option(help=f"{_LEVELS}.", envvar="NIMBLE_ETL_LOG_LEVEL")] = "info",
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Form of logs.", envvar="NIMBLE_ETL_LOG_FORMAT")
+    ] = LogFormat.TEXT,
 ) -> None:
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:

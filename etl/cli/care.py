@@ -18,7 +18,7 @@ def status_command(
     max_age: Annotated[str | None, typer.Option(help="Limit to use instead of status.max_age, such as 26h.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the last runs, unfinished work, and the age of each studio's snapshot. Exit 5 if one is too old."""
+    """Show the last runs and the age of each snapshot. Also shows unfinished work. Exit 5 if a snapshot is too old."""
     from etl.configfile import Overrides, load_settings  # noqa: PLC0415
     from etl.jobs.status import status  # noqa: PLC0415
 
@@ -45,7 +45,7 @@ def verify_command(
     snapshot_date: Annotated[str | None, typer.Option(help="Check only this date, YYYY-MM-DD.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check that the published rows are complete: compare data files with ledgers. Exit 5 if they differ."""
+    """Check that the published rows are complete. Compares data files with ledgers. Exit 5 if they differ."""
     from etl.jobs.verify import verify  # noqa: PLC0415
 
     findings = [asdict(finding) for finding in verify(settings_of(config), date_of("--snapshot-date", snapshot_date))]
@@ -65,7 +65,7 @@ def compact_command(config: Config = CONFIG, as_json: Json = False) -> None:
 
 
 def vacuum_command(config: Config = CONFIG, as_json: Json = False) -> None:
-    """Delete data files that no table refers to, once they are older than warehouse.vacuum_grace."""
+    """Delete files that no table refers to. Younger ones than warehouse.vacuum_grace stay."""
     from etl.jobs.upkeep import vacuum  # noqa: PLC0415
 
     _show(vacuum(settings_of(config)), as_json=as_json)

@@ -94,7 +94,7 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     allow_fall: AllowFall = False,
     as_json: Json = False,
 ) -> None:
-    """Publish saved output of the AWS CLI as the snapshot of one slice. Sends no requests to AWS."""
+    """Publish saved AWS CLI output as a slice's snapshot. Sends no requests to AWS."""
     from etl.jobs.dumps import ImportRequest, import_dump  # noqa: PLC0415
 
     date = date_of("--snapshot-date", snapshot_date)
@@ -109,7 +109,7 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 
 
 def demo_command(config: Config = CONFIG) -> None:
-    """Export three nights of the embedded studio, then ask the warehouse three questions."""
+    """Export three nights and ask three questions. Uses the embedded studio."""
     from etl.cli.demo import demo  # noqa: PLC0415
 
     with stopped_by_signals() as stop:

@@ -107,9 +107,8 @@ def stopped_by_signals() -> Iterator["Stop"]:
     stop = Stop()
 
     def on_signal(number: int, _frame: object) -> None:
-        logging.getLogger(__name__).warning(
-            "%s: finishing the pages in flight; run again to continue", signal.Signals(number).name
-        )
+        name = signal.Signals(number).name
+        logging.getLogger(__name__).warning("%s: finishing the pages in flight; run again to continue", name)
         stop.by_deadline = False
         stop.set()
 
