@@ -1,4 +1,4 @@
-"""Settings: what an operator may decide, validated and frozen. `etl.configfile` reads them."""
+"""Settings: what an operator can choose, validated and frozen. `etl.configfile` reads them from config.yaml."""
 
 import datetime as dt
 import re
@@ -11,157 +11,148 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Secret
 from etl.model import CATALOG_NAME, Dataset, Frozen, Rule, tag_column
 
 EMBEDDED = "embedded"
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_duration(text: str) -> dt.timedelta:
-    """Return the duration that `90s`, `15m`, `3h`, `2d` or `1h30m` says.
+    """Return the duration that a text such as `90s`, `15m`, `3h`, `2d` or `1h30m` means.
 
     Raises:
-        ValueError: it says no duration.
+        ValueError: the text is not a duration.
     """
     expected = "is not a duration such as 90s, 15m, 3h or 1h30m"
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
         raise ValueError(expected)
-    unit_names = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     try:
-        return sum((dt.timedelta(**{unit_names[unit]: float(number)}) for number, unit in parts), dt.timedelta())
+        return dt.timedelta(seconds=sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts))
     except OverflowError:
         raise ValueError(expected) from None
 
 
 def _as_duration(value: Any) -> Any:
+    if isinstance(value, int | float) and value < 0:
+        raise ValueError("is negative; expected a duration such as 90s, 15m, 3h or 1h30m")
     return parse_duration(value) if isinstance(value, str) else value
 
 
-def _not_negative(value: dt.timedelta) -> dt.timedelta:
-    if value < dt.timedelta():
-        raise ValueError("is less than nothing; expected a duration such as 90s, 15m, 3h or 1h30m")
-    return value
+def _url_or(*words: str) -> AfterValidator:
+    """Return the validator of a text that is an http(s) URL without credentials, or one of these words."""
+
+    def check(text: str) -> str:
+        if text not in words and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", text):
+            raise ValueError(f"expected {', '.join([*words, 'null'])} or an http(s) URL without credentials in it")
+        return text
+
+    return AfterValidator(check)
 
 
-def _is_plain_url(text: str) -> bool:
-    return re.fullmatch(r"https?://[^\s/@]+(/\S*)?", text) is not None
-
-
-Duration = Annotated[dt.timedelta, BeforeValidator(_as_duration), AfterValidator(_not_negative)]
+Duration = Annotated[dt.timedelta, BeforeValidator(_as_duration)]
 
 
 class Retry(Frozen):
-    """How long one page request is repeated while it fails for a passing reason."""
+    """How a page request is repeated after a temporary failure."""
 
-    timeout: Duration = Field(dt.timedelta(minutes=10), description="give up on a page after this long")
-    wait_max: Duration = Field(dt.timedelta(seconds=30), description="longest pause between two tries")
+    timeout: Duration = Field(dt.timedelta(minutes=10), description="give up on a page after this time")
+    wait_max: Duration = Field(dt.timedelta(seconds=30), description="the longest pause between two tries")
 
 
 class Privacy(Frozen):
-    """What of the records is not kept as it is."""
+    """Which values of records are hashed or dropped before they reach the warehouse."""
 
     rules: Mapping[str, Mapping[str, Rule]] = Field(
-        {}, description="dataset, or * for all -> column, or entry such as tags.Artist -> allow, hash or drop"
+        {}, description="for a dataset, or * for all: column, or map entry such as tags.Artist -> allow, hash or drop"
     )
-    key: SecretStr | None = Field(None, description="of the hashes; only from the environment, never from the file")
+    key: SecretStr | None = Field(None, description="key of the hashes; set it only as NIMBLE_ETL_PRIVACY__KEY")
 
     @property
     def secret(self) -> bytes | None:
-        """Return the key; None if there is none."""
+        """Return the key of the hashes; None if there is none."""
         return self.key.get_secret_value().encode() if self.key else None
 
 
 class SourceSettings(Frozen):
     """Where the pages come from."""
 
-    endpoint_url: str | None = Field(
-        EMBEDDED, description="embedded: the studio that comes with this job; null: AWS itself; or any URL"
+    endpoint_url: Annotated[str, _url_or(EMBEDDED)] | None = Field(
+        EMBEDDED, description="embedded: the local studio that comes with this job; null: AWS; or any other URL"
     )
-    region: str = Field("us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-    account_id: str | None = Field(None, pattern=r"^\d{12}$", description="null: asked of the credentials, then of STS")
-    studio_ids: tuple[str, ...] = Field((), description="empty: every studio that ListStudios returns")
-    filters: Mapping[str, str] = Field({}, description="parameters of the operation, as created_by: …")
+    region: str = Field("us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="AWS Region of the requests")
+    account_id: str | None = Field(None, pattern=r"^\d{12}$", description="null: ask the credentials, then STS")
+    studio_ids: tuple[str, ...] = Field((), description="studios to export; empty: all that ListStudios returns")
+    filters: Mapping[str, str] = Field({}, description="request parameters that narrow the listing, such as owned_by")
     retry: Retry = Retry()
-
-    @field_validator("endpoint_url")
-    @classmethod
-    def _is_endpoint(cls, value: str | None) -> str | None:
-        if value in (None, EMBEDDED):
-            return value
-        if not _is_plain_url(value or ""):
-            raise ValueError("is not 'embedded', null, or an http(s) URL without credentials in it")
-        return value
 
     @property
     def pins(self) -> dict[str, tuple[str, ...]]:
-        """Return the parameters whose values the operator names, so that no parent listing is needed for them."""
+        """Return the parameters whose values are configured; these values need no listing of the parent dataset."""
         return {"studioId": self.studio_ids} if self.studio_ids else {}
 
 
 class Run(Frozen):
-    """How a night goes."""
+    """How long a run lasts, how much it fetches, and how long it can be resumed."""
 
-    concurrency: int = Field(8, ge=1, le=64, description="slices walked at the same time")
-    max_duration: Duration | None = Field(None, description="then stop at a page boundary, resumable")
-    max_items: int | None = Field(None, ge=1, description="records per slice and invocation, then stop resumable")
-    max_pages: int = Field(1_000_000, ge=1, description="per slice: a source that never ends is an error")
+    concurrency: int = Field(8, ge=1, le=64, description="number of slices walked at the same time")
+    max_duration: Duration | None = Field(None, description="stop after this time; the next run continues there")
+    max_items: int | None = Field(
+        None, ge=1, description="stop each slice after N more records; the next run continues"
+    )
+    max_pages: int = Field(1_000_000, ge=1, description="fail a slice with more pages: its source may never end")
     max_checkpoint_age: Duration = Field(
-        dt.timedelta(hours=12), description="an older unfinished run is left, not resumed"
+        dt.timedelta(hours=12), description="abandon an unfinished run if its last page is older, and begin a new run"
     )
     keep_ledgers: Duration = Field(
-        dt.timedelta(days=90), description="then a ledger is deleted, and its run can no longer be verified or replayed"
+        dt.timedelta(days=90), description="delete older ledgers; their runs can no longer be verified or replayed"
     )
 
 
 class Publish(Frozen):
-    """What is not believed without a word: a service that answers, but with too little."""
+    """Guards against a source that suddenly returns too few records, compared with a slice's last snapshot."""
 
     max_fall: float = Field(
-        0.5, ge=0, le=1, description="a slice with a larger share less than in its last snapshot is held back"
+        0.5, ge=0, le=1, description="hold a slice back if it lost a larger share and more than fall_tolerance records"
     )
-    fall_tolerance: int = Field(20, ge=0, description="records that may always be missing, except for the last ones")
+    fall_tolerance: int = Field(20, ge=0, description="accept losing up to this many records, unless none are left")
 
 
 class StatusLimits(Frozen):
-    """When `status` calls for help."""
+    """When `nimble-etl status` reports a problem."""
 
-    max_age: Duration | None = Field(None, description="exit code 5 where a listed slice's snapshot is older")
+    max_age: Duration | None = Field(None, description="exit with 5 if a listed slice has no younger snapshot")
 
 
 class OnFinish(Frozen):
     """Who is told how a run ended."""
 
-    command: tuple[str, ...] = Field((), description="program and arguments; the outcome is JSON on its standard input")
-    url: str | None = Field(None, description="the outcome is POSTed there as JSON; {exit_code} stands for the code")
-    timeout: Duration = Field(dt.timedelta(seconds=30), gt=dt.timedelta(0))
-
-    @field_validator("url")
-    @classmethod
-    def _is_url(cls, value: str | None) -> str | None:
-        if value is not None and not _is_plain_url(value):
-            raise ValueError("is not null, or an http(s) URL without credentials in it")
-        return value
+    command: tuple[str, ...] = Field((), description="program and arguments; it reads the outcome as JSON from stdin")
+    url: Annotated[str, _url_or()] | None = Field(
+        None, description="URL that gets the outcome as a JSON POST; {exit_code} in it becomes the exit code"
+    )
+    timeout: Duration = Field(dt.timedelta(seconds=30), gt=dt.timedelta(0), description="for the command, and the URL")
 
 
 class Warehouse(Frozen):
-    """Where the tables are written."""
+    """Where the tables are written, and how long replaced data stays."""
 
-    path: Path = Path("warehouse")
+    path: Path = Field(Path("warehouse"), description="directory of the tables and the catalog")
     keep_snapshots: Duration | None = Field(
-        None, description="`vacuum` lets go of older daily partitions; versions and newest snapshots stay"
+        None, description="`vacuum` drops older daily partitions, except the newest snapshots; the change log stays"
     )
     vacuum_grace: Duration = Field(
-        dt.timedelta(days=2), description="`vacuum` keeps files so long after they were replaced, for their readers"
+        dt.timedelta(days=2), description="`vacuum` keeps replaced files this long, because readers may still use them"
     )
 
     @property
     def catalog(self) -> Path:
-        """The file that people connect to; not there before the first night."""
+        """Return the path of the DuckDB file that people connect to. The first night creates it."""
         return self.path / CATALOG_NAME
 
     @field_validator("path")
     @classmethod
-    def _has_a_name_for_all(cls, value: Path) -> Path:
+    def _is_usable(cls, value: Path) -> Path:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(value)):
-            raise ValueError("is a URL; expected a directory: other stores are not written to yet")
-        # deltalake 1.6 writes to one directory and reads from another: to it, a path is half a URL.
+            raise ValueError("is a URL; expected a directory, because object stores are not supported yet")
+        # deltalake 1.6 treats a path as part of a URL: it would write to one directory and read from another.
         found = sorted({character for character in str(value) if character in "%?\\" or not character.isprintable()})
         if found:
             raise ValueError(f"has {', '.join(map(repr, found))} in it, which deltalake cannot handle; choose another")
@@ -169,9 +160,9 @@ class Warehouse(Frozen):
 
 
 class Bi(Frozen):
-    """What the flat views for BI tools show besides the columns of the API."""
+    """What the flat views for BI tools show in addition to the columns of the API."""
 
-    pinned_tags: tuple[str, ...] = Field((), description="tags with a column of their own, which stays when they go")
+    pinned_tags: tuple[str, ...] = Field((), description="tags with a column of their own, even if no record has them")
 
     @field_validator("pinned_tags")
     @classmethod
@@ -185,37 +176,39 @@ class Bi(Frozen):
 
 
 class Marts(Frozen):
-    """What is computed after each publish."""
+    """What is computed after each publication."""
 
     build: bool = Field(
-        default=True, description="false: no marts, checks, flat views and dictionary, only tables and their views"
+        default=True, description="false: build no marts, checks, flat views or dictionary, only tables and their views"
     )
     prices: Path | None = Field(
-        None, description="CSV with ec2_instance_type, price_per_hour and currency; null: costs are null"
+        None, description="CSV file with ec2_instance_type, price_per_hour and currency; null: all costs are null"
     )
 
 
 class Emulator(Frozen):
     """The world of the embedded studio."""
 
-    studios: int = Field(2, ge=1, le=1000)
-    sessions_per_studio: int = Field(1500, ge=0, description="live sessions; about constant over time")
-    page_size: int = Field(100, ge=1, le=10_000)
-    latency_ms: float = Field(0, ge=0)
-    seed: int = 7
+    studios: int = Field(2, ge=1, le=1000, description="number of studios")
+    sessions_per_studio: int = Field(1500, ge=0, description="live sessions in each studio; about constant over time")
+    page_size: int = Field(100, ge=1, le=10_000, description="records on a page")
+    latency_ms: float = Field(0, ge=0, description="pause before each answer, in milliseconds")
+    seed: int = Field(7, description="another seed makes another world")
 
 
 class Settings(Frozen):
     """All settings of one invocation."""
 
     source: SourceSettings = SourceSettings()
-    datasets: tuple[str | Dataset, ...] = ("studios", "streaming_sessions")
+    datasets: tuple[str | Dataset, ...] = Field(
+        ("studios", "streaming_sessions"), description="names of built-in datasets, or definitions of other ones"
+    )
     run: Run = Run()
     privacy: Privacy = Privacy()
     publish: Publish = Publish()
     status: StatusLimits = StatusLimits()
     on_finish: OnFinish = OnFinish()
-    state_dir: Path = Path("state")
+    state_dir: Path = Field(Path("state"), description="directory of the ledgers and the lock")
     warehouse: Warehouse = Warehouse()
     marts: Marts = Marts()
     bi: Bi = Bi()
@@ -224,12 +217,12 @@ class Settings(Frozen):
 
     @property
     def exported(self) -> tuple[str | Dataset, ...]:
-        """The datasets of this invocation: those that flags name, or else all that are configured."""
+        """Return the datasets of this invocation: those that flags name, otherwise all that are configured."""
         configured = {entry if isinstance(entry, str) else entry.name: entry for entry in self.datasets}
         return tuple(configured.get(name, name) for name in self._only) or self.datasets
 
     def limited_to(self, datasets: Iterable[str]) -> "Settings":
-        """Return the same settings for an invocation that exports only these datasets."""
+        """Return the same settings for an invocation that exports only these datasets; empty: all."""
         limited = self.model_copy()
         limited._only = tuple(datasets)  # noqa: SLF001  our own
         return limited

@@ -1,25 +1,20 @@
-"""config.yaml, read and edited: every mistake in it is a `ConfigError` that names file and line.
+"""Reads and edits config.yaml. Each mistake in it becomes a `ConfigError` that names the file and the line.
 
-Flags of the command line win over the environment, which wins over the file. Credentials never stand in the file: they
-come from the AWS credential chain.
+Flags of the command line override the environment, and the environment overrides the file. The file must not contain
+credentials: they come from the AWS credential chain.
 """
 
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -35,12 +30,13 @@ _MAX_FILE_BYTES = 1_000_000
 _MAX_DEPTH = 20
 _SHOWN = 80
 _UNKNOWN = "is not a setting; `nimble-etl config schema` lists them"
+_CREDENTIALS = "credentials do not belong in the configuration; use the AWS credential chain"
 _SECRET = re.compile(r"access_?key|secret|session_?token|password|credential", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What flags of the command line replace; None keeps what the file and the environment say."""
+    """Values of command-line flags. None keeps the value of the environment or the file."""
 
     datasets: Sequence[str] | None = None
     studio_ids: Sequence[str] | None = None
@@ -50,7 +46,7 @@ class Overrides:
     max_age: str | None = None
 
     def as_settings(self) -> dict[str, Any]:
-        """Return those that are given where the settings have them."""
+        """Return the given values as nested settings."""
         filters = {name: value for name, value in self.filters.items() if value is not None}
         given: dict[str, dict[str, Any]] = {
             "source": {"studio_ids": self.studio_ids, "filters": filters},
@@ -62,55 +58,38 @@ class Overrides:
 
 
 class _Environment(EnvSettingsSource):
-    """The variables that begin with NIMBLE_ETL_."""
+    """The environment variables that begin with NIMBLE_ETL_."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Read a list or mapping.
-
-        Raises:
-            ConfigError: it is not JSON. The value may be secret, so only the names of variables are said.
-        """
+        """Return the list or mapping that a variable holds as JSON."""
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:
+            # The value may be secret, so the message only names the variables.
             names = [name for name, text in os.environ.items() if text == value and name.upper().startswith(ENV_PREFIX)]
-            raise ConfigError(
-                f"environment {', '.join(sorted(names))}: is not JSON; "
-                'expected a list or mapping such as ["one", "two"]'
-            ) from None
+            expected = 'expected a list or mapping such as ["one", "two"]'
+            raise ConfigError(f"environment {', '.join(sorted(names))}: is not JSON; {expected}") from None
 
 
-class _Layers(BaseSettings, Settings):
-    """Settings put together from flags, environment and file; made from the arguments `flags` and `file`."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        nested_model_default_partial_update=True,
-    )
+class _Layers(  # type: ignore[misc]  # pydantic merges the `model_config` of both bases
+    BaseSettings, Settings, env_prefix=ENV_PREFIX, env_nested_delimiter="__", nested_model_default_partial_update=True
+):
+    """Settings merged from three layers: the argument `flags`, the environment, and the argument `file`."""
 
     @classmethod
     def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the signature is pydantic-settings'
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the layers, the strongest first."""
-        assert isinstance(init_settings, InitSettingsSource)
         flags, file = (InitSettingsSource(settings_cls, init_settings.init_kwargs[name]) for name in ("flags", "file"))
         return flags, _Environment(settings_cls), file
 
 
 def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
-    """Return the settings of a file, with relative paths made to start at its directory.
+    """Return the settings of a file, overridden by the environment and flags. Relative paths start at its directory.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or a value is not what the schema says; names the line.
+        ConfigError: the file is missing or is not YAML, or a value is invalid. The message names the line.
     """
     document = _read_yaml(path)
     overrides = overrides or Overrides()
@@ -118,7 +97,7 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
     try:
         layers = _Layers(flags=flags, file=document)  # type: ignore[call-arg]  # settings_customise_sources reads them
     except ValidationError as exc:
-        raise ConfigError(_explain(exc, path, document, flags)) from None  # the cause repeats what may be secret
+        raise ConfigError(_explain(exc, path, document, flags)) from None  # the cause may repeat a secret value
     base, prices = path.resolve().parent, layers.marts.prices
     values = {
         **dict(layers),
@@ -130,7 +109,7 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML 1.2 file; its nodes still know their lines."""
+    """Return the mapping in a YAML 1.2 file; its nodes know their line numbers."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -143,26 +122,23 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         depth = 0
         for event in YAML().parse(text):
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            line = event.start_mark.line + 1
             if depth > _MAX_DEPTH:
-                raise ConfigError(f"{path}, line {event.start_mark.line + 1}: nested too deep; expected a few levels")
-            # An alias lets ten lines expand to gigabytes once the document is walked.
-            if isinstance(event, AliasEvent):
-                line = event.start_mark.line + 1
+                raise ConfigError(f"{path}, line {line}: nested too deep; expected at most {_MAX_DEPTH} levels")
+            if isinstance(event, AliasEvent):  # ten lines of aliases can expand to gigabytes
                 raise ConfigError(f"{path}, line {line}: found an alias; write the value out instead")
         document = YAML().load(text)
     except DuplicateKeyError as exc:
-        line = exc.problem_mark.line + 1
         found = str(exc.problem).partition('" with value ')[0]
-        raise ConfigError(f'{path}, line {line}: {found}"; keep one') from None
+        raise ConfigError(f'{path}, line {exc.problem_mark.line + 1}: {found}"; keep one') from None
     except MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else 1
-        raise ConfigError(
-            f"{path}, line {line}: not YAML: {exc.problem or exc.context}"
-        ) from None  # it quotes the line
+        # The cause quotes the line, which may hold a secret.
+        raise ConfigError(f"{path}, line {line}: not YAML: {exc.problem or exc.context}") from None
     except YAMLError as exc:
         raise ConfigError(f"{path}: not YAML: {first_line(exc)}") from exc
-    except ValueError as exc:  # what looks like a date, and is none
+    except ValueError as exc:  # such as 2001-13-45, which looks like a date
         raise ConfigError(f"{path}: found a value that cannot be read: {exc}; put it in quotes") from exc
     if document is None:
         return {}
@@ -180,12 +156,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _explain(exc: ValidationError, path: Path, document: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
-    """Say each mistake as `place: setting: found, expected`, never repeating a value that may be secret."""
+    """Return one line for each mistake: place, setting, found, expected. Values that may be secret are left out."""
     sentences = []
     for error in exc.errors(include_url=False):
         if error["loc"][-1:] == ("str",) and not isinstance(error["input"], str):
-            continue  # the arm of `name or definition` that was not meant
-        # The union reports the other arm under the name of its class, which is no key of the file.
+            continue  # an entry of `datasets` is a name or a definition; this one is no name
+        # pydantic adds the class of the definition to the location; it is not a key of the file.
         keys = [key for key in error["loc"] if key != Dataset.__name__]
         name = ".".join(str(key) for key in keys)
         if keys[-1] in flags.get(str(keys[0]), {}):
@@ -195,20 +171,18 @@ def _explain(exc: ValidationError, path: Path, document: Mapping[str, Any], flag
         where = f"environment {variable}" if variable in os.environ else f"{path}, line {_line_of(document, keys)}"
         what = _found(error)
         if error["type"] == "extra_forbidden":
-            what = _UNKNOWN
-            if _SECRET.search(name):
-                what = "credentials do not belong in the configuration; use the AWS credential chain"
+            what = _CREDENTIALS if _SECRET.search(name) else _UNKNOWN
         sentences.append(f"{where}: {name}: {what}")
     return "\n".join(dict.fromkeys(sentences))
 
 
 def _found(error: Any) -> str:
-    """Say what one validation error found and what it expected."""
+    """Return what one validation error found and what it expected."""
     value, problem = error["input"], error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         return str(problem)
     if isinstance(value, str) and ("@" in value or error["loc"][0] == "on_finish"):
-        # The password of a URL stands before an @; the URL of a health check is its key, an argument may be one.
+        # A URL may hold a password before its @. URLs of health checks and arguments of commands may be keys.
         return f"found text that may be secret, not repeated here; {problem}"
     if isinstance(value, str | int | float | bool | None):
         shown = repr(value)
@@ -218,28 +192,26 @@ def _found(error: Any) -> str:
 
 
 def _line_of(document: Any, keys: Iterable[Any]) -> int:
-    """Return the 1-based line of the deepest of these nested keys that the file has."""
+    """Return the line number, from 1, of the deepest of these nested keys that the file has."""
     line = 1
-    for key in keys:
-        try:
+    with suppress(AttributeError, KeyError, IndexError, TypeError):
+        for key in keys:
             line = (document.lc.item(key) if isinstance(key, int) else document.lc.key(key))[0] + 1
             document = document[key]
-        except (AttributeError, KeyError, IndexError, TypeError):
-            break
     return line
 
 
 def append_datasets(path: Path, entries: str, definitions: Iterable[Dataset]) -> None:
-    """Append entries to the `datasets` of a configuration file; every comment and other setting stays as it is.
+    """Append entries to the `datasets` of a configuration file. All comments and other settings stay unchanged.
 
     Args:
         path: the file.
-        entries: YAML, a mapping with the one key `datasets`.
-        definitions: the datasets that the entries must be read as.
+        entries: YAML text, a mapping with the one key `datasets`.
+        definitions: the datasets that the entries must mean when they are read back.
 
     Raises:
-        ConfigError: the file is written in a way that has no place for them; nothing has changed.
-        StorageError: the disk refused; nothing has changed.
+        ConfigError: the layout of the file leaves no place for the entries; the file is unchanged.
+        StorageError: the file cannot be written; it is unchanged.
     """
     path = path.resolve()
     expected = (*load_settings(path).datasets, *definitions)
@@ -250,25 +222,20 @@ def append_datasets(path: Path, entries: str, definitions: Iterable[Dataset]) ->
         with storage_errors(path):
             draft.write_text(longer, encoding="utf-8")
             draft.chmod(path.stat().st_mode)
-        if any(comment not in longer for comment in re.findall(r"#.*", text)) or _datasets(draft) != expected:
-            raise ConfigError(
-                f"{path}: `datasets` is not a list with an entry on each line; make it one, then try again"
-            )
+        read_back = None
+        with suppress(ConfigError):
+            read_back = load_settings(draft).datasets
+        if read_back != expected or any(comment not in longer for comment in re.findall(r"#.*", text)):
+            found = "`datasets` is not a list with an entry on each line"
+            raise ConfigError(f"{path}: {found}; rewrite it in this form, then try again")
         with storage_errors(path):
             put_in_place(draft, path)
     finally:
         remove_files([draft])
 
 
-def _datasets(path: Path) -> tuple[str | Dataset, ...] | None:
-    try:
-        return load_settings(path).datasets
-    except ConfigError:
-        return None
-
-
 def _with_entries(text: str, entries: str) -> str:
-    """Return a configuration with the lines of more entries in its `datasets`."""
+    """Return the text of a configuration with more entries in its `datasets`."""
     heading, _, lines = entries.partition("\n")
     if text and not text.endswith("\n"):
         text += "\n"
@@ -290,7 +257,7 @@ def _with_entries(text: str, entries: str) -> str:
 
 
 def _last_line(node: Any) -> int:
-    """Return the line that the text of a node ends on; that of a list or mapping ends before the next token."""
+    """Return the last line of a node's text. ruamel ends a block list or mapping only at the next token."""
     if isinstance(node.value, str) or node.flow_style or not node.value:
         return int(node.end_mark.line)
     last = node.value[-1]

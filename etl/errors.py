@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree; the class says what the caller should do next.
+"""Everything that can go wrong, as one tree. The class of an error says what the caller should do next.
 
     EtlError
     ├─ ConfigError             the operator must edit something                        exit 2
@@ -24,13 +24,13 @@ from typing import ClassVar, Self
 
 
 class EtlError(Exception):
-    """Base of every error that is ours. `exit_code` is what the command line ends with."""
+    """Base of all errors of this package. The command line ends with `exit_code`."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigError(EtlError):
-    """The operator must edit the configuration or the command."""
+    """The operator must change the configuration or the command."""
 
     exit_code = 2
 
@@ -42,11 +42,11 @@ class LockedError(EtlError):
 
 
 class SourceError(EtlError):
-    """The source refuses for good: access denied, unknown resource, quota."""
+    """The source refuses, and repeating will not help: access denied, unknown resource, quota."""
 
 
 class GoneError(SourceError):
-    """What a slice lists does not exist (any more)."""
+    """The parent of a slice, such as its studio, does not exist or no longer exists."""
 
 
 class PageTokenError(SourceError):
@@ -54,7 +54,7 @@ class PageTokenError(SourceError):
 
 
 class TokenRejectedError(PageTokenError):
-    """The service rejects a token, but answers the same request without one: the token has expired."""
+    """The service rejects a token but answers the same request without one, so the token has expired."""
 
 
 class TransientSourceError(EtlError):
@@ -64,7 +64,7 @@ class TransientSourceError(EtlError):
 
 
 class RecordError(EtlError):
-    """A record does not fit its dataset; it goes whole to `etl_rejects`."""
+    """A record does not fit its dataset. The whole record goes to `etl_rejects`."""
 
 
 class LedgerError(EtlError):
@@ -72,7 +72,7 @@ class LedgerError(EtlError):
 
 
 class WarehouseError(EtlError):
-    """A table of the warehouse is missing, damaged, or not what the ledger says was written."""
+    """A table of the warehouse is missing, damaged, or differs from what the ledger says was written."""
 
 
 class StorageError(EtlError):
@@ -82,24 +82,24 @@ class StorageError(EtlError):
 
     @classmethod
     def at(cls, path: Path, why: object, then: str = "make room or repair the disk, then run again") -> Self:
-        """Return the error that says where the disk refused, why, how much room it has, and what to do."""
+        """Return an error that says where and why a write failed, how much room is left, and what to do."""
         there = next((place for place in (path, *path.parents) if place.exists()), None)
         room = f" ({shutil.disk_usage(there).free / 1e6:,.0f} MB free)" if there else ""
         return cls(f"{path}: {why}{room}; {then}")
 
 
 class CommitConflictError(EtlError):
-    """Another writer was first; this commit is proven not to have landed."""
+    """Another writer was first. This commit is proven not to have landed."""
 
     exit_code = 3
 
 
 class CommitUnknownError(EtlError):
-    """A commit may or may not have landed. Nothing may be deleted; the next run finds out."""
+    """A commit may or may not have landed. Delete nothing: the next run finds out."""
 
     exit_code = 3
 
 
 def first_line(exc: BaseException) -> str:
-    """Return the first line of what an error says, or its name: libraries repeat secrets and statements below it."""
+    """Return the first line of an error's message, or its class. Further lines may repeat secrets and statements."""
     return (str(exc).splitlines() or [""])[0] or type(exc).__name__

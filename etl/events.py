@@ -1,7 +1,7 @@
-"""What happens in a job, told to whoever listens: progress, kill points, notifications, and metrics next.
+"""Events: what happens in a job. Progress, notifications and kill points listen to them.
 
-A room says what happened and does not know who listens. A listener is called at once, in the thread in which it
-happened, and must be quick; what it raises ends the job.
+A room tells what happened and does not know the listeners. A listener is called at once, in the same thread, and must
+be quick. An error that it raises ends the job.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ Step = Literal[
     "facts.published", "catalog.built", "catalog.swapped", "run.closed",
 ]  # fmt: skip
 STEPS: tuple[Step, ...] = get_args(Step)
-"""Where a process may die. Between any two of them, what is on the disk differs."""
+"""Steps at which tests kill the job. The state of the disk differs between any two of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class PageStored(Reached):
-    """A page, and the starting token that follows it, are durable."""
+    """A page and the starting token that follows it are durable."""
 
     slice: "Slice"
     page: "Page"
@@ -38,7 +38,7 @@ class PageStored(Reached):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An invocation of `run` is over. `runs` has a report for each run it worked on, as `Outcome.report` says."""
+    """An invocation of `run` has ended. `runs` has the `Outcome.report` of each run that it worked on."""
 
     exit_code: int
     error: str | None
@@ -53,7 +53,7 @@ _LISTENERS: list[Listener] = []
 
 @contextmanager
 def listening(*listeners: Listener) -> Iterator[None]:
-    """Let listeners hear what happens meanwhile."""
+    """Call listeners for each event inside the block."""
     _LISTENERS.extend(listeners)
     try:
         yield
@@ -63,7 +63,7 @@ def listening(*listeners: Listener) -> Iterator[None]:
 
 
 def tell(event: Event) -> None:
-    """Tell all listeners what happened."""
+    """Tell all listeners about an event."""
     for listener in _LISTENERS:
         listener(event)
 

@@ -1,7 +1,7 @@
 """The frozen values that travel between the rooms.
 
-What a person writes (`Dataset`) and what crosses a file (`Member`) are pydantic models, so that they are validated
-and serialised in one way; what only travels in memory is a dataclass.
+Values that a person writes (`Dataset`) or that are stored in a file (`Member`) are pydantic models, which validates and
+serialises all of them in the same way. Values that stay in memory are dataclasses.
 """
 
 import datetime as dt
@@ -13,56 +13,43 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 CATALOG_NAME = "warehouse.duckdb"
-"""Of the file in the warehouse that people connect to."""
+"""Name of the DuckDB file in the warehouse that people connect to."""
 CATALOG_TABLES = ("prices",)
-"""What is in it besides the tables of the warehouse, what `sql/` makes, and what begins with `etl_`."""
+"""Tables that only the catalog has: they are not committed, not made by `sql/`, and not named `etl_*`."""
 
-ShapeKind = Literal[
-    "string",
-    "integer",
-    "long",
-    "float",
-    "double",
-    "boolean",
-    "timestamp",
-    "blob",
-    "structure",
-    "map",
-    "list",
-    "document",
-]
-"""The types of a botocore shape. A document is any JSON: untyped in the model, a structure that holds itself, or one
-without members, which no columnar format can store."""
-
-KEY_KINDS: frozenset[ShapeKind] = frozenset({"string", "integer", "long", "boolean", "timestamp", "blob"})
-"""Those whose values can identify a record."""
+KeyKind = Literal["string", "integer", "long", "boolean", "timestamp", "blob"]
+ShapeKind = Literal[KeyKind, "float", "double", "structure", "map", "list", "document"]
+"""The types of botocore shapes. A `document` is stored as JSON: the model gives it no type, or it is a structure that
+contains itself or has no members, which no columnar format can store."""
+KEY_KINDS: frozenset[ShapeKind] = frozenset(get_args(KeyKind))
+"""Kinds of values that can identify a record."""
 
 BLANK = "…"
-"""Stands for the value of a parameter that only the operator knows."""
+"""Placeholder for a parameter value that only the operator knows."""
 
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-"""Where a word begins within a name: DBInstanceId has three."""
+"""Matches where a new word begins in a name: DBInstanceId has the words DB, Instance and Id."""
 
 Rule = Literal["allow", "hash", "drop"]
-"""What privacy asks of a column, or of one entry of a map: keep it, keep a keyed hash of it, keep nothing."""
+"""Privacy of a column, or of one entry of a map: keep the value, keep a keyed hash of it, or keep nothing."""
 
 
 class Frozen(BaseModel):
-    """Base of the pydantic values: immutable, and unknown members are errors."""
+    """Base of the pydantic values. They are immutable, and unknown members are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Member(Frozen):
-    """One member of an API shape: what the service model says about it, without botocore.
+    """One member of an API shape, as the service model describes it.
 
-    `api_name` is the name on the wire; `name` is its snake_case form and part of a column name. A structure has
-    `members`; a list has one `element`; a map has a string `key` and an `element`.
+    `api_name` is the name in requests and responses; `name` is its snake_case form, which is part of a column name. A
+    structure has `members`; a list has one `element`; a map has string keys and an `element`.
     """
 
     name: str
@@ -79,9 +66,9 @@ class Member(Frozen):
 
 
 class ForEach(Frozen):
-    """The parent of a dataset: one slice for each of the parent's records.
+    """The parent of a dataset. The dataset has one slice for each record of the parent.
 
-    `bind` maps a parameter of the operation to a column of the parent: `{studioId: studio_id}`.
+    `bind` maps parameters of the operation to columns of the parent: `{studioId: studio_id}`.
     """
 
     dataset: str
@@ -89,15 +76,20 @@ class ForEach(Frozen):
 
 
 class Dataset(Frozen):
-    """One list operation exported to one table. This is all that the machinery knows about a service.
+    """One list operation and the table that it fills. The rest of the code knows nothing else about a service.
 
-    `key` names the columns that identify a record within a slice; `order_by` the column whose newest value wins
-    when a key is seen twice in one walk. `item` is the singular that child tables are named after. `parameters` are
-    sent with every request; `page_size` asks for pages of so many records. `result_key` chooses the list where a
-    response has several, as a path such as `Reservations[].Instances`; `allow_missing_list` takes a response
-    without it for an empty page. `privacy` has rules by column (`owned_by`) and by entry of a map (`tags.Artist`); one
-    that begins with `*.` is for the column of that name if there is any. `label` is the column that people know a
-    record by; flat views have it beside the key. `bi_name` is the dataset's name in the schema `bi`.
+    Attributes:
+        key: the columns that identify a record within a slice.
+        order_by: if a key arrives twice in one walk, the record with the newest value of this column wins.
+        item: the singular of the name, for child tables; default: the name without its last s.
+        parameters: sent with every request.
+        result_key: which list to take if a response has several; a path such as `Reservations[].Instances`.
+        page_size: asks for pages of this many records.
+        allow_missing_list: a response without the list is an empty page, not an error.
+        privacy: rules by column (`owned_by`) or entry of a map (`tags.Artist`). A rule for `*.owned_by` applies if the
+            dataset has that column.
+        label: the column that people know a record by. Flat views show it beside the key.
+        bi_name: the dataset's name in the schema `bi`.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
@@ -123,22 +115,22 @@ class Dataset(Frozen):
 
     @property
     def slice_columns(self) -> dict[str, str]:
-        """Return the parameters that every slice has, each with the column of its value: studioId, studio_id."""
+        """Return the parameters of every slice, each with the column of its value: `{studioId: studio_id}`."""
         names = (*self.parameters, *(self.for_each.bind if self.for_each else ()))
         return {name: snake_case(name) for name in names}
 
     @property
     def fixed_parents(self) -> dict[str, str]:
-        """Return the configured parameters as text, for slices to be told apart by."""
+        """Return the configured parameters as text; they are part of the identity of a slice."""
         return {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.parameters.items()}
 
 
 class Pager(Frozen):
-    """How pages are found in what botocore's parser returns: JMESPath expressions, from its paginator settings.
+    """Where to find lists and tokens in a response that botocore has parsed: JMESPath from its paginator settings.
 
-    `result` leads to the list; of plain values where `is_plain`, each then a record with the one member `value`.
-    botocore counts the list if it `is_primary`; a page without it is malformed if it `is_always_there`. A body that
-    has none of the `wire_members` is not a page of this operation.
+    `result` leads to the list. If it `is_plain`, the list holds plain values, and each becomes a record with the one
+    member `value`. botocore's MaxItems counts this list if it `is_primary`. If it `is_always_there`, a page without it
+    is malformed. A body without any of the `wire_members` is not a page of this operation.
     """
 
     protocol: str
@@ -153,13 +145,13 @@ class Pager(Frozen):
 
 
 class Operation(Frozen):
-    """What the service model says about a dataset's operation, without botocore.
+    """A dataset's operation, as the service model describes it.
 
-    `record` is the structure of one item of the result list. `result_key` and `token_key` are names in the body of
-    the response; `result_member` and `token_member` what botocore's paginator calls the same two: some services spell
-    them differently. `input_token` is the token's name in the request. `parameters` are the names that a request may
-    carry, tokens and page sizes left out. With a `pager`, pages hold what botocore's parser returned, as JSON, and the
-    names of members are those of the model; without, bodies as they arrived.
+    `record` is the structure of one item of the result list. `result_key` and `token_key` name the list and the token
+    in the body of a response; `result_member` and `token_member` are botocore's names for them, which some services
+    spell differently. `input_token` is the token's name in the request. `parameters` are the names that a request may
+    have, except tokens and page sizes. Without a `pager`, pages hold bodies as they arrived. With one, they hold the
+    response as botocore parsed it, as JSON, with the member names of the model.
     """
 
     service: str
@@ -178,12 +170,12 @@ class Operation(Frozen):
 
     @cached_property
     def model_hash(self) -> str:
-        """Return a digest of everything above: it changes when the service model does."""
+        """Return a digest of all fields. It changes when the service model changes."""
         return digest(self.model_dump(mode="json"))
 
 
 class RunState(StrEnum):
-    """What becomes of a run. Only an open one is gone on with."""
+    """The state of a run. Only an open run can be continued."""
 
     OPEN = "open"
     IMPORTING = "importing"
@@ -193,7 +185,7 @@ class RunState(StrEnum):
 
 
 class SliceState(StrEnum):
-    """How far the walk of a slice has come."""
+    """The state of a slice's walk."""
 
     WALKING = "walking"
     COMPLETE = "complete"
@@ -205,8 +197,8 @@ class SliceState(StrEnum):
 class Slice:
     """One independent chain of pages of a dataset.
 
-    `parents` are the parameters bound from a parent record, `filters` those the operator asked for. Both are sent;
-    only the first say which part of the world this is.
+    Both kinds of parameters are sent: `parents`, the configured ones and those from a parent record, and `filters`,
+    which the operator chose. A slice with filters is a part of the listing that its parents name.
     """
 
     dataset: str
@@ -222,22 +214,22 @@ class Slice:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Return what the operation is called with, tokens apart."""
+        """Return the parameters of a request, except tokens."""
         return {**self.parents, **self.filters}
 
     def __str__(self) -> str:
-        """Return the words that messages name the slice with."""
+        """Return the name of the slice in messages."""
         where = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
         return f"{self.dataset}[{where or self.region}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One response, proven to be a page.
+    """One response that is proven to be a page.
 
-    `body` is the JSON as it arrived and holds `records` items; those in `[first, stop)` belong to the walk (the
-    others lie before a starting token or after the maximum that was asked for). `next_starting_token` is botocore's
-    encoding of where the walk goes on; None after the last page.
+    `body` is its JSON, a list of `records` items. Items `first` to `stop - 1` belong to the walk; the others lie before
+    its starting token or after its maximum. `next_starting_token` says, in botocore's encoding, where the walk
+    continues; None after the last page.
     """
 
     number: int
@@ -252,15 +244,15 @@ class Page:
 
     @property
     def kept(self) -> int:
-        """Return how many records of the page belong to the walk."""
+        """Return the number of records that belong to the walk."""
         return self.stop - self.first
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a walk goes on: everything before `starting_token` is durable.
+    """Where a walk continues. Everything before `starting_token` is durable.
 
-    `pages` counts what is stored; `seen` holds every starting token that the attempt has followed.
+    `pages` is the number of stored pages. `seen` holds every starting token that the attempt has used.
     """
 
     starting_token: str | None = None
@@ -270,7 +262,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one run publishes of one dataset: these slices, for this date."""
+    """The run, the date and the dataset that published rows belong to."""
 
     run_id: str
     snapshot_date: dt.date
@@ -280,9 +272,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What the ledger knows about its run. `seconds` adds up over the invocations that worked on it.
+    """What the ledger knows about its run.
 
-    `request` is the digest of what was asked for; `worked_until` is when the last invocation noted its time.
+    `request` is a digest of the request that began it. `seconds` is the sum over all invocations that worked on it; the
+    last of them noted its time at `worked_until`.
     """
 
     run_id: str
@@ -298,11 +291,11 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class SliceFacts:
-    """What the ledger knows about one slice of its run, pages summed up.
+    """What the ledger knows about one slice of its run.
 
-    `records` counts those that belong to the walk; `observed_from` and `observed_until` are when its first and last
-    page arrived: the window in which the listing was seen. `publication` is the number of the last publication
-    that it went into, `published_at` when; None before.
+    `records` counts the records that belong to the walk. The first page arrived at `observed_from`, the last at
+    `observed_until`. `publication` is the number of the slice's last publication, at `published_at`; None before the
+    first.
     """
 
     slice: Slice
@@ -327,44 +320,45 @@ class SliceFacts:
 
     @property
     def whole(self) -> bool:
-        """Tell whether every page of the slice, from the first to the last, is in the ledger."""
+        """Tell whether the ledger has every page of the slice, from the first to the last."""
         return self.state is SliceState.COMPLETE and self.first_starting_token is None
 
 
 def digest(value: object) -> str:
-    """Return the SHA-256, in hexadecimal, of a JSON-able value; equal values have equal digests."""
+    """Return the SHA-256 of a JSON value, in hexadecimal. Equal values have equal digests."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def snake_case(name: str) -> str:
-    """Return the name of a column for one of a parameter or member: DBInstanceId, db_instance_id."""
+    """Return the column name for a parameter or member: DBInstanceId becomes db_instance_id."""
     return _WORDS.sub("_", name).lower()
 
 
 def tag_column(tag: str) -> str:
-    """Return the name of the column of a pinned tag: Artist level, tag_artist_level."""
+    """Return the column name of a pinned tag: Artist level becomes tag_artist_level."""
     return "tag_" + re.sub(r"\W+", "_", tag).strip("_").lower()
 
 
 def leaves(member: Member) -> Iterator[tuple[str, str, Member]]:
-    """Yield (column name, API path, member) for each leaf below a structure, structures dissolved.
+    """Yield (column name, API path, member) for each leaf below a structure.
 
-    A column is called by the names on its path: volumeConfiguration.size, volume_configuration_size. Where two would
-    be called the same, those that lie deeper than the top have two underscores at each step: mapping__template.
+    The column name joins the names on the path: volumeConfiguration.size becomes volume_configuration_size. If leaves
+    would share a name, the names on deeper paths are joined with two underscores instead: mapping__template.
     """
-    found = list(_leaves(member, (), ()))
-    names = Counter("_".join(words).lower() for words, _, _ in found)
-    for words, path, leaf in found:
+    paths = list(_paths(member))
+    names = Counter("_".join(child.name for child in path).lower() for path in paths)
+    for path in paths:
+        words = [child.name for child in path]
         name = "_".join(words)
-        yield "__".join(words) if names[name.lower()] > 1 else name, ".".join(path), leaf
+        yield (
+            "__".join(words) if names[name.lower()] > 1 else name,
+            ".".join(child.api_name for child in path),
+            path[-1],
+        )
 
 
-def _leaves(
-    member: Member, words: tuple[str, ...], path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], Member]]:
+def _paths(member: Member) -> Iterator[tuple[Member, ...]]:
+    """Yield the members on the way to each leaf, the leaf last."""
     for child in member.members:
-        below = (*words, child.name), (*path, child.api_name)
-        if child.kind == "structure" and child.members:
-            yield from _leaves(child, *below)
-        else:
-            yield *below, child
+        below = _paths(child) if child.kind == "structure" and child.members else [()]
+        yield from ((child, *path) for path in below)

@@ -1,4 +1,4 @@
-"""How a run stands after somebody worked on it, and the exit code that follows from it."""
+"""The outcome of work on a run, and the exit code that follows from it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from etl.errors import EtlError
 from etl.model import RunFacts, RunState, SliceFacts, SliceState
 
 COUNTS = ("pages", "records", "rows", "rejects", "duplicates", "retries")
-"""What is counted of a slice, and summed up of a run."""
+"""Counts of each slice; those of a run are their sums."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found. It passed without `failures`; `examples` is JSON text."""
+    """What one check found. It passed if `failures` is 0. `examples` is JSON text."""
 
     name: str
     severity: Literal["error", "warning"]
@@ -22,16 +22,16 @@ class CheckResult:
     examples: str | None
 
     def __str__(self) -> str:
-        """Return the words that messages say it with; examples are data, and stay in the catalog."""
+        """Return the message of the check. It leaves out the examples: they are data and stay in the catalog."""
         return f"check {self.name}: found {self.failures} rows, expected none: {self.meaning} See etl_checks"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run stands after an invocation worked on it for `seconds`.
+    """The state of a run after an invocation worked on it for `seconds`.
 
-    `interrupted`: a signal kept it from publishing. `failed_checks` are those of severity *error*. `failure` is what
-    ended the work on a run that was not the one asked for.
+    `interrupted`: a signal stopped the work before it could publish. `failed_checks` have severity *error*. `failure`
+    ended the work on this run, but not the invocation: another run was asked for.
     """
 
     run: RunFacts
@@ -43,13 +43,13 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Tell whether nothing is left to be walked or published by a later invocation."""
+        """Tell whether a later invocation has nothing left to walk or publish."""
         walked = bool(self.slices) and all(facts.state is not SliceState.WALKING for facts in self.slices)
         return walked and not self.interrupted
 
     @property
     def exit_code(self) -> int:
-        """Return 0, 1, 3 or 5: see the README."""
+        """Return 0, 1, 3 or 5, with the meanings of the README."""
         if self.failure:
             return self.failure.exit_code
         if not self.finished and self.run.state is RunState.OPEN:
@@ -60,11 +60,11 @@ class Outcome:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return the sum of each count over the slices, by name."""
+        """Return the sum of each count over all slices, by name."""
         return {name: sum(getattr(facts, name) or 0 for facts in self.slices) for name in COUNTS}
 
     def report(self) -> dict[str, Any]:
-        """Return how the run stands, for programs: the closing line as a mapping, and each slice."""
+        """Return the facts of the closing line and of each slice, for programs."""
         return {
             "snapshot_date": self.run.snapshot_date,
             "run_id": self.run.run_id,
@@ -74,11 +74,7 @@ class Outcome:
                 {
                     "slice": str(facts.slice),
                     "state": facts.state.value,
-                    "pages": facts.pages,
-                    "records": facts.records,
-                    "rows": facts.rows,
-                    "starting_token": facts.starting_token,
-                    "error": facts.error,
+                    **{name: getattr(facts, name) for name in ("pages", "records", "rows", "starting_token", "error")},
                 }
                 for facts in self.slices
             ],
@@ -88,9 +84,9 @@ class Outcome:
 
 
 def exit_code_of(outcomes: Iterable[Outcome]) -> int:
-    """Return the exit code of an invocation that worked on some runs: see the README.
+    """Return the exit code of an invocation that worked on several runs, with the meanings of the README.
 
-    Running again helps while anything is resumable. Where runs differ otherwise, some were published, not all well.
+    It is 3 as long as any run can be resumed. It is 5 if the runs differ otherwise.
     """
     codes = {outcome.exit_code for outcome in outcomes}
     if 3 in codes:  # noqa: PLR2004

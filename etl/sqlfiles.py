@@ -1,4 +1,4 @@
-"""The files of sql/, beside a checkout or inside an installed wheel. Each has a header that says what it answers.
+"""The files of sql/, in a checkout or in an installed wheel. The header of each file says what it answers.
 
 -- idle_sessions.sql
 -- Question:    Which sessions run without having been updated for $hours hours?
@@ -7,17 +7,16 @@
 -- Parameters:  $hours INTEGER, default 12.
 -- Columns:     idle_hours in hours; volume_size in GiB.
 
-The columns of views, marts, checks and of what the report asks are described one by one, `name: meaning`, with the unit
-in brackets. A file is used where all that it reads is there. What a mart takes for granted stands under `Assumes`; a
-check says its `Meaning` and its `Severity`.
-A macro says its `Arguments` and its `Answer`; below that stands what follows its name in `create macro`.
+Views, marts, checks and files of the report describe their columns one by one, as `name: meaning`, with units in
+brackets. A file is used if everything that it reads exists. A mart lists its assumptions under `Assumes`; a check has a
+`Meaning` and a `Severity`. A macro has `Arguments` and an `Answer`; its text follows the name in `create macro`.
 
-A file that reads `idle_sessions (query)` is given that file of sql/queries as a CTE of its name. The parameters of the
-query are then parameters of the file too, with the defaults of the query unless the file says others.
+A file that reads `idle_sessions (query)` gets that file of sql/queries as a CTE of the same name. The file then also
+has the parameters of the query. Its own header may change their defaults.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -36,7 +35,7 @@ _PARAMETER = re.compile(r"\$(?P<name>\w+) (?P<type>[A-Z]+), default (?P<default>
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a query: its DuckDB type and the text of its default."""
+    """One parameter of a query, with its DuckDB type and the text of its default."""
 
     name: str
     type: str
@@ -45,9 +44,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class SqlFile:
-    """One query: `name` is that of the file, `headers` what stands above it, `text` all of it.
+    """One file: its `name`, the `headers` at its top, and its `text`, headers included.
 
-    `queries` are the named queries that it reads: `text` has them as CTEs, `parameters` has theirs.
+    `queries` are the named queries that it reads; `text` includes them as CTEs, and `parameters` includes theirs.
     """
 
     name: str
@@ -58,20 +57,20 @@ class SqlFile:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Return the tables and views that the query reads, and those that named queries read for it."""
+        """Return the tables and views that the file and its named queries read."""
         listed = re.sub(r"\([^)]*\)", "", _QUERY.sub("", self.headers.get("Reads", ""))).strip(". ")
         own = filter(None, (name.strip() for name in listed.split(",")))
         return tuple(dict.fromkeys([*own, *(name for query in self.queries for name in query.reads)]))
 
     @property
     def columns(self) -> dict[str, str]:
-        """Return what its columns mean, where the header says it one by one."""
+        """Return the meaning of each column that the header describes."""
         said = re.split(r"; (?=\w+: )", self.headers.get("Columns", "").removesuffix("."))
         return {name: meaning for name, found, meaning in (part.partition(": ") for part in said) if found}
 
 
 def sql_directory() -> Path:
-    """Return the directory of the SQL files: inside the package where it was installed from a wheel."""
+    """Return the directory of the SQL files: inside an installed package, otherwise beside the package."""
     packaged = Path(str(resources.files("etl"))) / "sql"
     return packaged if packaged.is_dir() else packaged.parent.parent / "sql"
 
@@ -91,20 +90,11 @@ def _read(path: Path) -> SqlFile:
             break
         last = match["name"] or last
         headers[last] = f"{headers.get(last, '')} {match['text'].strip()}".strip()
-    parameters = tuple(Parameter(**match.groupdict()) for match in _PARAMETER.finditer(headers.get("Parameters", "")))
-    file = SqlFile(path.stem, headers, parameters, text)
+    own = [Parameter(**match.groupdict()) for match in _PARAMETER.finditer(headers.get("Parameters", ""))]
     names = _QUERY.findall(headers.get("Reads", ""))
-    return _with_queries(file, [_read(path.parents[1] / "queries" / f"{name}.sql") for name in names])
-
-
-def _with_queries(file: SqlFile, queries: Sequence[SqlFile]) -> SqlFile:
-    """Return a file with named queries as its first CTEs, below its header."""
-    if not queries:
-        return file
-    ctes = ",\n\n".join(f"{query.name} as (\n{query.text}\n)" for query in queries)
-    match = _BODY.match(file.text)
-    assert match is not None
-    text = f"{match['header']}with {ctes}{',' if match['with'] else ''}\n\n{match['body']}"
-    own = {parameter.name for parameter in file.parameters}
-    theirs = {p.name: p for query in queries for p in query.parameters if p.name not in own}
-    return SqlFile(file.name, file.headers, (*theirs.values(), *file.parameters), text, tuple(queries))
+    queries = tuple(_read(path.parents[1] / "queries" / f"{name}.sql") for name in names)
+    if queries and (body := _BODY.match(text)):
+        ctes = ",\n\n".join(f"{query.name} as (\n{query.text}\n)" for query in queries)
+        text = f"{body['header']}with {ctes}{',' if body['with'] else ''}\n\n{body['body']}"
+    parameters = {p.name: p for query in queries for p in query.parameters if p.name not in {q.name for q in own}}
+    return SqlFile(path.stem, headers, (*parameters.values(), *own), text, queries)

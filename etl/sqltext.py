@@ -1,11 +1,11 @@
-"""Names and texts as SQL writes them. Values that people give are bound instead."""
+"""Quotes names and texts for SQL. Values from outside are never quoted; they are bound as parameters."""
 
 
 def quoted(identifier: str) -> str:
-    """Return a name as SQL writes it."""
+    """Return an identifier in double quotes."""
     return '"' + identifier.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Return a text as SQL writes it."""
+    """Return a text in single quotes."""
     return "'" + text.replace("'", "''") + "'"

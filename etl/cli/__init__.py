@@ -1,4 +1,4 @@
-"""What a person types and sees."""
+"""The command line: what a person types and sees."""
 
 from etl.cli.app import app, main
 

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class ReportFormat(StrEnum):
-    """How the report is written."""
+    """Form of the report."""
 
     HTML = "html"
     PNG = "png"
 
 
 def sql_command(
-    statement: Annotated[str, typer.Argument(help="One SQL query; - reads it from standard input.")],
+    statement: Annotated[str, typer.Argument(help="One SQL query; - reads it from stdin.")],
     config: Config = CONFIG,
     form: Form = Format.TABLE,
     as_json: Json = False,
 ) -> None:
-    """Ask the catalog, read-only."""
+    """Run a read-only SQL query on the catalog."""
     from etl.read.query import ask  # noqa: PLC0415
 
     text = sys.stdin.read() if statement == "-" else statement
@@ -37,27 +37,21 @@ def sql_command(
 
 def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     context: typer.Context,
-    name: Annotated[
-        str | None, typer.Argument(help="A query of sql/queries; its parameters follow as --name value.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a query; its parameters follow: --name value.")] = None,
     list_all: Annotated[bool, typer.Option("--list", help="List the queries.")] = False,
     config: Config = CONFIG,
     form: Form = Format.TABLE,
     as_json: Json = False,
 ) -> None:
-    """Ask a named question: `nimble-etl query idle_sessions --hours 24`."""
+    """Run a named query. For instance: `nimble-etl query idle_sessions --hours 24`."""
     from etl.read.query import ask, bind, named_query  # noqa: PLC0415
     from etl.sqlfiles import sql_files  # noqa: PLC0415
 
     if list_all or name is None:
-        rows = [
-            {
-                "query": file.name,
-                "question": file.headers.get("Question", ""),
-                "parameters": " ".join(f"--{p.name.replace('_', '-')} {p.default}" for p in file.parameters),
-            }
-            for file in sql_files("queries").values()
-        ]
+        rows = []
+        for file in sql_files("queries").values():
+            flags = " ".join(f"--{p.name.replace('_', '-')} {p.default}" for p in file.parameters)
+            rows.append({"query": file.name, "question": file.headers.get("Question", ""), "parameters": flags})
         Output(as_json=as_json).show(Facts("queries", rows))
         return
     query = named_query(name)
@@ -67,14 +61,10 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 
 def report_command(
     config: Config = CONFIG,
-    output: Annotated[
-        Path | None, typer.Option(help="File of the page, or directory of the pictures; default report.html or report.")
-    ] = None,
-    form: Annotated[ReportFormat, typer.Option("--format", help="One page, or a picture of each chart.")] = (
-        ReportFormat.HTML
-    ),
+    output: Annotated[Path | None, typer.Option(help="Default: report.html, or the directory report.")] = None,
+    form: Annotated[ReportFormat, typer.Option("--format", help="One page, or a PNG per chart.")] = ReportFormat.HTML,
 ) -> None:
-    """Write what there is to know of the last nights, the sessions, their hours and storage as one HTML file."""
+    """Write a report on nights, sessions, hours and storage."""
     from etl.read.report import write_pictures, write_report  # noqa: PLC0415  matplotlib
 
     catalog = settings_of(config).warehouse.catalog
@@ -83,44 +73,40 @@ def report_command(
         write_report(catalog, written[0])
     else:
         written = write_pictures(catalog, output or Path("report"))
-    for path in written:
-        print(path)
+    print(*written, sep="\n")
 
 
 def describe_command(
-    table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
+    table: Annotated[str | None, typer.Argument(help="Describe only this table.")] = None,
     config: Config = CONFIG,
-    form: Annotated[Format, typer.Option("--format", help="How to print it: table, markdown or json.")] = Format.TABLE,
+    form: Annotated[Format, typer.Option("--format", help="table, markdown or json.")] = Format.TABLE,
     as_json: Json = False,
 ) -> None:
-    """Show tables, views and columns: types, units, meaning, API paths; once exported, null rates and dates too."""
+    """Show the columns of all tables and views. After a run, this includes null rates and dates."""
     from etl.jobs.describe import describe  # noqa: PLC0415
 
     tables = describe(settings_of(config))
     if table is not None and table not in tables:
         raise ConfigError(f"table {table!r} is not filled by the configured datasets; there are {', '.join(tables)}")
-    if form not in (Format.TABLE, Format.MARKDOWN, Format.JSON):
-        raise ConfigError(
-            f'describe: --format {form}: expected table, markdown or json; `sql "from etl_columns"` has all'
-        )
+    if form in (Format.CSV, Format.PARQUET):
+        expected = 'expected table, markdown or json; for other forms use `sql "from etl_columns"`'
+        raise ConfigError(f"describe: --format {form}: {expected}")
     chosen = {table: tables[table]} if table else tables
     columns = ["column", "type", "unit", "meaning", "api_path", "values"]
-    if form is Format.MARKDOWN:
-        for name, rows in chosen.items():
-            write_markdown(rows, columns, name)
+    facts = []
+    for name, rows in chosen.items():
+        if form is Format.MARKDOWN:
+            print(f"## {name}\n")
+            write_markdown(rows, columns)
             print()
-        return
-    measured = {
-        name: [what for what in ("null_rate", "first_date", "last_date") if any(row[what] for row in rows)]
-        for name, rows in chosen.items()
-    }
-    Output(as_json=as_json or form is Format.JSON).show(
-        *(Facts(name, rows, [*columns, *measured[name]], name) for name, rows in chosen.items())
-    )
+        measured = [what for what in ("null_rate", "first_date", "last_date") if any(row[what] for row in rows)]
+        facts.append(Facts(name, rows, [*columns, *measured], name))
+    if form is not Format.MARKDOWN:
+        Output(as_json=as_json or form is Format.JSON).show(*facts)
 
 
 def check_command(config: Config = CONFIG, as_json: Json = False) -> None:
-    """Show what the checks of sql/checks found when the catalog was built. Exit 5 if one of severity error failed."""
+    """Show what each check found when the catalog was built. Exit 5 if a check of severity error failed."""
     from etl.read.query import ask  # noqa: PLC0415
 
     rows = ask(settings_of(config).warehouse.catalog, "from etl_checks order by severity, check_name").to_pylist()
@@ -133,7 +119,7 @@ def check_command(config: Config = CONFIG, as_json: Json = False) -> None:
 
 
 def _answer(table: "pa.Table", form: Format, *, as_json: bool) -> None:
-    """Print the answer to a question; with --json as facts, in a format as data."""
+    """Print the answer to a query."""
     if as_json:
         Output(as_json=True).show(Facts("rows", table.to_pylist()))
     else:
@@ -141,13 +127,12 @@ def _answer(table: "pa.Table", form: Format, *, as_json: bool) -> None:
 
 
 def _named_arguments(arguments: list[str]) -> dict[str, str]:
-    """Return `--name value` and `--name=value` pairs; dashes in names are underscores in SQL."""
+    """Return the values of `--name value` and `--name=value` by name, with underscores instead of dashes."""
     found: dict[str, str] = {}
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
         if not name.startswith("--"):
             raise ConfigError(f"found {argument!r}; expected a parameter such as --hours 12")
-        value = value if equals else next(rest, "")
-        found[name.removeprefix("--").replace("-", "_")] = value
+        found[name.removeprefix("--").replace("-", "_")] = value if equals else next(rest, "")
     return found

@@ -1,6 +1,6 @@
-"""The command line: parse, call one function, render, map errors to exit codes.
+"""The Typer application: commands, global flags and exit codes.
 
-Results go to stdout, logs to stderr. What a command needs is imported when it runs, so that `--help` is quick.
+Results go to stdout, logs to stderr. A command imports what it needs when it runs, so `--help` is quick.
 """
 
 import logging
@@ -26,8 +26,11 @@ app = typer.Typer(
 )
 
 
+_LEVELS = "debug, info, warning or error"
+
+
 def main() -> None:
-    """Run the command line; the process ends with one of the exit codes of the README."""
+    """Run the command line. The process ends with one of the exit codes of the README."""
     prepare()
     kill_points = [kill_point(os.environ[VARIABLE])] if VARIABLE in os.environ else []
     try:
@@ -42,16 +45,14 @@ def main() -> None:
 
 @app.callback()
 def _global(
-    log_level: Annotated[
-        str, typer.Option(help="debug, info, warning or error.", envvar="NIMBLE_ETL_LOG_LEVEL")
-    ] = "info",
-    log_format: Annotated[LogFormat, typer.Option(help="Lines as text or JSON.", envvar="NIMBLE_ETL_LOG_FORMAT")] = (
-        LogFormat.TEXT
-    ),
+    log_level: Annotated[str, typer.Option(help=f"{_LEVELS}.", envvar="NIMBLE_ETL_LOG_LEVEL")] = "info",
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Form of logs.", envvar="NIMBLE_ETL_LOG_FORMAT")
+    ] = LogFormat.TEXT,
 ) -> None:
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:
-        raise ConfigError(f"--log-level: found {log_level!r}; expected debug, info, warning or error")
+        raise ConfigError(f"--log-level: found {log_level!r}; expected {_LEVELS}")
     set_up_logging(level, log_format)
 
 
@@ -70,7 +71,7 @@ app.command("verify")(care.verify_command)
 app.command("emulator")(nights.emulator_command)
 app.command("demo")(nights.demo_command)
 
-config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+config_app = typer.Typer(help="Check the configuration, or print it or its schema.", no_args_is_help=True)
 config_app.command("check")(setup.config_check)
 config_app.command("schema")(setup.config_schema)
 config_app.command("show")(setup.config_show)

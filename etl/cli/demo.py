@@ -1,4 +1,4 @@
-"""The demonstration: three consecutive nights of the embedded studio, and three questions to the warehouse."""
+"""The demonstration: exports three nights of the embedded studio and asks the warehouse three questions."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -13,21 +13,17 @@ from etl.pipeline.walks import Stop
 from etl.read.query import ask, bind, named_query
 
 _NIGHTS = 3
-_QUESTIONS: dict[str, dict[str, str]] = {
-    "nights": {},
-    "sessions_by_state": {},
-    "sessions_by_tag": {"tag": "Department"},
-}
+_QUESTIONS = {"nights": {}, "sessions_by_state": {}, "sessions_by_tag": {"tag": "Department"}}
 
 
 def demo(settings: Settings, stop: Stop, show: Callable[[Outcome], None]) -> int:
-    """Export the last three nights, print what the warehouse answers and where it is; return the exit code.
+    """Export the last three nights, print the answers and the path of the warehouse, and return the exit code.
 
     Raises:
         ConfigError: the source is not the embedded studio.
     """
     if settings.source.endpoint_url != EMBEDDED:
-        raise ConfigError("demo: source.endpoint_url is not 'embedded'; the demonstration asks nothing of AWS")
+        raise ConfigError("demo: source.endpoint_url is not 'embedded'; the demonstration sends no requests to AWS")
     today = dt.datetime.now(dt.UTC).date()
     for days in reversed(range(_NIGHTS)):
         for outcome in run(settings, Request(today - dt.timedelta(days)), stop):

@@ -1,4 +1,4 @@
-"""Commands that publish: run, replay, import, demo; and the embedded studio by itself."""
+"""Commands that publish: run, replay, import, demo. And the command that serves the embedded studio."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -20,47 +20,33 @@ if TYPE_CHECKING:
 def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     config: Config = CONFIG,
     snapshot_date: SnapshotDate = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
-    studio_id: Annotated[list[str] | None, typer.Option(help="Only this studio; may be repeated.")] = None,
-    created_by: Annotated[str | None, typer.Option(help="Only sessions created by this user.")] = None,
-    owned_by: Annotated[str | None, typer.Option(help="Only sessions owned by this user.")] = None,
-    session_ids: Annotated[str | None, typer.Option(help="Only these sessions, as the API's one string.")] = None,
-    max_items: Annotated[
-        int | None, typer.Option(min=1, help="Take so many records more of each slice, then stop resumable.")
-    ] = None,
-    starting_token: Annotated[str | None, typer.Option(help="Begin the only slice at this starting token.")] = None,
-    max_duration: Annotated[str | None, typer.Option(help="Stop resumable after, for instance, 3h.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume; begin a new run.")] = False,
+    dataset: Annotated[list[str] | None, typer.Option(help="Export only this dataset. Repeatable.")] = None,
+    studio_id: Annotated[list[str] | None, typer.Option(help="Export only this studio. Repeatable.")] = None,
+    created_by: Annotated[str | None, typer.Option(help="Export only sessions created by this user.")] = None,
+    owned_by: Annotated[str | None, typer.Option(help="Export only sessions owned by this user.")] = None,
+    session_ids: Annotated[str | None, typer.Option(help="Export only these sessions; the API's sessionIds.")] = None,
+    max_items: Annotated[int | None, typer.Option(min=1, help="Stop each slice after N more records.")] = None,
+    starting_token: Annotated[str | None, typer.Option(help="Begin at this token; needs exactly one slice.")] = None,
+    max_duration: Annotated[str | None, typer.Option(help="Stop the run after this time, such as 3h.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin a new run instead of resuming one.")] = False,
     publish_partial: PublishPartial = False,
     allow_fall: AllowFall = False,
-    accept_model: Annotated[
-        bool, typer.Option("--accept-model", help="Go on although a service model has lost or changed members.")
-    ] = False,
+    accept_model: Annotated[bool, typer.Option("--accept-model", help="Accept lost or changed API members.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Export: walk every page, publish the snapshot, rebuild the catalog. Resumes an unfinished run by itself."""
+    """Export every page, publish the snapshot and rebuild the catalog. The next run continues a stopped one."""
     from etl.configfile import Overrides, load_settings  # noqa: PLC0415
     from etl.extract.source import check_starting_token  # noqa: PLC0415
     from etl.jobs.night import Request, run  # noqa: PLC0415
     from etl.observe.notify import notifier  # noqa: PLC0415
 
-    settings = load_settings(
-        config,
-        Overrides(
-            datasets=dataset,
-            studio_ids=studio_id,
-            filters={"created_by": created_by, "owned_by": owned_by, "session_ids": session_ids},
-            max_items=max_items,
-            max_duration=max_duration,
-        ),
-    )
+    filters = {"created_by": created_by, "owned_by": owned_by, "session_ids": session_ids}
+    overrides = Overrides(dataset, studio_id, filters, max_items=max_items, max_duration=max_duration)
+    settings = load_settings(config, overrides)
+    date = date_of("--snapshot-date", snapshot_date)
+    token = check_starting_token(starting_token) if starting_token else None
     request = Request(
-        snapshot_date=date_of("--snapshot-date", snapshot_date),
-        starting_token=check_starting_token(starting_token) if starting_token else None,
-        fresh=fresh,
-        publish_partial=publish_partial,
-        allow_fall=allow_fall,
-        accept_model=accept_model,
+        date, token, fresh=fresh, publish_partial=publish_partial, allow_fall=allow_fall, accept_model=accept_model
     )
     with listening(notifier(settings.on_finish)):
         try:
@@ -75,19 +61,17 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 
 
 def replay_command(
-    run_id: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run; its whole date is written anew.")
-    ] = None,
+    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Rewrite the date of this run.")] = None,
     config: Config = CONFIG,
-    since: Annotated[str | None, typer.Option(help="Every date from this one on, YYYY-MM-DD.")] = None,
+    since: Annotated[str | None, typer.Option(help="Rewrite this date, YYYY-MM-DD, and all later ones.")] = None,
     allow_fall: AllowFall = False,
     as_json: Json = False,
 ) -> None:
-    """Write the rows of past runs anew from their ledgers. Asks nothing of the source."""
+    """Write the rows of past runs again, from their ledgers. Sends no requests to the source."""
     from etl.jobs.replay import Selection, replay  # noqa: PLC0415
 
     if (run_id is None) == (since is None):
-        raise ConfigError("replay: expected a RUN, as `status` shows them, or --since DATE")
+        raise ConfigError("replay: expected either a RUN, which `nimble-etl status` shows, or --since DATE")
     outcomes = replay(settings_of(config), Selection(run_id, date_of("--since", since), allow_fall))
     raise typer.Exit(_show(outcomes, Output(as_json=as_json)))
 
@@ -95,35 +79,29 @@ def replay_command(
 def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="JSON that `aws … list-…` printed, plain, gzip or zstd; - reads stdin."),
+        typer.Argument(metavar="FILE...", help="JSON output of `aws … list-…`: plain, gzip or zstd; - reads stdin."),
     ],
-    snapshot_date: Annotated[str, typer.Option(help="UTC date on which it was saved, YYYY-MM-DD.")],
+    snapshot_date: Annotated[str, typer.Option(help="UTC date on which the output was saved, YYYY-MM-DD.")],
     config: Config = CONFIG,
-    dataset: Annotated[str, typer.Option(help="What it lists.")] = "streaming_sessions",
-    studio_id: Annotated[str | None, typer.Option(help="The studio that was listed: --parent studioId=ID.")] = None,
+    dataset: Annotated[str, typer.Option(help="The dataset that was listed.")] = "streaming_sessions",
+    studio_id: Annotated[str | None, typer.Option(help="Studio that was listed; means --parent studioId=ID.")] = None,
     parent: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the listing; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the listing. Repeatable.")
     ] = None,
-    account_id: Annotated[str | None, typer.Option(help="The account, where no ARN says it.")] = None,
-    region: Annotated[str | None, typer.Option(help="The Region, where no ARN says it.")] = None,
+    account_id: Annotated[str | None, typer.Option(help="AWS account, if no ARN in the files names it.")] = None,
+    region: Annotated[str | None, typer.Option(help="AWS Region, if no ARN in the files names it.")] = None,
     publish_partial: PublishPartial = False,
     allow_fall: AllowFall = False,
     as_json: Json = False,
 ) -> None:
-    """Publish what the AWS CLI printed and someone saved, as the snapshot of one slice. Asks nothing of AWS."""
+    """Publish saved AWS CLI output as a slice's snapshot. Sends no requests to AWS."""
     from etl.jobs.dumps import ImportRequest, import_dump  # noqa: PLC0415
 
     date = date_of("--snapshot-date", snapshot_date)
     assert date is not None
+    parents = _parents(parent or [], studio_id)
     request = ImportRequest(
-        files=files,
-        dataset=dataset,
-        snapshot_date=date,
-        parents=_parents(parent or [], studio_id),
-        account_id=account_id,
-        region=region,
-        publish_partial=publish_partial,
-        allow_fall=allow_fall,
+        files, dataset, date, parents, account_id, region, publish_partial=publish_partial, allow_fall=allow_fall
     )
     with progress():
         outcome = import_dump(settings_of(config), request)
@@ -131,7 +109,7 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 
 
 def demo_command(config: Config = CONFIG) -> None:
-    """Export three consecutive nights of the embedded studio, then ask the warehouse three questions."""
+    """Export three nights and ask three questions. Uses the embedded studio."""
     from etl.cli.demo import demo  # noqa: PLC0415
 
     with stopped_by_signals() as stop:
@@ -139,23 +117,18 @@ def demo_command(config: Config = CONFIG) -> None:
 
 
 def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
-    port: Annotated[int, typer.Option(help="0: any that is free.")] = 8790,
-    studios: Annotated[int, typer.Option(min=1)] = 2,
-    sessions: Annotated[int, typer.Option(min=0, help="Live sessions per studio.")] = 1500,
-    seed: int = 7,
-    page_size: Annotated[int, typer.Option(min=1)] = 100,
-    latency_ms: Annotated[float, typer.Option(min=0)] = 0,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free port.")] = 8790,
+    studios: Annotated[int, typer.Option(min=1, help="Number of studios.")] = 2,
+    sessions: Annotated[int, typer.Option(min=0, help="Live sessions in each studio.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Another seed makes another world.")] = 7,
+    page_size: Annotated[int, typer.Option(min=1, help="Records on a page.")] = 100,
+    latency_ms: Annotated[float, typer.Option(min=0, help="Milliseconds added to each answer.")] = 0,
     token_lifetime: Annotated[float | None, typer.Option(min=0, help="Seconds until a page token expires.")] = None,
-    instant: Annotated[
-        str | None, typer.Option(help="Stand still at this ISO-8601 instant; default: now, moving.")
-    ] = None,
-    request_log: Annotated[Path | None, typer.Option(help="Append each request as a line of JSON.")] = None,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(help="Misbehave, such as throttle:request=3,times=5; may be repeated. See the README."),
-    ] = None,
+    instant: Annotated[str | None, typer.Option(help="Stop the clock at this ISO-8601 instant.")] = None,
+    request_log: Annotated[Path | None, typer.Option(help="File that gets a line of JSON for each request.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="Rule, such as throttle:request=3. Repeatable.")] = None,
 ) -> None:
-    """Serve the embedded studio by itself, until interrupted."""
+    """Serve the embedded studio until interrupted. docs/embedded-studio.md lists the fault rules."""
     from etl.emulator import EmbeddedStudio, FaultSpecError, PortInUseError, StudioSettings, World, serve  # noqa: PLC0415
 
     def ready(url: str) -> None:
@@ -167,13 +140,7 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         at = dt.datetime.fromisoformat(instant) if instant else None
         if at is not None and at.tzinfo is None:
             at = at.replace(tzinfo=dt.UTC)
-        settings = StudioSettings(
-            page_size=page_size,
-            latency_s=latency_ms / 1000,
-            token_lifetime_s=token_lifetime,
-            instant=at,
-            request_log=request_log,
-        )
+        settings = StudioSettings(page_size, latency_ms / 1000, token_lifetime, instant=at, request_log=request_log)
         world = World(seed=seed, studios=studios, sessions_per_studio=sessions)
         serve(world, settings, port=port, faults=fault or (), on_ready=ready)
     except (ValueError, FaultSpecError) as exc:
@@ -185,7 +152,7 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 
 
 def _show(outcomes: "list[Outcome]", output: Output) -> int:
-    """Print how runs stand; return the exit code of all."""
+    """Print the outcome of each run, and return the exit code of the invocation."""
     from etl.outcome import exit_code_of  # noqa: PLC0415
 
     lines = [line for outcome in outcomes for line in _closing_lines(outcome)]
@@ -194,10 +161,10 @@ def _show(outcomes: "list[Outcome]", output: Output) -> int:
 
 
 def _closing_lines(outcome: "Outcome") -> Iterator[str]:
-    """Yield what the operator should know of the slices of a run, and its closing line."""
+    """Yield what the operator should know about the slices of a run, then its closing line."""
     from etl.model import SliceState  # noqa: PLC0415
 
-    word = {0: "published", 1: "failed", 3: "incomplete, run again to go on", 5: "published, but not all is well"}
+    words = {0: "published", 1: "failed", 3: "incomplete, run again to go on", 5: "published, but not all is well"}
     if outcome.failure:
         yield f"run {outcome.run.run_id}: {outcome.failure}"
     for facts in outcome.slices:
@@ -209,13 +176,13 @@ def _closing_lines(outcome: "Outcome") -> Iterator[str]:
             yield f"{facts.slice}: the service model does not know {drift}"
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
     yield (
-        f"{outcome.run.snapshot_date}: {word[outcome.exit_code]}; {len(outcome.slices)} slices, {counts},"
+        f"{outcome.run.snapshot_date}: {words[outcome.exit_code]}; {len(outcome.slices)} slices, {counts},"
         f" {outcome.seconds:.1f} seconds"
     )
 
 
 def _parents(pairs: list[str], studio_id: str | None) -> dict[str, str]:
-    """Return the parameters of a slice by name."""
+    """Return the parameters of a slice, by name."""
     found: dict[str, str] = {}
     for pair in [*pairs, *([f"studioId={studio_id}"] if studio_id is not None else [])]:
         name, equals, value = pair.partition("=")

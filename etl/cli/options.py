@@ -1,4 +1,4 @@
-"""Flags that several commands take, and how their values are read."""
+"""Flags that several commands share, and how their values are read."""
 
 import datetime as dt
 from pathlib import Path
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
 Config = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 CONFIG = Path("config.yaml")
-Json = Annotated[bool, typer.Option("--json", help="Print facts as one JSON object.")]
-Form = Annotated[Format, typer.Option("--format", help="How to print the answer.")]
-SnapshotDate = Annotated[str | None, typer.Option(help="UTC date of the snapshot, YYYY-MM-DD; default today.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Form = Annotated[Format, typer.Option("--format", help="Form of the answer.")]
+SnapshotDate = Annotated[str | None, typer.Option(help="UTC date of the snapshot, YYYY-MM-DD; default: today.")]
 PublishPartial = Annotated[
-    bool, typer.Option("--publish-partial", help="Publish incomplete listings too, marked as partial.")
+    bool, typer.Option("--publish-partial", help="Also publish incomplete listings, as partial.")
 ]
-AllowFall = Annotated[
-    bool, typer.Option("--allow-fall", help="Publish slices that have far fewer records than before.")
-]
+AllowFall = Annotated[bool, typer.Option("--allow-fall", help="Also publish slices that lost many records.")]
 
 
 def settings_of(config: Path) -> "Settings":
@@ -33,14 +31,12 @@ def settings_of(config: Path) -> "Settings":
 
 
 def date_of(flag: str, text: str | None) -> dt.date | None:
-    """Return the date that a flag says; None if it was not given.
+    """Return the date of a flag; None if it was not given.
 
     Raises:
-        ConfigError: it says no date.
+        ConfigError: the text is not a date.
     """
-    if text is None:
-        return None
     try:
-        return dt.date.fromisoformat(text)
+        return None if text is None else dt.date.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"{flag}: found {text!r}; expected a date such as 2026-11-23") from None

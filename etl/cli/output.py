@@ -1,4 +1,4 @@
-"""Results for people and for programs: one table in, text out. Results go to stdout, everything else to stderr."""
+"""Prints results to stdout, as tables for people or as JSON for programs."""
 
 import csv
 import datetime as dt
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
 FINDINGS = 5
-"""Exit code of a command that found something wrong in what is published."""
+"""Exit code of a command that found something wrong in the published data."""
 
 
 class Format(StrEnum):
-    """How a result is written."""
+    """Form of a result."""
 
     TABLE = "table"
     CSV = "csv"
@@ -35,13 +33,13 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Rows that a command prints under a name.
+    """Rows that a command prints.
 
     Attributes:
-        name: what programs find them under.
-        rows: columns by name.
-        columns: those that people see; None for all, none for no table.
-        title: stands above the table.
+        name: the key of the rows in JSON.
+        rows: values by column.
+        columns: the columns that people see. None: all. Empty: people see no table.
+        title: the line above the table.
     """
 
     name: str
@@ -52,12 +50,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Prints what a command found out, in one of two forms."""
+    """Prints the result of a command, for people or as JSON."""
 
     as_json: bool
 
     def show(self, *facts: Facts, notes: Iterable[str] = ()) -> None:
-        """Print facts: programs get one JSON object of lists by name; people get tables, then the notes."""
+        """Print facts as one JSON object of lists by name, or as tables followed by the notes."""
         if self.as_json:
             write_json({some.name: some.rows for some in facts})
             return
@@ -72,7 +70,7 @@ class Output:
 
 
 class _Lines:
-    """Standard output for a writer that ends its lines with CRLF: they end as all others do."""
+    """Standard output for a writer whose lines end with CRLF. It replaces these line ends with LF."""
 
     def write(self, line: str) -> None:
         print(line.removesuffix("\r\n"))
@@ -85,7 +83,7 @@ def write_table(table: "pa.Table", form: Format) -> None:
 
         try:
             pq.write_table(table, sys.stdout.buffer, compression="zstd")
-        except NotImplementedError as exc:  # a difference of instants, for instance
+        except NotImplementedError as exc:  # for instance, an interval
             raise ConfigError(f"--format parquet: {exc}; cast that column to a type that Parquet has") from exc
         return
     rows = table.to_pylist()
@@ -93,7 +91,7 @@ def write_table(table: "pa.Table", form: Format) -> None:
         for row in rows:
             write_json(row)
     elif form is Format.CSV:
-        writer = csv.writer(_Lines(), lineterminator="\r\n")  # with another line end, it leaves \r without quotes
+        writer = csv.writer(_Lines(), lineterminator="\r\n")  # with "\n", the writer would not quote \r
         writer.writerow(table.column_names)
         writer.writerows(map(_text, row.values()) for row in rows)
     elif form is Format.MARKDOWN:
@@ -102,10 +100,8 @@ def write_table(table: "pa.Table", form: Format) -> None:
         write_rows(rows, table.column_names)
 
 
-def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], title: str | None = None) -> None:
-    """Write rows as a table of GitHub's Markdown, below a heading if there is a title."""
-    if title:
-        print(f"## {title}\n")
+def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write rows as a table in GitHub's Markdown."""
     print("| " + " | ".join(columns) + " |")
     print("|" + " --- |" * len(columns))
     for row in rows:
@@ -114,7 +110,7 @@ def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], ti
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str | None = None) -> None:
-    """Write rows as a table that fits the terminal; piped, it is as wide as it needs to be."""
+    """Write rows as a table that fits the terminal. Without a terminal, the table is as wide as its rows."""
     from rich.table import Table  # noqa: PLC0415  so that `--help` is quick
     from rich.text import Text  # noqa: PLC0415
 
@@ -129,12 +125,12 @@ def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title:
 
 
 def write_json(value: Any) -> None:
-    """Write one JSON value on one line; dates and times are ISO-8601, NaN never appears."""
+    """Write a JSON value on one line. Dates and times are ISO-8601; NaN and infinities are null."""
     print(_json(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return a console. Where there is no terminal, lines are never folded."""
+    """Return a console. Without a terminal, it never folds lines."""
     from rich.console import Console  # noqa: PLC0415  so that `--help` is quick
 
     found = Console(stderr=stderr, highlight=False, soft_wrap=False)
@@ -154,15 +150,15 @@ def _text(value: Any) -> str:
 
 
 def _visible(text: str) -> str:
-    """Return a text without characters that a terminal would obey, such as escape sequences in a tag."""
+    """Return a text with its control characters escaped: a terminal would obey them."""
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _json(value: Any, *, ensure_ascii: bool) -> str:
     """Return one line of JSON.
 
-    `json` writes NaN and infinities, which JSON does not have; read back with `parse_constant`, they are null.
-    msgspec writes null by itself, but bytes as base64, UTC as Z, and nothing as an ASCII escape.
+    `json` writes NaN and infinities, which are not valid JSON. Therefore its text is read back with them as null.
+    msgspec would write null, but also bytes as base64 and UTC as Z, and it cannot escape to ASCII.
     """
     finite = json.loads(json.dumps(value, default=_json_value), parse_constant=lambda _: None)
     return json.dumps(finite, ensure_ascii=ensure_ascii)

@@ -1,4 +1,4 @@
-"""Commands that set up: datasets, config."""
+"""Commands for the configuration: config, datasets."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,10 @@ from etl.cli.output import Facts, Output
 def datasets_command(
     context: typer.Context,
     config: Config = CONFIG,
-    service: Annotated[
-        str | None, typer.Option(help="Instead: what can be exported of this service of boto3, and what cannot.")
-    ] = None,
+    service: Annotated[str | None, typer.Option(help="Show instead what this boto3 service can list.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the datasets: what they list, where their slices come from, and which are configured."""
+    """Show the datasets: their operations, the parents of their slices, and whether they are configured."""
     from etl.jobs.describe import list_datasets  # noqa: PLC0415
     from etl.jobs.propose import exportable  # noqa: PLC0415
 
@@ -26,22 +24,20 @@ def datasets_command(
     if context.invoked_subcommand:
         return
     rows = exportable(service) if service else list_datasets(settings_of(config))
-    Output(as_json=as_json).show(
-        Facts("operations" if service else "datasets", rows),
-        notes=[] if rows else [f"{service} has no operation with a paginator."],
-    )
+    notes = [] if rows else [f"{service} has no operation with a paginator."]
+    Output(as_json=as_json).show(Facts("operations" if service else "datasets", rows), notes=notes)
 
 
 def datasets_add(  # noqa: PLR0913, PLR0917  one parameter per flag
     context: typer.Context,
-    service: Annotated[str, typer.Argument(help="As boto3 names it: ec2.")],
-    operation: Annotated[str, typer.Argument(help="As boto3 names its method: describe_volumes.")],
+    service: Annotated[str, typer.Argument(help="Name of the service in boto3, such as ec2.")],
+    operation: Annotated[str, typer.Argument(help="Name of the method in boto3, such as describe_volumes.")],
     config: Annotated[Path | None, typer.Option("--config", help="The configuration file.")] = None,
-    result_key: Annotated[str | None, typer.Option(help="Which list, where the response has several.")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Append to the configuration file, comments kept.")] = False,
+    result_key: Annotated[str | None, typer.Option(help="Which list to take if a response has several.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Append to the configuration file; comments stay.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Propose the entries of `datasets` that export an operation, and the listings that its parameters come from."""
+    """Propose entries of `datasets` that export an operation and the parents that its parameters come from."""
     from etl.configfile import append_datasets  # noqa: PLC0415
     from etl.jobs.propose import as_yaml, propose  # noqa: PLC0415
 
@@ -60,7 +56,7 @@ def datasets_add(  # noqa: PLR0913, PLR0917  one parameter per flag
 
 
 def config_check(config: Config = CONFIG) -> None:
-    """Validate the configuration and the dataset definitions. Asks nothing of AWS."""
+    """Validate the configuration and the dataset definitions. Sends no requests."""
     from etl.jobs.describe import check  # noqa: PLC0415
 
     print(f"{config}: valid; fills {', '.join(check(settings_of(config)))}")
@@ -74,5 +70,5 @@ def config_schema() -> None:
 
 
 def config_show(config: Config = CONFIG) -> None:
-    """Print every setting with its value, as JSON: file, environment and defaults together."""
+    """Print the value of every setting as JSON: defaults, overridden by the file, overridden by the environment."""
     print(settings_of(config).model_dump_json(indent=2))

@@ -1,1 +1,1 @@
-"""Who is told what happens: progress, notifications."""
+"""Listeners of events: progress, notifications, kill points."""

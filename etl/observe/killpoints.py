@@ -1,6 +1,6 @@
-"""Steps at which a test may kill the job.
+"""Kills the job at a step, for tests.
 
-NIMBLE_ETL_FAILPOINT=table.committed:3 kills it, by SIGKILL, when that step is reached for the third time.
+NIMBLE_ETL_FAILPOINT=table.committed:3 sends SIGKILL when the job reaches that step for the third time.
 """
 
 import os
@@ -13,7 +13,7 @@ VARIABLE = "NIMBLE_ETL_FAILPOINT"
 
 
 def kill_point(text: str) -> Listener:
-    """Return the listener that kills this process at a step, such as `table.committed:3`."""
+    """Return a listener that kills this process at a step such as `table.committed:3`; default: the first time."""
     step, _, time = text.partition(":")
     reached = count(1)
 

@@ -1,11 +1,9 @@
-"""Tell others how a run ended: health checks and alerts. What fails here is logged, and changes nothing."""
+"""Tells health checks and alerts how a run ended. A notification that fails is logged and has no other effect."""
 
 import json
 import logging
 import subprocess
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import urllib3
 
@@ -16,43 +14,40 @@ log = logging.getLogger(__name__)
 
 
 def notifier(on_finish: OnFinish) -> Listener:
-    """Return the listener that tells others how an invocation of `run` ended."""
+    """Return a listener that runs the configured command and calls the URL when an invocation of `run` has ended."""
 
     def on_event(event: Event) -> None:
         if isinstance(event, Ended):
-            _notify(on_finish, asdict(event))
+            report = json.dumps(asdict(event), default=str)
+            if on_finish.command:
+                _run(on_finish, report)
+            if on_finish.url:
+                _post(on_finish, on_finish.url.replace("{exit_code}", str(event.exit_code)), report)
 
     return on_event
 
 
-def _notify(on_finish: OnFinish, report: Mapping[str, Any]) -> None:
-    """Give the report, as JSON, to the command's standard input and to the URL, where they are configured.
-
-    Args:
-        on_finish: whom to tell.
-        report: JSON-able; its `exit_code` takes the place of `{exit_code}` in the URL.
-    """
-    text = json.dumps(report, default=str)
+def _run(on_finish: OnFinish, report: str) -> None:
     timeout_s = on_finish.timeout.total_seconds()
-    if on_finish.command:
-        try:
-            done = subprocess.run(on_finish.command, input=text, text=True, check=False, timeout=timeout_s)  # noqa: S603
-        except (OSError, subprocess.TimeoutExpired) as exc:
-            # Arguments may be keys, and these errors repeat them.
-            why = getattr(exc, "strerror", None) or "did not end in time"
-            log.error("on_finish.command: %s: %s", on_finish.command[0], why)  # noqa: TRY400  the operator's matter
-        else:
-            if done.returncode:
-                log.error("on_finish.command: %s: exit code %s", on_finish.command[0], done.returncode)
-    if on_finish.url:
-        url = on_finish.url.replace("{exit_code}", str(report["exit_code"]))
-        retries = urllib3.Retry(total=2, backoff_factor=1, allowed_methods=None, status_forcelist=range(500, 600))
-        try:
-            with urllib3.PoolManager(timeout=timeout_s, retries=retries) as pool:
-                answer = pool.request("POST", url, body=text, headers={"Content-Type": "application/json"})
-        except urllib3.exceptions.HTTPError as exc:
-            # The URL of a health check is its key: what urllib3 says would put it into the log.
-            log.error("on_finish.url: %s", type(exc).__name__)  # noqa: TRY400
-        else:
-            if answer.status >= 400:  # noqa: PLR2004
-                log.error("on_finish.url: the answer is %s", answer.status)
+    try:
+        done = subprocess.run(on_finish.command, input=report, text=True, check=False, timeout=timeout_s)  # noqa: S603
+        problem = f"exit code {done.returncode}" if done.returncode else None
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        # The messages of these errors repeat the arguments, which may be keys.
+        problem = getattr(exc, "strerror", None) or "did not end in time"
+    if problem:
+        log.error("on_finish.command: %s: %s", on_finish.command[0], problem)
+
+
+def _post(on_finish: OnFinish, url: str, report: str) -> None:
+    timeout_s = on_finish.timeout.total_seconds()
+    retries = urllib3.Retry(total=2, backoff_factor=1, allowed_methods=None, status_forcelist=range(500, 600))
+    headers = {"Content-Type": "application/json"}
+    try:
+        answer = urllib3.request("POST", url, body=report, headers=headers, timeout=timeout_s, retries=retries)
+        problem = f"the answer is {answer.status}" if answer.status >= 400 else None  # noqa: PLR2004
+    except urllib3.exceptions.HTTPError as exc:
+        # The message repeats the URL, and the URL of a health check is its key.
+        problem = type(exc).__name__
+    if problem:
+        log.error("on_finish.url: %s", problem)

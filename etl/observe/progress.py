@@ -1,8 +1,9 @@
-"""Progress of the walks: bars on a terminal, log lines under cron."""
+"""Progress of the walks: bars on a terminal, log lines elsewhere."""
 
 import logging
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def bars() -> Iterator[Listener]:
-    """Yield what moves one line per slice being walked, and one for all: pages, records, records per second."""
+    """Yield a listener that shows pages, records and records per second of each slice, and of all slices together."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -34,49 +35,37 @@ def bars() -> Iterator[Listener]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress, _logs_above_the_bars():
-        pages: dict[TaskID, int] = {}
         tasks: dict[str, TaskID] = {}
+        pages: Counter[TaskID] = Counter()
         lock = threading.Lock()
-
-        def task_of(name: str) -> TaskID:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=None, pages=0)
-                pages[tasks[name]] = 0
-            return tasks[name]
 
         def on_event(event: Event) -> None:
             if not isinstance(event, PageStored):
                 return
-            slice_, page = event.slice, event.page
             with lock:
-                for task in (task_of("all slices"), task_of(str(slice_))):
-                    pages[task] += 1
-                    progress.update(task, advance=page.kept, pages=pages[task])
-                if page.next_starting_token is None:
-                    progress.remove_task(tasks.pop(str(slice_)))
+                for name in ("all slices", str(event.slice)):
+                    if name not in tasks:
+                        tasks[name] = progress.add_task(name, total=None, pages=0)
+                    pages[tasks[name]] += 1
+                    progress.update(tasks[name], advance=event.page.kept, pages=pages[tasks[name]])
+                if event.page.next_starting_token is None:
+                    progress.remove_task(tasks.pop(str(event.slice)))
 
         yield on_event
 
 
-@contextmanager
-def lines() -> Iterator[Listener]:
-    """Yield what writes a log line for every hundredth page of a slice, and for its last."""
-
-    def on_event(event: Event) -> None:
-        if not isinstance(event, PageStored):
-            return
-        slice_, page = event.slice, event.page
-        if page.next_starting_token is None:
-            log.info("%s: page %d is the last", slice_, page.number)
-        elif page.number % _LINE_EVERY_PAGES == 0:
-            log.info("%s: %d pages", slice_, page.number)
-
-    yield on_event
+def log_pages(event: Event) -> None:
+    """Log every hundredth page of a slice, and its last."""
+    if isinstance(event, PageStored):
+        if event.page.next_starting_token is None:
+            log.info("%s: page %d is the last", event.slice, event.page.number)
+        elif event.page.number % _LINE_EVERY_PAGES == 0:
+            log.info("%s: %d pages", event.slice, event.page.number)
 
 
 @contextmanager
 def _logs_above_the_bars() -> Iterator[None]:
-    """Let log lines go through rich's stand-in for stderr while bars are shown; they would tear them otherwise."""
+    """Write log lines through rich's replacement of stderr. Otherwise they would tear the bars apart."""
     handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
     former = [handler.setStream(sys.stderr) for handler in handlers]
     try:

@@ -1,1 +1,1 @@
-"""Asks the catalog and changes nothing."""
+"""Asks the catalog, read-only: queries and the report."""

@@ -1,8 +1,8 @@
 """Read-only SQL on the catalog. It cannot write, attach, install, or read files outside the warehouse.
 
-DuckDB locks its settings and keeps to the warehouse directory by itself. Inside that directory it would still write:
-COPY works on a database that is open for reading, as a statement, in a WITH clause, or wrapped in JSON. So a
-statement is parsed first, and refused unless all of it is a query.
+DuckDB's own settings keep it inside the warehouse directory. Inside that directory it could still write: COPY works
+even on a database that is opened read-only, as a statement, in a WITH clause, or as JSON. Therefore each statement is
+parsed first, and it is refused unless every part of it is a query.
 """
 
 import json
@@ -19,37 +19,43 @@ from etl.errors import ConfigError, WarehouseError
 from etl.sqlfiles import SqlFile, sql_files
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # only who asks for Arrow loads it
+    import pyarrow as pa  # loaded only by callers that want Arrow tables
 
 _QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLE_FUNCTIONS = re.compile(
     r"(read_|parquet_|duckdb_|pragma_|json_each|json_tree).*|range|generate_series|unnest|repeat|glob|query_table"
     r"|histogram|histogram_values|summary|\w+_as_of|\w+_changes_between"
 )
-"""Those that only read, the catalog's own macros among them. The others change settings, write logs, or run SQL that
-is hidden in text."""
+"""Table functions that only read, including the catalog's macros. Others change settings, write logs, or run SQL that
+is hidden in a string."""
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """An open catalog. What it answers is of one night, whatever is published meanwhile."""
+    """An open catalog. All its answers show the same night, even if another night is published meanwhile."""
 
     connection: duckdb.DuckDBPyConnection
 
     def ask(self, statement: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
-        """Return the answer to one SQL statement. A column name that it would have twice gets a number: a, a_1.
+        """Return the answer to one SQL statement. Repeated column names get a number: a, a_1.
 
         Args:
             statement: one query; `$name` stands for a parameter.
-            parameters: bound, never pasted into the text.
+            parameters: values by name. They are bound, never pasted into the text.
 
         Raises:
-            ConfigError: the statement is not SQL, or asks for what is not allowed.
+            ConfigError: the statement is not valid SQL, or it is not allowed.
         """
-        return _with_unique_names(self._answer(statement, parameters).to_arrow_table())
+        answer = self._answer(statement, parameters).to_arrow_table()
+        names: list[str] = []
+        for name in answer.column_names:
+            taken = {former.lower() for former in names}
+            candidates = (name, *(f"{name}_{i}" for i in range(1, answer.num_columns + 1)))
+            names.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
+        return answer.rename_columns(names)
 
     def rows(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """Return the same as Python's values; of instants, only as text."""
+        """Return the same answer as Python values. Instants must be cast to text: DuckDB needs pytz to convert them."""
         answer = self._answer(statement, parameters)
         return [dict(zip(answer.columns, row, strict=True)) for row in answer.fetchall()]
 
@@ -57,26 +63,23 @@ class Catalog:
         _check_is_query(self.connection, statement)
         answer = self.connection.sql(statement, params=dict(parameters or {}))
         if answer is None:
-            raise ConfigError("that statement has no answer; expected a query such as `from streaming_sessions`")
+            raise ConfigError("the statement returns no rows; expected a query such as `from streaming_sessions`")
         return answer
 
 
 def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
-    """Return the answer to one SQL statement, as `Catalog.ask` says.
-
-    Raises:
-        WarehouseError, ConfigError: as `open_catalog` and `Catalog.ask` say.
-    """
+    """Open a catalog and return the answer to one SQL statement; see `open_catalog` and `Catalog.ask`."""
     with open_catalog(catalog) as opened:
         return opened.ask(statement, parameters)
 
 
 @contextmanager
 def open_catalog(catalog: Path) -> Iterator[Catalog]:
-    """Yield the catalog of a DuckDB file; errors of what is asked within are ours.
+    """Yield the catalog in a DuckDB file. Inside the block, DuckDB's errors become errors of this package.
 
     Raises:
         WarehouseError: there is no catalog yet, or it cannot be read.
+        ConfigError: DuckDB rejects a statement.
     """
     if not catalog.exists():
         raise WarehouseError(f"{catalog}: there is no catalog yet; `nimble-etl run` makes it")
@@ -94,11 +97,7 @@ def open_catalog(catalog: Path) -> Iterator[Catalog]:
 
 
 def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
-    """Refuse everything but one query.
-
-    Raises:
-        ConfigError: says what was found.
-    """
+    """Raise a ConfigError unless the statement is exactly one query."""
     expected = "expected one query, such as `from streaming_sessions`"
     try:
         statements = connection.extract_statements(statement)
@@ -106,14 +105,18 @@ def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> No
         raise ConfigError(f"found text that is not UTF-8; {expected}") from None
     if len(statements) != 1:
         raise ConfigError(f"found {len(statements)} statements; {expected}")
-    # EXPLAIN ANALYZE runs what it explains.
+    # EXPLAIN ANALYZE executes its statement, so that statement is checked.
     text = re.sub(r"^\s*explain\s*(analyze\b|\([^)]*\))?", "", statements[0].query, flags=re.IGNORECASE)
     ((parsed,),) = connection.execute("select json_serialize_sql(?::varchar)", [text]).fetchall()
     tree = json.loads(parsed)
     if tree["error"]:
-        # DuckDB's own words for a statement of another kind speak of JSON, which nobody asked for.
+        # For statements that are no queries, DuckDB's message speaks about JSON. It would confuse the reader.
         problem = "" if tree["error_type"] == "not implemented" else f": {tree['error_message']}"
-        raise ConfigError(f"found {_kind(statements[0])}{problem}; {expected}")
+        try:
+            kind = statements[0].type.name
+        except ValueError:  # DuckDB 2.0 parses some kinds that its Python package cannot name: UPDATE EXTENSIONS
+            kind = "a statement of another kind"
+        raise ConfigError(f"found {kind}{problem}; {expected}")
     for node in _nodes(tree):
         kind = str(node.get("type"))
         if kind.endswith("_NODE") and kind not in _QUERY_NODES:
@@ -122,22 +125,6 @@ def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> No
             name = str(node["function"].get("function_name"))
             if not _TABLE_FUNCTIONS.fullmatch(name.lower()):
                 raise ConfigError(f"found the table function {name}, which does not only read; {expected}")
-
-
-def _kind(statement: duckdb.Statement) -> str:
-    try:
-        return statement.type.name
-    except ValueError:  # DuckDB 2.0 parses kinds that its Python package has no name for: UPDATE EXTENSIONS
-        return "a statement of another kind"
-
-
-def _with_unique_names(answer: "pa.Table") -> "pa.Table":
-    names: list[str] = []
-    for name in answer.column_names:
-        taken = {former.lower() for former in names}
-        candidates = (name, *(f"{name}_{i}" for i in range(1, answer.num_columns + 1)))
-        names.append(next(candidate for candidate in candidates if candidate.lower() not in taken))
-    return answer.rename_columns(names)
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
@@ -150,10 +137,10 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def named_query(name: str) -> SqlFile:
-    """Return a query of sql/queries by its name.
+    """Return a query of sql/queries.
 
     Raises:
-        ConfigError: there is none; names those that there are.
+        ConfigError: no query has this name; the message lists the names that exist.
     """
     queries = sql_files("queries")
     if name not in queries:
@@ -162,10 +149,10 @@ def named_query(name: str) -> SqlFile:
 
 
 def bind(query: SqlFile, given: Mapping[str, str]) -> dict[str, object]:
-    """Return the typed values of a query's parameters: those given as text, defaults for the others.
+    """Return a typed value for each parameter of a query: the given text, or else the default, cast to its type.
 
     Raises:
-        ConfigError: a parameter is unknown, or a value is not of its type.
+        ConfigError: a given parameter is unknown, or a value does not fit its type.
     """
     unknown = given.keys() - {parameter.name for parameter in query.parameters}
     if unknown:
@@ -180,9 +167,8 @@ def bind(query: SqlFile, given: Mapping[str, str]) -> dict[str, object]:
                 if row and type(row[0]) is int:
                     int(text)  # DuckDB rounds 12.5
             except (duckdb.ConversionException, duckdb.InvalidInputException, ValueError):
-                raise ConfigError(
-                    f"query {query.name}: {parameter.name} is {text!r}; expected {parameter.type}"
-                ) from None
+                place = f"query {query.name}: {parameter.name}"
+                raise ConfigError(f"{place} is {text!r}; expected {parameter.type}") from None
             assert row is not None
             values[parameter.name] = row[0]
     return values

@@ -6,6 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from dataclasses import fields
+from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -24,7 +27,7 @@ from etl.errors import ConfigError, StorageError, WarehouseError
 from etl.model import CATALOG_NAME
 from etl.read.query import Catalog
 from etl.read.report import charts, write_pictures, write_report
-from etl.read.report.contents import SECTIONS
+from etl.read.report.contents import SECTIONS, Chart, Section, Table
 from etl.sqlfiles import sql_files
 
 CHARTS = [chart for section in SECTIONS for chart in section.charts]
@@ -311,6 +314,15 @@ def test_every_question_of_the_report_is_shown():
         columns = set(sql_files("report")[part.question].columns)
         named = set(part.columns) if part in TABLES else {part.over, *part.values, *filter(None, [part.by])}
         assert named <= columns
+
+
+def test_every_key_of_the_contents_is_known():
+    """A misspelt key would be ignored without a word."""
+    sections = tomllib.loads((resources.files("etl.read.report") / "contents.toml").read_text())["sections"]
+    for section in sections:
+        assert section.keys() <= {field.name for field in fields(Section)}
+        for kind, parts in ((Chart, section["charts"]), (Table, section.get("tables", ()))):
+            assert set().union(*parts) <= {field.name for field in fields(kind)}
 
 
 def test_commands_that_the_report_names_exist():

@@ -1,14 +1,12 @@
-"""The report: what the warehouse says of the last nights and of the studios, as one HTML file or as pictures.
+"""The report on the last nights and the studios, as one HTML file or as pictures.
 
-All numbers are the catalog's answers to the files of sql/report, read-only. What the catalog has no tables for is left
-out, and said to be.
+All numbers are answers of the catalog to the files of sql/report. The report leaves out charts and tables that the
+catalog has no tables for, and says so.
 """
 
 import datetime as dt
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from etl.errors import ConfigError, WarehouseError
 from etl.read.query import bind, open_catalog
@@ -18,7 +16,7 @@ from etl.storage.disk import storage_errors
 
 try:
     from etl.read.report import charts, page
-except ModuleNotFoundError as exc:  # an extra: a machine that only exports needs none of its libraries
+except ModuleNotFoundError as exc:  # matplotlib and jinja2 are an optional extra: exports do not need them
     raise ConfigError(f"the report needs {exc.name}, which is not installed; install nimble-etl[report]") from exc
 
 _RELATIONS = "select table_name from information_schema.tables where table_schema = 'main'"
@@ -26,7 +24,7 @@ _NAMES = "select studio_id, studio_name from studio_names"
 
 
 def write_report(catalog: Path, output: Path) -> None:
-    """Write the report as one HTML file that needs nothing else.
+    """Write the report as one self-contained HTML file.
 
     Raises:
         WarehouseError: nothing is published yet.
@@ -39,7 +37,7 @@ def write_report(catalog: Path, output: Path) -> None:
 
 
 def write_pictures(catalog: Path, directory: Path) -> list[Path]:
-    """Write each chart that has something to show as a PNG file; return their paths.
+    """Write each chart that has rows as a PNG file, and return the paths.
 
     Raises:
         WarehouseError: nothing is published yet.
@@ -49,15 +47,14 @@ def write_pictures(catalog: Path, directory: Path) -> list[Path]:
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         written = []
-        for chart in (chart for section in SECTIONS for chart in section.charts):
-            if rows.get(chart.question):
-                written.append(directory / f"{chart.name}.png")
-                charts.save_png(chart, rows[chart.question], written[-1])
+        for chart in (chart for section in SECTIONS for chart in section.charts if rows.get(chart.question)):
+            written.append(directory / f"{chart.name}.png")
+            charts.save_png(chart, rows[chart.question], written[-1])
     return written
 
 
 def _ask(catalog: Path) -> Answers:
-    """Return what the catalog says, all of it of the same night."""
+    """Return the answers to all questions, all from the same night, with the names of studios instead of their ids."""
     questions = sql_files("report")
     with open_catalog(catalog) as opened:
         there = set(opened.ask(_RELATIONS).column(0).to_pylist())
@@ -71,9 +68,6 @@ def _ask(catalog: Path) -> Answers:
     if not rows.get("nights"):
         raise WarehouseError(f"{catalog}: no night is published yet; `nimble-etl run` publishes the first")
     studios = {row["studio_id"]: row["studio_name"] for row in names}
-    return Answers({name: [_named(row, studios) for row in found] for name, found in rows.items()}, missing)
-
-
-def _named(row: Mapping[str, Any], studios: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row with the name of its studio instead of the id, where it has one."""
-    return {column: studios.get(value, value) if column == "studio_id" else value for column, value in row.items()}
+    for row in (row for found in rows.values() for row in found if "studio_id" in row):
+        row["studio_id"] = studios.get(row["studio_id"], row["studio_id"])
+    return Answers(rows, missing)

@@ -1,6 +1,6 @@
-"""Charts as pictures: small enough for a telephone, several beside each other on paper and on a screen.
+"""Charts as SVG and PNG. A chart fits a telephone; a screen or a sheet of paper shows several beside each other.
 
-The SVG takes its colours from the page, so that one drawing is right in light and dark; its text stays text.
+The SVG takes its colours from the page, so the same drawing suits a light and a dark page. Its text stays text.
 """
 
 import datetime as dt
@@ -9,7 +9,7 @@ import logging
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,11 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from etl.read.report.contents import Chart, Rows
 
 WIDTH = 360
-"""Of every chart, in CSS pixels: what a telephone shows without scaling."""
+"""Width of every chart in CSS pixels. A telephone shows it without scaling."""
 PALETTE = ("#2f6fb7", "#c8731c", "#2e8b57", "#8a5fb8", "#cc4b55", "#7a828c")
 INK, FAINT = "#1f2328", "#d5d9de"
 VARIABLES = {INK: "--ink", FAINT: "--faint", **{colour: f"--c{place}" for place, colour in enumerate(PALETTE)}}
-"""Colours of the drawing, with the CSS variables that stand for them on the page."""
+"""Each colour of the drawing, and the CSS variable that replaces it on the page."""
 
 _FONT_SIZE = 11
 _STYLE: dict[Any, Any] = {
@@ -41,8 +41,8 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.w_pad": 0.03,
-    "figure.dpi": 72,  # a point of the drawing is a CSS pixel
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib; wider than what browsers show instead
+    "figure.dpi": 72,  # makes a point of the drawing a CSS pixel
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib, and is wider than the fonts of browsers
     "font.size": _FONT_SIZE,
     "grid.color": FAINT,
     "legend.columnspacing": 1.2,
@@ -53,7 +53,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nimble-etl",
     "text.color": INK,
-    "text.parse_math": False,  # a name may hold dollar signs
+    "text.parse_math": False,  # names may contain dollar signs
     "xtick.color": FAINT,
     "xtick.labelcolor": INK,
     "ytick.color": FAINT,
@@ -62,22 +62,22 @@ _STYLE: dict[Any, Any] = {
 }
 _PNG_DPI = 216
 _MEASURES = {"seconds", "hours", "GiB", "TiB"}
-"""Units of which there are parts; others are counted."""
+"""Units that have fractions. All other units count things, so their axes show whole numbers."""
 _ROUNDED_FROM = 100
 _HEX = re.compile(r"#[0-9a-f]{6}\b")
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
 _BAR = 0.84
 _FEWEST_DAYS = 7
-"""A first night is one narrow bar, not a wall."""
+"""An axis of dates spans at least this many days; otherwise the bar of a first night would fill the chart."""
 _WIDE, _NARROW = 1.0, 0.64
-"""Widths of characters, in em: upper bounds for the fonts of browsers."""
+"""Widths of wide and other characters, in em: upper bounds for the fonts of browsers."""
 
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells operators about its font cache
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # otherwise it logs messages about its font cache
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The numbers of a chart: `series` by what they are called, each as long as `over`."""
+    """The numbers of a chart. Each series, by its label, has one value for each date or name in `over`."""
 
     over: list[Any]
     series: dict[str, list[float]]
@@ -89,7 +89,7 @@ class Stack:
 
 
 def stack(chart: Chart, rows: Rows) -> Stack:
-    """Lay the rows of an answer out as the numbers of a chart, dates in order; what has no row is 0."""
+    """Return the numbers of a chart from the rows of its answer. Dates are sorted; a missing row counts as 0."""
     found: dict[str, dict[Any, float]] = {} if chart.by else {name: {} for name in chart.values.values()}
     for row in rows:
         over = row[chart.over] if chart.kind == "dates" else plain(row[chart.over])
@@ -103,7 +103,7 @@ def stack(chart: Chart, rows: Rows) -> Stack:
 
 
 def describe(chart: Chart, rows: Rows) -> str:
-    """Return in words what a chart shows, for who cannot see it."""
+    """Return in words what a chart shows, for people who cannot see it."""
     numbers = stack(chart, rows)
     if chart.kind == "ranks":
         bars = zip(numbers.over, numbers.totals, strict=True)
@@ -114,23 +114,21 @@ def describe(chart: Chart, rows: Rows) -> str:
 
 
 def as_svg(chart: Chart, rows: Rows) -> str:
-    """Return a chart as an SVG element to stand in a page that sets the `VARIABLES`."""
+    """Return a chart as an SVG element for a page that sets the CSS variables of `VARIABLES`."""
+    written = io.StringIO()
     with _styled():
-        figure = _draw(chart, rows)
-        written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+        _draw(chart, rows).savefig(written, format="svg", transparent=True, metadata={"Date": None})
     return _for_page(ET.fromstring(written.getvalue()), chart, describe(chart, rows))  # noqa: S314  just written above
 
 
 def save_png(chart: Chart, rows: Rows, path: Path) -> None:
-    """Write a chart as a picture that stands alone: with its title, in light colours."""
+    """Write a chart as a picture of its own: with its title, in light colours."""
     with _styled():
-        figure = _draw(chart, rows, title=f"{chart.title} ({chart.unit})")
-        figure.savefig(path, format="png", dpi=_PNG_DPI)
+        _draw(chart, rows, title=f"{chart.title} ({chart.unit})").savefig(path, format="png", dpi=_PNG_DPI)
 
 
 def plain(value: Any) -> str:
-    """Return a value as one line of text without characters that a drawing cannot hold or that move others."""
+    """Return a value as one line of text. Control, format and unassigned characters and surrogates are replaced."""
     text = "none" if value is None else str(value)
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cf", "Cn", "Cs"} else c for c in text
@@ -138,16 +136,14 @@ def plain(value: Any) -> str:
 
 
 def shorten(text: str, width_em: float) -> str:
-    """Return a text that is not wider than so many em; what is left out of its middle is an ellipsis."""
+    """Return a text of at most this width; an ellipsis replaces the middle of a longer one."""
     if sum(map(_em, text)) <= width_em:
         return text
     half = (width_em - _WIDE) / 2
-    return f"{_fitting(text, half)}…{_fitting(text[::-1], half)[::-1]}"
-
-
-def _fitting(text: str, width_em: float) -> str:
-    widths = np.cumsum([_em(character) for character in text])
-    return text[: int(np.searchsorted(widths, width_em, side="right"))]
+    widths = [_em(character) for character in text]
+    first = int(np.searchsorted(np.cumsum(widths), half, side="right"))
+    last = int(np.searchsorted(np.cumsum(widths[::-1]), half, side="right"))
+    return f"{text[:first]}…{text[len(text) - last :]}"
 
 
 def _em(character: str) -> float:
@@ -157,9 +153,9 @@ def _em(character: str) -> float:
 
 @contextmanager
 def _styled() -> Iterator[None]:
-    """Draw as `_STYLE` says, whatever a matplotlibrc of this machine says."""
+    """Draw in the style above and ignore the machine's matplotlibrc."""
     with mpl.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # browsers have more fonts
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # browsers have more fonts than matplotlib
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield
@@ -168,13 +164,12 @@ def _styled() -> Iterator[None]:
 def _draw(chart: Chart, rows: Rows, title: str | None = None) -> Figure:
     numbers = stack(chart, rows)
     legend = _legend(chart, numbers)
-    columns = _legend_columns(legend)
-    height = 150 if chart.kind == "dates" else 34 * len(numbers.over)
+    widest = max((sum(map(_em, entry)) for entry in legend), default=0)
+    columns = next((columns for columns in (3, 2) if widest * columns < WIDTH / _FONT_SIZE - 2 * columns), 1)
+    draw, height = (_draw_dates, 150) if chart.kind == "dates" else (_draw_ranks, 34 * len(numbers.over))
     height += 18 * -(-len(legend) // columns) + (28 if title else 0)
     figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
-    axes = figure.add_subplot()
-    draw = _draw_dates if chart.kind == "dates" else _draw_ranks
-    handles = draw(axes, chart, numbers)
+    handles = draw(figure.add_subplot(), chart, numbers)
     if legend:
         figure.legend(handles, legend, loc="outside lower left", ncols=columns)
     if title:
@@ -183,28 +178,27 @@ def _draw(chart: Chart, rows: Rows, title: str | None = None) -> Figure:
 
 
 def _draw_dates(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
-    """Draw stacked bars over every day from the first date to the last; a date without rows is a gap."""
+    """Draw stacked bars over every day from the first date to the last. A date without rows stays empty."""
     first, last = numbers.over[0], numbers.over[-1]
     days = [first + dt.timedelta(number) for number in range((last - first).days + 1)]
     places = [numbers.over.index(day) if day in numbers.over else None for day in days]
     numbers_of_days = date2num(days)
-    # One step path per series is a tenth of the size of one rectangle per bar: between two bars is no value.
+    # One step path per series takes a tenth of the bytes of one rectangle per bar. NaN leaves the gaps between bars.
     edges = np.column_stack([numbers_of_days - _BAR / 2, numbers_of_days + _BAR / 2]).ravel()
     bottom = np.zeros(2 * len(days) - 1)
     handles = []
-    for values, colour in zip(numbers.series.values(), _colours(chart), strict=False):
+    for values, colour in zip(numbers.series.values(), chart.colours, strict=False):
         top = bottom.copy()
         top[::2] += [np.nan if place is None else values[place] for place in places]
         top[1::2] = np.nan
-        handles.append(axes.stairs(top, edges, baseline=bottom, fill=True, color=colour, linewidth=0))
+        handles.append(axes.stairs(top, edges, baseline=bottom, fill=True, color=PALETTE[colour], linewidth=0))
         bottom = np.nan_to_num(top)
     axes.set_xlim(min(numbers_of_days[0], numbers_of_days[-1] - _FEWEST_DAYS + 1) - 0.6, numbers_of_days[-1] + 0.6)
     axes.set_ylim(0, max(numbers.totals) * 1.05 or 1)
     locator = AutoDateLocator(minticks=2, maxticks=6)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(
-        ConciseDateFormatter(locator, formats=["%Y", "%b", "%d %b", "", "", ""], show_offset=False)
-    )
+    formats = ["%Y", "%b", "%d %b", "", "", ""]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, formats=formats, show_offset=False))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=max(numbers.totals) == 0 or chart.unit not in _MEASURES))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
     axes.grid(axis="y")
@@ -213,14 +207,14 @@ def _draw_dates(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
 
 
 def _draw_ranks(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
-    """Draw a horizontal bar for each row, below its name: so names have the whole width."""
+    """Draw a horizontal bar for each row. Its name stands above it and can use the whole width."""
     axes.set_axis_off()
     longest = max(numbers.totals) or 1
     left = np.zeros(len(numbers.over))
     rows = np.arange(len(numbers.over))
     handles = []
-    for values, colour in zip(numbers.series.values(), _colours(chart), strict=False):
-        handles.append(axes.barh(rows + 0.17, values, height=0.34, left=left, color=colour))
+    for values, colour in zip(numbers.series.values(), chart.colours, strict=False):
+        handles.append(axes.barh(rows + 0.17, values, height=0.34, left=left, color=PALETTE[colour]))
         left = left + values
     for row, name, total in zip(rows, numbers.over, numbers.totals, strict=True):
         axes.text(0, row - 0.06, shorten(name, WIDTH / _FONT_SIZE - 2), va="bottom")
@@ -231,7 +225,7 @@ def _draw_ranks(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
 
 
 def _legend(chart: Chart, numbers: Stack) -> list[str]:
-    """Return what is said beside each colour: its name and, over dates, its last number."""
+    """Return the label of each colour; over dates, it includes the last number."""
     if len(numbers.series) == 1 and not chart.by:
         return []
     names = [shorten(name, 20) for name in numbers.series]
@@ -240,22 +234,13 @@ def _legend(chart: Chart, numbers: Stack) -> list[str]:
     return [f"{name} {_number(values[-1])}" for name, values in zip(names, numbers.series.values(), strict=True)]
 
 
-def _legend_columns(legend: Sequence[str]) -> int:
-    widest = max((sum(map(_em, entry)) for entry in legend), default=0)
-    return next((columns for columns in (3, 2) if widest * columns < WIDTH / _FONT_SIZE - 2 * columns), 1)
-
-
-def _colours(chart: Chart) -> list[str]:
-    return [PALETTE[place] for place in chart.colours]
-
-
 def _number(value: float) -> str:
     return f"{value:,.1f}" if value % 1 and value < _ROUNDED_FROM else f"{value:,.0f}"
 
 
 def _for_page(svg: ET.Element, chart: Chart, description: str) -> str:
-    """Return an SVG element as part of a page: named, described, in the page's colours, its ids its own."""
-    for unwanted in ("{*}metadata", "{*}defs/{*}style/.."):  # the style would be that of the whole page
+    """Return an SVG element for the page: with title and description, CSS variables as colours, and unique ids."""
+    for unwanted in ("{*}metadata", "{*}defs/{*}style/.."):  # this style would apply to the whole page
         for element in svg.findall(unwanted):
             svg.remove(element)
     for element in svg.iter():
@@ -275,8 +260,8 @@ def _for_page(svg: ET.Element, chart: Chart, description: str) -> str:
         "role": "img",
         "aria-labelledby": f"{chart.name}-title {chart.name}-description",
     }
-    for place, (tag, text) in enumerate((("title", chart.title), ("desc", description))):
-        element = ET.Element(tag, id=f"{chart.name}-{'title' if tag == 'title' else 'description'}")
+    for place, (tag, name, text) in enumerate((("title", "title", chart.title), ("desc", "description", description))):
+        element = ET.Element(tag, id=f"{chart.name}-{name}")
         element.text = text
         svg.insert(place, element)
     return ET.tostring(svg, encoding="unicode")

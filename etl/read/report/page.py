@@ -1,7 +1,7 @@
-"""The page: one HTML file, to be read in a mail, on a telephone and on paper, without a network or a script.
+"""The report's HTML page. It reads well in a mail, on a telephone and on paper, and needs no network and no script.
 
-Whatever stands in the tables may have been written by anybody. All of it is escaped, and the page forbids itself
-every request.
+Anybody may have written the values in the tables. Therefore every value is escaped, and the page's content security
+policy forbids all requests.
 """
 
 import datetime as dt
@@ -17,7 +17,7 @@ from etl.read.report.contents import SECTIONS, Answers, Rows, Table
 
 
 def render(answers: Answers, made_at: dt.datetime, version: str) -> str:
-    """Return the report as HTML; `made_at` is now, `version` that of nimble-etl."""
+    """Return the report as HTML; its last line gives the time and the version of nimble-etl."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -32,7 +32,7 @@ def render(answers: Answers, made_at: dt.datetime, version: str) -> str:
 
 
 def _facts(rows: Mapping[str, Rows]) -> dict[str, Any]:
-    """Return some numbers that stand above all, by their names."""
+    """Return the key figures for the top of the page, by name."""
     found: dict[str, Any] = {"Records": rows["nights"][-1]["records"]}
     for now in rows.get("current_sessions", ()):
         found |= {name.capitalize(): now[name] for name in ("sessions", "running", "owners")}
@@ -44,18 +44,18 @@ def _facts(rows: Mapping[str, Rows]) -> dict[str, Any]:
 
 
 def _kinds(table: Table, row: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the classes of columns by what one row has there, None for text: neither numbers nor dates are broken."""
+    """Return a CSS class for each column, judged by one row; None for text. Numbers and dates are never wrapped."""
     classes = {int: "number", float: "number", dt.date: "date", dt.datetime: "date"}
     return {column: classes.get(type(row[column])) for column in table.columns}
 
 
 def _total(rows: Rows) -> int:
-    """Return how many rows there are in all, of which the answer may have the first ones only."""
+    """Return how many rows exist; the answer may hold only the first of them."""
     return int(rows[0].get("total", len(rows))) if rows else 0
 
 
 def _text(value: Any) -> Any:
-    """Return a value as the page shows it, before it is escaped; markup stays."""
+    """Return a value as the page shows it, not yet escaped. Markup stays unchanged."""
     if value is None:
         return "\N{EN DASH}"
     if isinstance(value, dt.datetime):
