@@ -97,7 +97,7 @@ class _Job:
                 raise ConfigError(
                     f"{change}. Readers of these columns would break: keep the former version of botocore, or go on "
                     "with --accept-model. A removed column then stays and is null. A table with a column of another "
-                    "type must be moved away; then `replay --since` writes it anew"
+                    "type must be moved away; then `replay --since` rewrites it"
                 )
             log.warning("%s", change)
         return self.place.begin_run("export", snapshot_date, self.plan.fingerprint)
@@ -163,10 +163,8 @@ class _Job:
         elif age > self.settings.run.max_checkpoint_age and not walked:
             reason = f"its checkpoint is {age} old, run.max_checkpoint_age is {self.settings.run.max_checkpoint_age}"
         elif not walked and run.account_id not in (None, self.source.account_id):
-            own = self.source.account_id
-            log.warning(
-                "run %s stays open: it lists account %s, credentials are of %s", run.run_id, run.account_id, own
-            )
+            accounts = run.account_id, self.source.account_id
+            log.warning("run %s stays open: it lists account %s, the credentials are of %s", run.run_id, *accounts)
             return False
         else:
             log.info("run %s is resumed, snapshot date %s", run.run_id, run.snapshot_date)

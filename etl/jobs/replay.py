@@ -59,7 +59,7 @@ class _Date:
                 self.winners[facts.slice.slice_id] = (at, ledger, facts)
 
     def walked(self, dataset: str) -> list[Walked]:
-        """Return the ledgers whose slices of a dataset are what readers see."""
+        """Return each ledger with those of its slices of a dataset that readers see."""
         found = []
         for ledger in self.ledgers:
             owned = [facts for _, owner, facts in self.winners.values() if owner is ledger]
@@ -70,7 +70,7 @@ class _Date:
 
 
 def replay(settings: Settings, selection: Selection) -> list[Outcome]:
-    """Write the rows of past runs anew from their ledgers, build the catalog, and return how those runs stand.
+    """Rewrite the rows of past runs from their ledgers, build the catalog, and return how those runs stand.
 
     Datasets are laid out as the configuration and the service model define them now. If a dataset is no longer
     configured, the definition in its ledger is used.
@@ -113,7 +113,7 @@ def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapp
 
 
 def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date) -> list[Outcome]:
-    """Write every slice of a date anew, and return how its runs stand."""
+    """Rewrite every slice of a date, and return how its runs stand."""
     prefix, rebuild = f"replay-{secrets.token_hex(8)}", _is_all(tables, date, found)
     for number, (dataset, operation) in enumerate(_definitions(settings, found.ledgers), start=1):
         # A number for each dataset: all of them commit to etl_rejects.
@@ -140,7 +140,7 @@ def _is_all(tables: Tables, date: dt.date, found: _Date) -> bool:
     try:
         rows = tables.rows("etl_slices", date, ["slice_id", "is_published"])
     except WarehouseError as exc:
-        log.warning("%s: its rows are written anew from the ledgers", exc)
+        log.warning("%s: its rows are rewritten from the ledgers", exc)
         return True
     missing = {row["slice_id"] for row in rows if row["is_published"]} - found.winners.keys()
     if missing:

@@ -101,7 +101,7 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
                 try:
                     check_file(str(pack.path))
                 except WarehouseError as exc:
-                    advice = "remove it: the next catalog makes it anew"
+                    advice = "remove it: the next catalog makes a new one"
                     yield Finding(min(dates), name, None, f"{str(exc).partition('; run again')[0]}; {advice}")
 
 
@@ -127,7 +127,7 @@ def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: byt
 
 
 def _compare(tables: Tables, name: str, expected: _Rows, snapshot_date: dt.date, slice_id: str) -> None:
-    """Refuse committed rows of a slice that differ from those that are expected."""
+    """Refuse committed rows of a slice that differ from the expected rows."""
     committed = tables.read(name)
     files = committed.files.get(snapshot_date, []) if committed else []
     found, wanted = (0, 0), expected.measured
@@ -138,7 +138,8 @@ def _compare(tables: Tables, name: str, expected: _Rows, snapshot_date: dt.date,
             why = first_line(exc)
             raise WarehouseError(f"table {name}, {snapshot_date}, slice {slice_id}: cannot be read: {why}") from exc
     if found != wanted:
+        values = ", and values differ" if found[0] == wanted[0] else ""
         raise WarehouseError(
             f"table {name}, {snapshot_date}, slice {slice_id}: {found[0]} rows are committed, {wanted[0]} follow from "
-            f"the ledger{'' if found[0] != wanted[0] else ', and values differ'}; run again to publish anew"
+            f"the ledger{values}; rewrite them with `nimble-etl replay --since {snapshot_date}`"
         )

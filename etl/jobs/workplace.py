@@ -58,10 +58,10 @@ class Workplace:
             raise self.unsettled[0]
 
     def settle(self) -> None:
-        """Try again to finish what is half published: its tables may have been repaired.
+        """Try again to finish publications that are half done: their tables may have been repaired.
 
         Raises:
-            EtlError: the first reason why it cannot be finished.
+            EtlError: the first reason why one of them cannot be finished.
         """
         if self.unsettled:
             secret = self.settings.privacy.secret
@@ -69,7 +69,7 @@ class Workplace:
             self.check_settled()
 
     def begin_run(self, what: str, snapshot_date: dt.date, request: str, state: RunState = RunState.OPEN) -> Ledger:
-        """Return the ledger of a new run. The log says `what` it is; `request` is the digest of what was asked for."""
+        """Return the ledger of a new run. `what` names it in the log; `request` is a digest of the whole request."""
         run_id = f"{dt.datetime.now(dt.UTC):{RUN_ID_TIME}}-{secrets.token_hex(3)}"
         log.info("run %s begins: %s, snapshot date %s", run_id, what, snapshot_date)
         path = self.settings.state_dir / "runs" / f"{run_id}.sqlite"

@@ -172,7 +172,7 @@ def _read_back(
         if others:
             raise CommitConflictError(
                 f"table {table}, {replacement.snapshot_date}: rows of run {', '.join(sorted(others))} were read back; "
-                "another machine publishes the same slices. Run again: it publishes anew"
+                "another machine publishes the same slices; run again to publish them once more"
             )
     for table, counts in expected.items():
         found = tables.count(table, replacement)
@@ -180,5 +180,5 @@ def _read_back(
             if found[slice_id] != written:
                 raise WarehouseError(
                     f"table {table}, {replacement.snapshot_date}, slice {slice_id}: {found[slice_id]} rows were read "
-                    f"back, {written} were written; run again: it publishes anew"
+                    f"back, {written} were written; run again to publish them once more"
                 )
