@@ -1,4 +1,4 @@
-"""What the configured datasets fill: tables, columns, and what they mean. Nothing is asked of the source."""
+"""The tables that the configured datasets fill, their columns, and what these mean. Nothing is requested."""
 
 import json
 from functools import partial
@@ -10,25 +10,32 @@ import pyarrow as pa
 from etl.config import Settings
 from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.extract.service_model import describe_operation, model_session
-from etl.jobs.workplace import content_of
+from etl.jobs.workplace import content_of, plan_of
 from etl.load.catalog.relations import column_types
-from etl.pipeline.plan import Plan
 from etl.read.query import ask
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import layout_of
 
+_DICTIONARY = """
+select case schema_name when 'main' then '' else schema_name || '.' end || table_name as table_name,
+    column_name as column, data_type as type, unit, meaning, api_path,
+    nullif(array_to_string(allowed_values, ', '), '') as values, is_sensitive as sensitive,
+    null_rate, first_date, last_date
+from etl_columns order by schema_name <> 'main', table_name, position
+"""
+
 
 def describe(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Return table -> one row per column: column, type, unit, meaning, api_path, values, sensitive, what is measured.
+    """Return for each table one row per column: column, type, unit, meaning, api_path, values, sensitive, ….
 
-    What the catalog has is described as its `etl_columns` says: views, marts and `bi` too, with null_rate, first_date
-    and last_date. What was not exported yet follows from the model.
+    Tables, views and marts of the catalog are described by its `etl_columns`: they have null_rate, first_date and
+    last_date too. Tables that were not exported yet are described by the service model.
     """
     return {**_derived(settings), **_exported(settings)}
 
 
 def _derived(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Return what follows from the definitions of the datasets and the service models."""
+    """Return the columns that follow from the definitions of the datasets and the service models."""
     derived = {}
     with duckdb.connect() as connection:
         for name, schema in _tables(settings).items():
@@ -38,7 +45,7 @@ def _derived(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
 
 def _tables(settings: Settings) -> dict[str, pa.Schema]:
-    """Return the tables that the configured datasets fill, and those about runs."""
+    """Return the tables that the configured datasets fill, and those with the facts about runs."""
     session = model_session()
     tables: dict[str, pa.Schema] = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
@@ -48,49 +55,29 @@ def _tables(settings: Settings) -> dict[str, pa.Schema]:
 
 
 def _exported(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Return what the dictionary of the catalog says; nothing where there is none."""
+    """Return the columns in the dictionary of the catalog; none if there is no catalog or no dictionary."""
     catalog = settings.warehouse.catalog
     if not catalog.exists() or not ask(catalog, "from duckdb_tables() where table_name = 'etl_columns'").num_rows:
         return {}
     tables: dict[str, list[dict[str, Any]]] = {}
-    for row in ask(catalog, "from etl_columns order by schema_name <> 'main', table_name, position").to_pylist():
-        prefix = "" if row["schema_name"] == "main" else f"{row['schema_name']}."
-        tables.setdefault(prefix + row["table_name"], []).append(
-            {
-                "column": row["column_name"],
-                "type": row["data_type"],
-                "unit": row["unit"],
-                "meaning": row["meaning"],
-                "api_path": row["api_path"],
-                "values": ", ".join(row["allowed_values"]) if row["allowed_values"] else None,
-                "sensitive": row["is_sensitive"],
-                "null_rate": row["null_rate"],
-                "first_date": row["first_date"],
-                "last_date": row["last_date"],
-            }
-        )
+    for row in ask(catalog, _DICTIONARY).to_pylist():
+        tables.setdefault(row.pop("table_name"), []).append(row)
     return tables
 
 
 def check(settings: Settings) -> list[str]:
-    """Return the names of the tables, after all that can be known to be wrong before the first request.
+    """Look for every mistake that can be found before the first request, and return the names of the tables.
 
     Raises:
-        ConfigError: a dataset cannot be exported as it is defined.
+        ConfigError: the price table is not one, or a dataset cannot be exported as it is defined.
     """
     content_of(settings)
-    Plan.make(
-        select_datasets(settings.datasets, settings.privacy.rules),
-        [entry if isinstance(entry, str) else entry.name for entry in settings.datasets],
-        partial(describe_operation, model_session()),
-        settings.source,
-        settings.privacy.secret,
-    )
+    plan_of(settings, partial(describe_operation, model_session()))
     return list(_tables(settings))
 
 
 def list_datasets(settings: Settings) -> list[dict[str, Any]]:
-    """Return one row per known dataset: name, operation, parent, key, whether it is configured."""
+    """Return one row per known dataset: dataset, operation, for_each (its parent), key, configured."""
     configured = select_datasets(settings.datasets, settings.privacy.rules)
     return [
         {
@@ -114,7 +101,5 @@ def _column(field: pa.Field, data_type: str) -> dict[str, Any]:
         "api_path": metadata.get("api_path"),
         "values": ", ".join(json.loads(metadata["enum"])) if "enum" in metadata else None,
         "sensitive": "sensitive" in metadata,
-        "null_rate": None,
-        "first_date": None,
-        "last_date": None,
+        **dict.fromkeys(("null_rate", "first_date", "last_date")),
     }

@@ -1,19 +1,17 @@
-"""From dumps to the warehouse: a run whose pages come out of files.
+"""From dumps to the warehouse: a run whose pages come from files.
 
     lock -> pages into a ledger of their own -> publish -> catalog
 
-An import is never resumed. Killed anywhere and begun again with the same files, it leaves the same rows: what it
-publishes replaces that slice of that date. A file that is not whole leaves nothing behind.
+An import is never resumed. If it is killed and begun again with the same files, the result is the same rows, because it
+replaces that slice of that date. A file that is not whole leaves nothing behind.
 """
 
 import datetime as dt
 import itertools
-import logging
 import re
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from etl.config import Settings
@@ -23,24 +21,21 @@ from etl.extract.datasets import select_datasets
 from etl.extract.dump import Dump
 from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import workplace
-from etl.ledger.directory import RUN_ID_TIME, remove_ledger, remove_old_ledgers
+from etl.ledger.directory import remove_ledger, remove_old_ledgers
 from etl.ledger.ledger import Ledger
-from etl.model import Dataset, Operation, Page, RunState, Slice, SliceState, digest
+from etl.model import Dataset, Page, RunState, Slice, SliceState, digest
 from etl.outcome import Outcome
-from etl.pipeline.plan import check_tables
-from etl.pipeline.publish import publish, publish_facts
-from etl.transform.privacy import check_key
+from etl.pipeline.plan import check_layouts
+from etl.pipeline.publish import publish
 from etl.transform.schema import layout_of
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """What one invocation imports: the files are one slice of one dataset, as it was on one date.
+    """What one invocation imports: files that hold one slice of one dataset, as it was on one date.
 
-    `parents` are the parameters that it was listed with (studioId); `account_id` and `region` None mean: as the
-    records say.
+    `parents` are the parameters that it was listed with (studioId). If `account_id` or `region` is None, it is taken
+    from the records.
     """
 
     files: Sequence[Path]
@@ -54,35 +49,38 @@ class ImportRequest:
 
 
 def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
-    """Publish what is in dumps; return how the run stands.
+    """Publish the records in dumps, and return how the run stands.
 
     Raises:
-        ConfigError: the request names no slice, or a file that is not there.
-        SourceError: a file is not what the CLI prints, or not all of it; nothing is published.
-        LockedError: another run is at work on this state directory.
-        EtlError: as `publish` says.
+        ConfigError: the request does not name a slice, or names a file that does not exist.
+        SourceError: a file is not the output of the AWS CLI, or is incomplete; nothing is published.
+        LockedError: another job works on this state directory.
+        EtlError: the run cannot be published; see `publish`.
     """
     began = time.monotonic()
     _check(request)
     dataset = select_datasets([*settings.datasets, request.dataset], settings.privacy.rules)[request.dataset]
     operation = describe_operation(model_session(), dataset)
-    shape = layout_of(dataset, operation, settings.privacy.secret)
-    check_key(shape)
-    check_tables({dataset.name: shape})
+    layout = layout_of(dataset, operation, settings.privacy.secret)
+    check_layouts({dataset.name: layout})
     parents = {**dataset.fixed_parents, **_bound(dataset, request.parents)}
     with workplace(settings) as place:
         place.check_settled()
-        tables = place.tables
         dump = Dump(dataset, operation, request.account_id, request.region)
         pages = dump.pages(request.files)
         first = next(pages)
         if dump.account_id is None or dump.region is None:
             raise ConfigError(
-                "the first records have no ARN that says account and Region; name them with --account-id and --region"
+                "the first records have no ARN with account and Region; name them with --account-id and --region"
             )
         slice_ = Slice(dataset.name, dump.account_id, dump.region, parents)
-        ledger = _begin(settings, request, slice_, dataset, operation)
+        # The run is never open: a later run must not continue it, and `status` must not say so.
+        request_digest = digest(["import", slice_.slice_id])
+        ledger = place.begin_run(f"import of {slice_}", request.snapshot_date, request_digest, RunState.IMPORTING)
         with ledger:
+            ledger.set_account(slice_.account_id)
+            ledger.add_dataset(dataset, operation, published=True)
+            ledger.add_slice(slice_)
             try:
                 _store(ledger, slice_, itertools.chain([first], pages), partial=request.publish_partial)
             except BaseException:
@@ -90,20 +88,14 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
                 remove_ledger(ledger.path)
                 raise
             limits = None if request.allow_fall else settings.publish
-            publish(ledger, tables, shape, limits=limits, partial=request.publish_partial)
-            ledger.add_time(time.monotonic() - began)
-            outcome = Outcome(ledger.run(), tuple(ledger.slices()), time.monotonic() - began)
-            publish_facts(tables, [(ledger, outcome)])
-            reach("facts.published")
-            outcome = replace(outcome, failed_checks=place.show())
-            ledger.close_run(RunState.FAILED if outcome.exit_code == 1 else RunState.PUBLISHED)
-            reach("run.closed")
+            publish(ledger, place.tables, layout, limits=limits, partial=request.publish_partial)
+            outcome = place.finish_run(ledger, began)
         remove_old_ledgers(settings.state_dir, settings.run.keep_ledgers, settings.run.max_checkpoint_age)
     return outcome
 
 
 def _check(request: ImportRequest) -> None:
-    """Refuse what no dump can have."""
+    """Refuse a snapshot date, account or Region that cannot be right."""
     today = dt.datetime.now(dt.UTC).date()
     if request.snapshot_date > today:
         raise ConfigError(f"--snapshot-date: {request.snapshot_date} is in the future; today is {today} (UTC)")
@@ -116,37 +108,19 @@ def _check(request: ImportRequest) -> None:
 
 
 def _bound(dataset: Dataset, parents: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the parameters that say which slice of a dataset the files are, if they are just those."""
+    """Return the parameters that a slice of the dataset is listed with; refuse missing and superfluous ones."""
     wanted = list(dataset.for_each.bind) if dataset.for_each else []
     if sorted(parents) != sorted(wanted):
         flags = " ".join("--studio-id ID" if name == "studioId" else f"--parent {name}=ID" for name in wanted)
         found = " ".join(f"{name}={value}" for name, value in parents.items())
         raise ConfigError(
-            f"dataset {dataset.name}: found {found or 'no parameters'}; expected {flags or 'none'}: what was listed"
+            f"dataset {dataset.name}: found {found or 'no parameters'}; expected {flags or 'none'}, as in the listing"
         )
     return {name: parents[name] for name in wanted}
 
 
-def _begin(settings: Settings, request: ImportRequest, slice_: Slice, dataset: Dataset, operation: Operation) -> Ledger:
-    """Return the ledger of a new run with one slice."""
-    run_id = f"{dt.datetime.now(dt.UTC):{RUN_ID_TIME}}-{secrets.token_hex(3)}"
-    log.info("run %s begins: import of %s, snapshot date %s", run_id, slice_, request.snapshot_date)
-    path = settings.state_dir / "runs" / f"{run_id}.sqlite"
-    # Never open: no later run may go on with it, and `status` must not promise so.
-    request_digest = digest(["import", slice_.slice_id])
-    ledger = Ledger.create(path, run_id, request.snapshot_date, request_digest, RunState.IMPORTING)
-    ledger.set_account(slice_.account_id)
-    ledger.add_dataset(dataset, operation, published=True)
-    ledger.add_slice(slice_)
-    return ledger
-
-
 def _store(ledger: Ledger, slice_: Slice, pages: Iterable[Page], *, partial: bool) -> None:
-    """Make all pages durable.
-
-    Raises:
-        SourceError: as the pages do; or the last document has a token.
-    """
+    """Store all pages; refuse files whose last document has a token, unless a partial listing is wanted."""
     token = None
     for page in pages:
         reach("page.received")
@@ -156,10 +130,10 @@ def _store(ledger: Ledger, slice_: Slice, pages: Iterable[Page], *, partial: boo
     reach("slice.walked")
     if token is None:
         return
-    why = f"{slice_}: the last document has a token, so that the listing went on"
+    why = f"{slice_}: the last document has a token, so more was listed than the files hold"
     if not partial:
         raise SourceError(
-            f"{why}; expected all of it. Save the rest too and name all files in their order, or take what there is "
-            "with --publish-partial. Nothing was imported"
+            f"{why}. Nothing was imported. Save the rest too and name all files in their order, or import the part "
+            "that there is with --publish-partial"
         )
     ledger.fail_slice(slice_, SliceState.FAILED, why, resumable=False)

@@ -1,7 +1,7 @@
-"""Definitions of datasets, proposed from the service models: what can be exported, and the lines to configure it.
+"""Propose definitions of datasets from the service models: what can be exported, and the lines to configure it.
 
-A proposal is a start, not the truth: models do not say which member identifies a record, nor which listing gives the
-values of a parameter. Names do, mostly. What was guessed stands in the comments.
+Models do not say which member identifies a record, nor which listing gives the values of a parameter. Both are guessed
+from names, so a proposal must be checked; its comments name the guesses.
 """
 
 import re
@@ -33,15 +33,17 @@ _NEWEST = ("updated", "modified", "changed", "creat")
 _SOMETIMES = re.compile(
     r"\bonly (supported|returned|present|included|available|applies|applicable|for)\b", re.IGNORECASE
 )
-"""A member whose documentation says so is absent from most records: the ARN of a bucket in S3."""
+"""Documentation of a member that most records lack, such as the ARN of a bucket in S3."""
+_OWN_NAMES = {"_arn": 0, "_id": 1, "_identifier": 2, "_name": 4}
+_OTHER_NAMES = {"_id": 3, "_name": 6, "_arn": 7}
+"""How plausible a column is as a key (0 most), by the end of its name: if it names the record, or something else."""
 _LONGEST_NAME = 63
 _SHOWN = 5
-_NO_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One entry of `datasets:`: its settings, and a comment for some of them."""
+    """One entry of `datasets:`: its settings, and comments on some of them."""
 
     settings: Mapping[str, Any]
     comments: Mapping[str, str] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class Draft:
 
     @property
     def definition(self) -> Dataset:
-        """Return the entry as it is read from the configuration."""
+        """Return the entry as the configuration would define it."""
         return Dataset.model_validate(self.settings)
 
     @property
@@ -64,7 +66,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An operation of a service that has a paginator; with the reason if it cannot be exported."""
+    """An operation that has a paginator. `operation` is None if it cannot be exported; `reason` says why."""
 
     name: str
     result_keys: tuple[str, ...]
@@ -73,7 +75,7 @@ class Listing:
 
     @property
     def noun(self) -> str:
-        """Return what is listed: list_objects_v2, objects."""
+        """Return what is listed: objects for list_objects_v2."""
         verb, _, noun = re.sub(r"_v\d+$", "", self.name).partition("_")
         return noun if noun and verb in _VERBS else self.name
 
@@ -84,7 +86,7 @@ class Listing:
 
 
 def singular(noun: str) -> str:
-    """Return the singular of an English plural in snake_case: policies, policy."""
+    """Return the singular of an English plural in snake_case: policy for policies."""
     if noun.endswith("ies"):
         return f"{noun[:-3]}y"
     if re.search(r"(ss|x|ch|sh)es$", noun):
@@ -93,31 +95,17 @@ def singular(noun: str) -> str:
 
 
 def key_candidates(record: Member, item: str) -> list[tuple[str, ...]]:
-    """Return the keys that records may be identified by, the most plausible first; none if there are none.
-
-    Args:
-        record: the structure of a record.
-        item: the singular of what is listed.
-    """
+    """Return the keys that may identify records, the most plausible first. `item` is the singular of what is listed."""
     plain = {name: member for name, _, member in leaves(record) if member.kind in KEY_KINDS}
     top = {member.name for member in record.members}
 
     def rank(name: str) -> tuple[bool, bool, int]:
         stem, suffix = _split(name)
-        own = not stem or _is_same(stem, item)
-        places = {
-            ("_arn", True): 0,
-            ("_id", True): 1,
-            ("_identifier", True): 2,
-            ("_id", False): 3,
-            ("_name", True): 4,
-            ("_name", False): 6,
-            ("_arn", False): 7,
-        }
+        places = _OWN_NAMES if not stem or _is_same(stem, item) else _OTHER_NAMES
         member = plain[name]
         is_text = member.kind == "string" and not member.enum
-        place = 5 if name in ("value", "key") else places.get((suffix, own), 8 if is_text else 9)
-        # A record without its key is rejected: what may be absent comes last.
+        place = 5 if name in ("value", "key") else places.get(suffix, 8 if is_text else 9)
+        # A record without its key is rejected, so members that may be absent come last.
         may_miss = (some_required and not member.required) or bool(_SOMETIMES.search(member.documentation))
         return name not in top, may_miss, place
 
@@ -131,18 +119,14 @@ def key_candidates(record: Member, item: str) -> list[tuple[str, ...]]:
 
 
 def order_candidate(record: Member) -> str | None:
-    """Return the column whose newest value most likely wins; None if no timestamp says when a record changed."""
+    """Return the timestamp that most likely says when a record changed; None if there is none."""
     instants = [member.name for member in record.members if member.kind == "timestamp"]
     found = (name for word in _NEWEST for name in instants if word in name)
     return next(found, None)
 
 
 class Service:
-    """What the model of one service says about its listings.
-
-    Args:
-        name: as boto3 names it.
-        session: as `model_session` returns it; for those who look at many services.
+    """The listings of one service, by the name that boto3 has for it. Several services can share a model session.
 
     Raises:
         ConfigError: botocore has no such service.
@@ -150,9 +134,9 @@ class Service:
 
     def __init__(self, name: str, session: Any = None) -> None:
         self.name = name
-        self._session = session or model_session()
+        self.session = session or model_session()
         try:
-            self._result_keys = paginated_operations(self._session, name)
+            self._result_keys = paginated_operations(self.session, name)
         except UnsupportedError as exc:
             raise ConfigError(f"datasets: {exc}") from None
 
@@ -162,10 +146,10 @@ class Service:
         return {name: self.listing(name) for name in self._result_keys}
 
     def listing(self, name: str, result_key: str | None = None) -> Listing:
-        """Return one operation, its records as a result key says."""
+        """Return one operation, with the records of a result key; None for the first."""
         result_keys = self._result_keys.get(name, ())
         try:
-            operation = inspect_operation(self._session, self.name, name, result_key)
+            operation = inspect_operation(self.session, self.name, name, result_key)
         except UnsupportedError as exc:
             return Listing(name, result_keys, None, str(exc))
         found = Listing(name, result_keys, operation)
@@ -174,99 +158,80 @@ class Service:
         return found
 
     def lists(self, listing: Listing) -> list[str]:
-        """Return the result keys that would do: those of the paginator, and a list inside the records that it names.
+        """Return the result keys that can be exported: those of the paginator, and the operation's noun inside records.
 
-        DescribeInstances lists reservations, and those have instances.
+        DescribeInstances lists reservations, which contain instances.
         """
-        found = [key for key in listing.result_keys if self.listing(listing.name, key).operation]
-        if listing.operation is not None:
-            inner = [member.api_name for member in listing.operation.record.members if member.name == listing.noun]
-            keys = [f"{listing.result_keys[0]}[].{name}[]" for name in inner]
-            found = [key for key in keys if self.listing(listing.name, key).operation] + found
-        return found
-
-    def check(self, dataset: Dataset) -> None:
-        """Refuse a definition that has no tables.
-
-        Raises:
-            ConfigError: says why not.
-        """
-        layout_of(dataset, describe_operation(self._session, dataset))
+        members = listing.operation.record.members if listing.operation else ()
+        inner = [member.api_name for member in members if member.name == listing.noun]
+        keys = [*(f"{listing.result_keys[0]}[].{name}[]" for name in inner), *listing.result_keys]
+        return [key for key in keys if self.listing(listing.name, key).operation]
 
 
 def exportable(service: str) -> list[dict[str, Any]]:
-    """Return one row per listing of a service: what can be exported, and what cannot, with the reason."""
-    rows = []
-    for listing in Service(service).listings.values():
-        operation = listing.operation
-        rows.append(
-            {
-                "operation": listing.name,
-                "lists": ", ".join(listing.result_keys),
-                "key": ", ".join(key_candidates(operation.record, listing.item)[0]) if operation else None,
-                "needs": ", ".join(operation.required) if operation else None,
-                "pages": ("raw" if operation.pager is None else "parsed") if operation else None,
-                "reason": listing.reason or None,
-            }
-        )
-    return rows
+    """Return one row per listing of a service: operation, lists, key, needs, pages, and the reason if it cannot be."""
+    return [
+        {
+            "operation": listing.name,
+            "lists": ", ".join(listing.result_keys),
+            "key": ", ".join(key_candidates(operation.record, listing.item)[0]) if operation else None,
+            "needs": ", ".join(operation.required) if operation else None,
+            "pages": ("raw" if operation.pager is None else "parsed") if operation else None,
+            "reason": listing.reason or None,
+        }
+        for listing in Service(service).listings.values()
+        for operation in [listing.operation]
+    ]
 
 
 def propose(settings: Settings, service: str, operation: str, result_key: str | None = None) -> list[Draft]:
-    """Return the entries that would export an operation: those of parents that are not there yet first.
+    """Return the entries that export an operation, after those of parents that are not configured yet.
 
-    Args:
-        settings: the datasets that there are.
-        service: as boto3 names it.
-        operation: as boto3 names its method.
-        result_key: which list of the response; None for the most likely.
+    Service and operation have the names of boto3. Without a `result_key`, the most likely list is taken.
 
     Raises:
-        ConfigError: it cannot be exported, or is there already.
+        ConfigError: the operation cannot be exported, or is configured already.
     """
-    known = {**builtin_datasets(), **select_datasets(settings.datasets)}
-    return _Proposer(Service(service), known).propose(operation, result_key)
+    found = Service(service)
+    listing = found.listing(operation, result_key)
+    if listing.operation is None:
+        raise ConfigError(f"{service} {operation}: {listing.reason}")
+    lists = found.lists(listing) if result_key is None else [result_key]
+    if len(lists) > 1:
+        listing = found.listing(operation, lists[0])
+    proposer = _Proposer(found, {**builtin_datasets(), **select_datasets(settings.datasets)})
+    proposer.add(listing, lists)
+    return list(proposer.drafts.values())
 
 
 def as_yaml(drafts: Iterable[Draft]) -> str:
-    """Return the entries as they would stand in the configuration."""
+    """Return the entries as lines of the configuration."""
     text = StringIO()
     yaml = YAML()
-    yaml.width = _NO_LIMIT
+    yaml.width = 1_000_000  # lines are never wrapped
     yaml.dump(CommentedMap(datasets=CommentedSeq(map(_entry, drafts))), text)
     return text.getvalue()
 
 
+@dataclass(frozen=True, slots=True)
 class _Proposer:
-    def __init__(self, service: Service, known: Mapping[str, Dataset]) -> None:
-        self._service = service
-        self._known = known
-        self._drafts: dict[str, Draft] = {}
+    service: Service
+    known: Mapping[str, Dataset]
+    drafts: dict[str, Draft] = field(default_factory=dict)
 
-    def propose(self, operation: str, result_key: str | None) -> list[Draft]:
-        listing = self._service.listing(operation, result_key)
-        if listing.operation is None:
-            raise ConfigError(f"{self._service.name} {operation}: {listing.reason}")
-        lists = self._service.lists(listing) if result_key is None else [result_key]
-        if len(lists) > 1:
-            listing = self._service.listing(operation, lists[0])
-        self._add(listing, lists)
-        return list(self._drafts.values())
-
-    def _add(self, listing: Listing, lists: list[str]) -> str:
+    def add(self, listing: Listing, lists: list[str]) -> str:
         """Draft one dataset, its parent before it, and return its name.
 
-        Args:
-            listing: its records are those of the first list.
-            lists: the result keys that would do.
+        The records of the listing are those of the first of `lists`, which are the result keys to choose from.
         """
         operation = listing.operation
         assert operation is not None
         is_primary = lists[0] == listing.result_keys[0]
-        noun = listing.noun if is_primary else _last_name(lists[0])
+        # The last name in the path: instances for Reservations[].Instances[].
+        noun = listing.noun if is_primary else snake_case(lists[0].removesuffix("[]").rpartition(".")[2])
         key, *others = key_candidates(operation.record, singular(noun))
         name = self._new_name(listing, noun, None if is_primary else lists[0])
-        settings: dict[str, Any] = {"name": name, "service": self._service.name, "operation": listing.name}
+        settings: dict[str, Any] = {"name": name, "service": self.service.name, "operation": listing.name}
         comments = {}
         optional = [parameter for parameter in operation.parameters if parameter not in operation.required]
         if optional:
@@ -286,12 +251,13 @@ class _Proposer:
         if singular(name) != name.removesuffix("s"):
             settings["item"] = singular(name)
         self._add_parameters(listing, settings, comments)
-        self._service.check(Dataset.model_validate(settings))
-        self._drafts[name] = Draft(settings, comments)
+        draft = Draft(settings, comments)
+        layout_of(draft.definition, describe_operation(self.service.session, draft.definition))  # refuses mistakes
+        self.drafts[name] = draft
         return name
 
     def _add_parameters(self, listing: Listing, settings: dict[str, Any], comments: dict[str, str]) -> None:
-        """Say where the values of the required parameters come from: another listing, or the operator."""
+        """Add where the values of the required parameters come from: another listing, or the operator."""
         assert listing.operation is not None
         required = listing.operation.required
         parent, bind = self._parent(listing, required) if required else (None, {})
@@ -304,13 +270,13 @@ class _Proposer:
             comments["parameters"] = f"fill in {', '.join(blanks)}"
 
     def _parent(self, listing: Listing, required: tuple[str, ...]) -> tuple[Listing | None, dict[str, str]]:
-        """Return the listing whose records give the values of most of the required parameters, and their columns."""
+        """Return the listing whose records have values for most required parameters, and the column of each."""
         best: tuple[Listing | None, dict[str, str]] = (None, {})
-        for parent in self._service.listings.values():
+        for parent in self.service.listings.values():
             if parent.operation is None or parent.name == listing.name:
                 continue
             if not set(parent.operation.required) < set(required):
-                continue  # its own parameters would be asked for too
+                continue  # somebody would have to give its own parameters too
             bind = {name: column for name in required if (column := _column_for(snake_case(name), parent))}
             if not bind:
                 continue
@@ -320,56 +286,48 @@ class _Proposer:
         return best
 
     def _dataset_of(self, parent: Listing) -> str:
-        """Return the dataset of a listing: one that is there, or drafted before, or drafted now."""
-        for name, dataset in self._known.items():
-            if (dataset.service, dataset.operation) == (self._service.name, parent.name) and not dataset.result_key:
+        """Return the dataset of a listing, which is drafted now if it is not configured."""
+        for name, dataset in self.known.items():
+            if (dataset.service, dataset.operation) == (self.service.name, parent.name) and not dataset.result_key:
                 return name
-        return self._add(parent, [parent.result_keys[0]])
+        return self.add(parent, [parent.result_keys[0]])
 
     def _new_name(self, listing: Listing, noun: str, result_key: str | None) -> str:
-        """Return the name of a new dataset.
-
-        Raises:
-            ConfigError: the same is there already, or something else has its name.
-        """
-        name = f"{self._service.name}_{noun}".replace("-", "_")[:_LONGEST_NAME]
-        for other, dataset in self._known.items():
-            if (dataset.service, dataset.operation, dataset.result_key) == (
-                self._service.name, listing.name, result_key
-            ) or name == other:  # fmt: skip
-                what = f"{dataset.service}:{dataset.operation}"
-                raise ConfigError(f"datasets: {other} is there already, and lists {what}; --result-key chooses a list")
+        """Return the name of a new dataset; refuse one that is configured already, or whose name is taken."""
+        name = f"{self.service.name}_{noun}".replace("-", "_")[:_LONGEST_NAME]
+        for other, dataset in self.known.items():
+            what = (dataset.service, dataset.operation, dataset.result_key)
+            if name == other or what == (self.service.name, listing.name, result_key):
+                raise ConfigError(
+                    f"datasets: {other} is there already, and lists {dataset.service}:{dataset.operation}; "
+                    "choose another list with --result-key"
+                )
         return name
 
 
 def _column_for(parameter: str, parent: Listing) -> str | None:
-    """Return the column of a parent that holds the values of a parameter: farm_id of farms, name of buckets."""
+    """Return the column of a parent that has the values of a parameter: farm_id of farms, name of buckets."""
     assert parent.operation is not None
     stem, suffix = _split(parameter)
     if not _is_same(stem, parent.item):
         return None
     texts = {member.name for member in parent.operation.record.members if member.kind == "string"}
-    # A parameter that does not say what it wants mostly takes a name as well as an id.
+    # A parameter without a suffix mostly takes a name as well as an id.
     ends = [suffix] if suffix not in ("", "_identifier") else ["_name", "_id", "_arn"]
     wanted = [parameter, *(name for end in ends for name in (f"{parent.item}{end}", f"{stem}{end}", end[1:])), "value"]
     return next((name for name in wanted if name in texts), None)
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Return what a name names, and by what: farm_id, ("farm", "_id"); arn, ("", "_arn"); bucket, ("bucket", "")."""
+    """Return stem and suffix: ("farm", "_id") for farm_id, ("", "_arn") for arn, ("bucket", "") for bucket."""
     suffix = next((end for end in _SUFFIXES if f"_{name}".endswith(end)), "")
     return f"_{name}".removesuffix(suffix).removeprefix("_"), suffix
 
 
 def _is_same(stem: str, item: str) -> bool:
-    """Tell whether two names mean the same thing: cluster and cache_cluster do."""
+    """Tell whether two names mean the same thing, as cluster and cache_cluster do."""
     shorter, longer = sorted((stem, item), key=len)
     return bool(shorter) and f"_{longer}".endswith(f"_{shorter}")
-
-
-def _last_name(result_key: str) -> str:
-    """Return the name of what a result key leads to, in snake_case: Reservations[].Instances[], instances."""
-    return snake_case(result_key.removesuffix("[]").rpartition(".")[2])
 
 
 def _entry(draft: Draft) -> CommentedMap:
@@ -382,12 +340,11 @@ def _entry(draft: Draft) -> CommentedMap:
 
 
 def _flow(value: Any) -> Any:
-    """Return a list or mapping that is written on one line."""
+    """Return a value so that a list or mapping is written on one line."""
     if isinstance(value, dict):
-        found: Any = CommentedMap((name, _flow(inner)) for name, inner in value.items())
+        value = CommentedMap((name, _flow(inner)) for name, inner in value.items())
+        value.fa.set_flow_style()
     elif isinstance(value, list):
-        found = CommentedSeq(value)
-    else:
-        return value
-    found.fa.set_flow_style()
-    return found
+        value = CommentedSeq(value)
+        value.fa.set_flow_style()
+    return value

@@ -1,7 +1,7 @@
-"""From ledgers to the warehouse once more, without a request: after damage, or to believe what was held back.
+"""Publish past runs again from their ledgers, without a request: after damage, or to publish slices held back.
 
 A replay rebuilds whole dates: every slice is written from the ledger that published it last, all slices of a dataset
-in one commit per table. Files that cannot be read are thereby replaced.
+in one commit per table. So files that cannot be read are replaced.
 """
 
 import datetime as dt
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to replay: the date of one run, or every date from one on.
+    """What to replay: the date of one run, or every date since a date.
 
-    `allow_fall` also publishes the complete slices of that run, or of those dates' last runs, that were held back.
+    `allow_fall` also publishes complete slices that were held back, of that run or of the last runs of those dates.
     """
 
     run_id: str | None = None
@@ -42,13 +42,13 @@ class Selection:
 
 @dataclass
 class _Date:
-    """The ledgers of one date, oldest first, and for each slice the one that its rows come from."""
+    """The ledgers of one date, oldest first, and for each slice the ledger that its rows come from."""
 
     ledgers: list[Ledger] = field(default_factory=list)
     winners: dict[str, tuple[dt.datetime, Ledger, SliceFacts]] = field(default_factory=dict)
 
     def add(self, ledger: Ledger, *, with_held_back: bool) -> None:
-        """Add a ledger: of a slice in several, the one published last wins; held back, the time of its walk counts."""
+        """Add a ledger. The latest publication of a slice wins; for one held back, the time of its walk counts."""
         self.ledgers.append(ledger)
         wanted = ledger.datasets(published=True)
         for facts in ledger.slices():
@@ -59,39 +59,34 @@ class _Date:
                 self.winners[facts.slice.slice_id] = (at, ledger, facts)
 
     def walked(self, dataset: str) -> list[Walked]:
-        """Return the ledgers whose slices of a dataset are what readers see."""
-        return [
-            Walked(ledger, ready)
-            for ledger in self.ledgers
-            if (
-                ready := [
-                    facts
-                    for _, owner, facts in self.winners.values()
-                    if owner is ledger and facts.slice.dataset == dataset
-                ]
-            )
-        ]
+        """Return each ledger with those of its slices of a dataset that readers see."""
+        found = []
+        for ledger in self.ledgers:
+            owned = [facts for _, owner, facts in self.winners.values() if owner is ledger]
+            ready = [facts for facts in owned if facts.slice.dataset == dataset]
+            if ready:
+                found.append(Walked(ledger, ready))
+        return found
 
 
 def replay(settings: Settings, selection: Selection) -> list[Outcome]:
-    """Write the rows of past runs anew from their ledgers, and build the catalog. Returns how those runs stand.
+    """Rewrite the rows of past runs from their ledgers, build the catalog, and return how those runs stand.
 
-    Datasets are laid out as the configuration and the service model say now; one that is no longer configured, as
-    its ledger says.
+    Datasets are laid out as the configuration and the service model define them now. If a dataset is no longer
+    configured, the definition in its ledger is used.
 
     Raises:
-        LockedError: a run is at work on this state directory.
+        LockedError: another job works on this state directory.
         ConfigError: no ledger matches.
-        WarehouseError: a data file cannot be read, and not everything in it is in the ledgers that there are.
+        WarehouseError: a data file cannot be read, and the ledgers do not have all of its rows.
     """
     with workplace(settings) as place, ExitStack() as opened:
-        tables = place.tables
-        dates = _select(settings, selection, opened)
         outcomes = [
-            outcome for date, found in sorted(dates.items()) for outcome in _replay_date(settings, tables, date, found)
+            outcome
+            for date, found in sorted(_select(settings, selection, opened).items())
+            for outcome in _replay_date(settings, place.tables, date, found)
         ]
-        if place.unsettled:
-            place.settle()  # what was damaged may be whole by now
+        place.settle()
         failed = place.show()
     return [replace(outcome, failed_checks=failed) for outcome in outcomes]
 
@@ -108,7 +103,7 @@ def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapp
     if not chosen:
         wanted = selection.run_id or f"since {selection.since}"
         known = f"{runs[0][1].run_id} to {runs[-1][1].run_id}" if runs else "none"
-        raise ConfigError(f"replay {wanted}: there is no such ledger in {settings.state_dir}; there are: {known}")
+        raise ConfigError(f"replay {wanted}: {settings.state_dir} has no such ledger; its ledgers are: {known}")
     dates: dict[dt.date, _Date] = {}
     for ledger, run in runs:
         if run.snapshot_date in chosen:
@@ -117,7 +112,8 @@ def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapp
     return dates
 
 
-def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date) -> Iterator[Outcome]:
+def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date) -> list[Outcome]:
+    """Rewrite every slice of a date, and return how its runs stand."""
     prefix, rebuild = f"replay-{secrets.token_hex(8)}", _is_all(tables, date, found)
     for number, (dataset, operation) in enumerate(_definitions(settings, found.ledgers), start=1):
         # A number for each dataset: all of them commit to etl_rejects.
@@ -133,36 +129,31 @@ def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date
         counts = write_slices(tables, layout_of(dataset, operation, settings.privacy.secret), walked, writer)
         for one, publication in zip(walked, publications, strict=True):
             mark(one.ledger, publication, one.ready, counts)
-    outcomes = [Outcome(ledger.run(), tuple(ledger.slices()), 0) for ledger in found.ledgers]
-    told = [(ledger, outcome) for ledger, outcome in zip(found.ledgers, outcomes, strict=True) if outcome.slices]
+    told = [(one, Outcome(one.run(), tuple(slices), 0)) for one in found.ledgers if (slices := one.slices())]
     if told:
         publish_facts(tables, told, rebuild=rebuild)
-    yield from (outcome for outcome in outcomes if outcome.slices)
+    return [outcome for _, outcome in told]
 
 
 def _is_all(tables: Tables, date: dt.date, found: _Date) -> bool:
-    """Tell whether the ledgers hold every slice that is published for a date; if so, damaged files may go."""
+    """Tell whether the ledgers have every published slice of a date: only then may damaged files be replaced."""
     try:
         rows = tables.rows("etl_slices", date, ["slice_id", "is_published"])
     except WarehouseError as exc:
-        log.warning("%s: what it said is written anew from the ledgers here", exc)
+        log.warning("%s: its rows are rewritten from the ledgers", exc)
         return True
     missing = {row["slice_id"] for row in rows if row["is_published"]} - found.winners.keys()
     if missing:
-        log.warning("%s: %d published slices are in no ledger here; damaged files stay", date, len(missing))
+        log.warning("%s: %d published slices are in no ledger; damaged files stay", date, len(missing))
     return not missing
 
 
 def _definitions(settings: Settings, ledgers: Sequence[Ledger]) -> Iterator[tuple[Dataset, Operation]]:
-    """Yield each dataset once, as it is configured now or else as the newest ledger has it."""
+    """Yield each dataset once: as it is configured now, or as the newest ledger has it."""
     stored = {name: pair for ledger in ledgers for name, pair in ledger.datasets().items()}
     configured = select_datasets(settings.datasets, settings.privacy.rules)
     session = model_session()
     for name, (dataset, operation) in stored.items():
-        now = configured.get(name)
-        same = now and (now.service, now.operation, now.for_each) == (
-            dataset.service,
-            dataset.operation,
-            dataset.for_each,
-        )
-        yield (now, describe_operation(session, now)) if now and same else (dataset, operation)
+        now = configured.get(name, dataset)
+        same = (now.service, now.operation, now.for_each) == (dataset.service, dataset.operation, dataset.for_each)
+        yield (now, describe_operation(session, now)) if name in configured and same else (dataset, operation)

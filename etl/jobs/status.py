@@ -1,6 +1,7 @@
-"""How the job stands: the last runs, what is unfinished, and how old each studio's snapshot is."""
+"""The state of the job: the last runs, the unfinished runs, and the age of each slice's snapshot."""
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,9 @@ with last as (
     where not is_filtered
     group by slice_id
 )
-select last.dataset, last.region, last.parents, snapshot_date, rows,
-    date_sub('second', observed_until, $now) as seconds_old, last_walk, error
+select last.parents, date_sub('second', observed_until, $now) as seconds_old, last.dataset, last.region,
+    array_to_string(map_values(last.parents), ', ') as slice, snapshot_date, rows,
+    round(seconds_old / 3600, 1) as hours_old, last_walk, 'ok' as state, error
 from last
 left join current_slices using (slice_id)
 order by last.dataset, last.region, last.parents::varchar
@@ -36,9 +38,9 @@ order by last.dataset, last.region, last.parents::varchar
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Rows for people and for JSON. `unfinished` are runs that the next `run` may go on with.
+    """Rows for people and for JSON. `unfinished` has the slices of runs that the next `run` may continue.
 
-    `is_stale`: a slice that its parent still lists has no snapshot younger than `status.max_age`.
+    `is_stale` is true if a slice that its parent still lists has no snapshot younger than `status.max_age`.
     """
 
     runs: list[dict[str, Any]]
@@ -48,46 +50,27 @@ class Status:
 
 
 def status(settings: Settings, last: int) -> Status:
-    """Return the last published runs, unfinished runs, and the newest complete snapshot of each slice."""
+    """Return the `last` published runs, the unfinished runs, and the newest complete snapshot of each slice."""
     catalog = settings.warehouse.catalog
-    unfinished = _unfinished(settings)
+    unfinished = list(_unfinished(settings))
+    max_age = settings.status.max_age
     if not catalog.exists():
-        return Status([], unfinished, [], is_stale=settings.status.max_age is not None)
+        return Status([], unfinished, [], is_stale=max_age is not None)
     with open_catalog(catalog) as opened:
         runs = opened.rows(_RUNS, {"last": last})
-        rows = opened.rows(_SNAPSHOTS, {"now": dt.datetime.now(dt.UTC)})
+        snapshots = opened.rows(_SNAPSHOTS, {"now": dt.datetime.now(dt.UTC)})
         listed = _listed(settings, opened)
-    snapshots = []
-    for row in rows:
-        parents = row.pop("parents")
-        is_listed = row["dataset"] not in listed or parents in listed[row["dataset"]]
-        state = "ok" if is_listed else "no longer listed"
-        seconds_old = row["seconds_old"]
-        if is_listed and _is_old(settings, seconds_old):
-            state = "too old"
-        snapshots.append(
-            {
-                "dataset": row["dataset"],
-                "region": row["region"],
-                "slice": ", ".join(parents.values()),
-                "snapshot_date": row["snapshot_date"],
-                "rows": row["rows"],
-                "hours_old": None if seconds_old is None else round(seconds_old / 3600, 1),
-                "last_walk": row["last_walk"],
-                "state": state,
-                "error": row["error"],
-            }
-        )
+    for row in snapshots:
+        parents, seconds_old = row.pop("parents"), row.pop("seconds_old")
+        if parents not in listed.get(row["dataset"], [parents]):
+            row["state"] = "no longer listed"
+        elif max_age is not None and (seconds_old is None or dt.timedelta(seconds=seconds_old) >= max_age):
+            row["state"] = "too old"
     return Status(runs, unfinished, snapshots, any(row["state"] == "too old" for row in snapshots))
 
 
-def _is_old(settings: Settings, seconds_old: int | None) -> bool:
-    limit = settings.status.max_age
-    return limit is not None and (seconds_old is None or dt.timedelta(seconds=seconds_old) >= limit)
-
-
 def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, str]]]:
-    """Return the parameters of the slices that each dataset has now, where its parent's rows are in the catalog."""
+    """Return the parameters of each dataset's slices, if the catalog has the rows of its parent."""
     tables = {row["view_name"] for row in catalog.rows("select view_name from duckdb_views()")}
     listed = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
@@ -99,16 +82,13 @@ def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, st
     return listed
 
 
-def _unfinished(settings: Settings) -> list[dict[str, Any]]:
-    rows = []
+def _unfinished(settings: Settings) -> Iterator[dict[str, Any]]:
     for path in ledger_paths(settings.state_dir):
         try:
             with Ledger.open(path) as ledger:
                 run = ledger.run()
-                if run.state is not RunState.OPEN:
-                    continue
-                rows += [
-                    {
+                for facts in ledger.slices() if run.state is RunState.OPEN else ():
+                    yield {
                         "snapshot_date": run.snapshot_date,
                         "run_id": run.run_id,
                         "slice": str(facts.slice),
@@ -117,8 +97,5 @@ def _unfinished(settings: Settings) -> list[dict[str, Any]]:
                         "records": facts.records,
                         "error": facts.error,
                     }
-                    for facts in ledger.slices()
-                ]
         except LedgerError as exc:
-            rows.append({"run_id": path.stem, "state": "damaged", "error": str(exc)})
-    return rows
+            yield {"run_id": path.stem, "state": "damaged", "error": str(exc)}

@@ -1,4 +1,4 @@
-"""What may be done to the warehouse at leisure: fewer files, and none that nobody reads any more."""
+"""Upkeep between runs: merge small files, and delete files that nobody reads."""
 
 import datetime as dt
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """What was done to one table: data files before and after, and files removed from the disk."""
+    """What was done to one table: its data files before and after, and the files removed from the disk."""
 
     table: str
     files_before: int
@@ -30,13 +30,13 @@ class Upkeep:
 
 
 def compact(settings: Settings) -> list[Upkeep]:
-    """Write each date of each table that has several data files into one, and build the catalog.
+    """Merge the data files of each date of each table into one, and build the catalog.
 
-    Rows stay as they are; the files replaced stay for their readers until `vacuum`.
+    Rows stay as they are. The replaced files stay for their readers until `vacuum`.
 
     Raises:
-        LockedError: a run is at work on this state directory.
-        EtlError: as a commit says; what readers see has not changed.
+        LockedError: another job works on this state directory.
+        EtlError: a commit failed; what readers see has not changed.
     """
     done = []
     with workplace(settings) as place:
@@ -52,20 +52,20 @@ def compact(settings: Settings) -> list[Upkeep]:
 
 
 def vacuum(settings: Settings) -> list[Upkeep]:
-    """Remove files that no table names any more, once they are older than `warehouse.vacuum_grace`.
+    """Remove files that no table names any more and that are older than `warehouse.vacuum_grace`.
 
-    Before that, daily partitions older than `warehouse.keep_snapshots` are let go, if that is set.
+    If `warehouse.keep_snapshots` is set, older daily partitions are dropped first.
 
     Raises:
-        LockedError: a run is at work on this state directory.
+        LockedError: another job works on this state directory.
         EtlError: the disk refused; what readers see has not changed.
     """
     done = []
     with workplace(settings) as place:
         place.check_settled()
         tables = place.tables
-        place.show()  # a run that was killed may have left one that names older files
-        if _thin(settings, tables):
+        place.show()  # a killed run may have left a catalog that names older files
+        if _drop_old_dates(settings, tables):
             place.show()
         grace = settings.warehouse.vacuum_grace
         packs = remove_old_packs(tables, grace)
@@ -76,10 +76,10 @@ def vacuum(settings: Settings) -> list[Upkeep]:
     return done
 
 
-def _thin(settings: Settings, tables: Tables) -> bool:
-    """Let go of the daily partitions that are too old; tell whether there were any.
+def _drop_old_dates(settings: Settings, tables: Tables) -> bool:
+    """Drop the daily partitions that are too old; tell whether there were any.
 
-    The newest snapshot of a slice stays however old it is, and so does a date whose pages a ledger still has: `verify`
+    The newest snapshot of a slice stays, however old it is. So does a date whose pages a ledger still has: `verify`
     compares the two.
     """
     keep = settings.warehouse.keep_snapshots
@@ -93,7 +93,7 @@ def _thin(settings: Settings, tables: Tables) -> bool:
         table = tables.read(name)
         if table and has_slices(table):
             for date in sorted(date for date in table.files if date < oldest and date not in kept):
-                log.info("%s: the rows of %s go: warehouse.keep_snapshots is %s", name, date, keep)
+                log.info("%s: the rows of %s are dropped: warehouse.keep_snapshots is %s", name, date, keep)
                 upkeep.drop(tables, name, date)
                 dropped = True
     return dropped

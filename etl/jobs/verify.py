@@ -1,11 +1,11 @@
 """Proof that published snapshots are complete: recomputed from the ledgers and the data files.
 
-For each published slice of each ledger: the chain of pages has no gap and ends, every stored body is what was
-received, and the committed rows are, value for value, those that the pages become.
+For each published slice, the newest ledger that published it must show three things. The chain of pages has no gap and
+ends. Every stored body is what was received. The committed rows are, value for value, those that the pages become.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,12 @@ from etl.load.delta.tables import PARTITION, Tables
 from etl.model import SliceFacts, Snapshot
 from etl.pipeline.write import count_slice
 from etl.sqltext import quoted
-from etl.transform.schema import REJECTS, Layout, layout_of
+from etl.transform.schema import REJECTS, layout_of
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result for one published slice, or for a file or ledger that cannot be read. `problem` None: all is well."""
+    """The result for one published slice, or for an unreadable file or ledger. `problem` is None if all is well."""
 
     snapshot_date: dt.date | None
     what: str
@@ -36,9 +36,9 @@ class Finding:
 
 
 class _Rows:
-    """Number and sum of hashes of the rows of a table: order does not matter, repetition does. No row is kept.
+    """A `Sink` that keeps no row, but only the number of rows and the sum of their hashes.
 
-    Has the interface that staging has.
+    Two tables with the same rows in another order measure the same; a repeated row makes a difference.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> None:
@@ -58,12 +58,7 @@ class _Rows:
 
 
 def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator[Finding]:
-    """Yield a finding for everything published, for one date or for all.
-
-    Args:
-        settings: say where ledgers and warehouse are.
-        snapshot_date: None for every date.
-    """
+    """Yield a finding for each published slice of one date, or of all dates, and for each file that is damaged."""
     tables = Tables(settings.warehouse.path)
     yield from _verify_files(tables, snapshot_date)
     newest: dict[tuple[dt.date, str], tuple[dt.datetime, Path]] = {}
@@ -87,7 +82,7 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
 
 
 def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Finding]:
-    """Read every committed data file, checksums included."""
+    """Read every committed data file and pack, and compare their checksums."""
     for name in tables.names():
         try:
             committed = tables.read(name, with_facts=True)
@@ -106,7 +101,7 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
                 try:
                     check_file(str(pack.path))
                 except WarehouseError as exc:
-                    advice = "remove it: the next catalog makes it anew"
+                    advice = "remove it: the next catalog makes a new one"
                     yield Finding(min(dates), name, None, f"{str(exc).partition('; run again')[0]}; {advice}")
 
 
@@ -116,13 +111,14 @@ def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: byt
     what = str(facts.slice)
     try:
         dataset, operation = ledger.datasets()[facts.slice.dataset]
-        shape = layout_of(dataset, operation, secret)
+        layout = layout_of(dataset, operation, secret)
         if facts.starting_token is not None and not facts.partial:
             raise WarehouseError(f"{what}: published as complete, but a starting token is left")
         snapshot = Snapshot(run.run_id, run.snapshot_date, dataset, operation)
         with duckdb.connect() as connection:
-            expected = {name: _Rows(connection, schema) for name, schema in _schemas(shape).items()}
-            counts = count_slice(ledger, shape, snapshot, facts, expected)
+            schemas = {"etl_rejects": REJECTS, **layout.schemas}
+            expected = {name: _Rows(connection, schema) for name, schema in schemas.items()}
+            counts = count_slice(ledger, layout, snapshot, facts, expected)
             for name, rows in expected.items():
                 _compare(tables, name, rows, run.snapshot_date, facts.slice.slice_id)
     except EtlError as exc:
@@ -131,11 +127,7 @@ def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: byt
 
 
 def _compare(tables: Tables, name: str, expected: _Rows, snapshot_date: dt.date, slice_id: str) -> None:
-    """Compare the rows of a slice that are committed with those that are expected.
-
-    Raises:
-        WarehouseError: they differ.
-    """
+    """Refuse committed rows of a slice that differ from the expected rows."""
     committed = tables.read(name)
     files = committed.files.get(snapshot_date, []) if committed else []
     found, wanted = (0, 0), expected.measured
@@ -146,11 +138,8 @@ def _compare(tables: Tables, name: str, expected: _Rows, snapshot_date: dt.date,
             why = first_line(exc)
             raise WarehouseError(f"table {name}, {snapshot_date}, slice {slice_id}: cannot be read: {why}") from exc
     if found != wanted:
+        values = ", and values differ" if found[0] == wanted[0] else ""
         raise WarehouseError(
             f"table {name}, {snapshot_date}, slice {slice_id}: {found[0]} rows are committed, {wanted[0]} follow from "
-            f"the ledger{'' if found[0] != wanted[0] else ', and values differ'}; run again to publish anew"
+            f"the ledger{values}; rewrite them with `nimble-etl replay --since {snapshot_date}`"
         )
-
-
-def _schemas(shape: Layout) -> Mapping[str, pa.Schema]:
-    return {"etl_rejects": REJECTS, **shape.schemas}

@@ -1,4 +1,4 @@
-"""The model watch: botocore's models change with every release, and tables must not change with them unnoticed."""
+"""The model watch: botocore's models change with every release; a change that concerns the tables is reported."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from etl.transform.schema import arrow_type
 
 @dataclass(frozen=True, slots=True)
 class ModelChange:
-    """What is different in the records of a dataset since the last run: API paths; of a type, what it was and is."""
+    """How the records of a dataset differ from those of the last run.
+
+    `added` and `removed` are API paths; `retyped` are API paths with the old and the new type.
+    """
 
     dataset: str
     run_id: str
@@ -22,12 +25,12 @@ class ModelChange:
 
     @property
     def breaks_readers(self) -> bool:
-        """Tell whether a column that readers know would become null, or would need another type."""
+        """Tell whether a column that readers know becomes null or needs another type."""
         return bool(self.removed or self.retyped)
 
     def __str__(self) -> str:
         """Return the change as one sentence."""
-        parts = [("added", self.added), ("removed", self.removed), ("of another type", self.retyped)]
+        parts = (("added", self.added), ("removed", self.removed), ("of another type", self.retyped))
         what = "; ".join(f"{word} {', '.join(names)}" for word, names in parts if names)
         return f"dataset {self.dataset}: the service model has changed since run {self.run_id}: {what}"
 
@@ -35,12 +38,9 @@ class ModelChange:
 def find_changes(
     paths: Iterable[Path], datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]
 ) -> Iterator[ModelChange]:
-    """Yield what has changed since the newest run of each dataset that lists the same.
+    """Yield what has changed in each dataset since its newest run, if that run listed the same.
 
-    Args:
-        paths: the ledgers, oldest first; one that is damaged is passed over.
-        datasets: as they are configured now.
-        operations: as the service models say now.
+    `paths` are the ledgers, oldest first; damaged ones are skipped. `datasets` and `operations` are those of today.
     """
     left = set(datasets)
     for path in reversed(list(paths)):
@@ -52,17 +52,17 @@ def find_changes(
         except LedgerError:
             continue
         for name in left & stored.keys():
-            dataset, before = stored[name]
             left.remove(name)
-            now = operations[name]
-            if (dataset.service, dataset.operation, before.result_key, before.pager) == (
-                datasets[name].service, datasets[name].operation, now.result_key, now.pager
-            ):  # fmt: skip
-                yield from _compare(name, run_id, before, now)
+            if _listing(*stored[name]) == _listing(datasets[name], operations[name]):
+                yield from _compare(name, run_id, stored[name][1], operations[name])
+
+
+def _listing(dataset: Dataset, operation: Operation) -> tuple[object, ...]:
+    return dataset.service, dataset.operation, operation.result_key, operation.pager
 
 
 def _compare(name: str, run_id: str, before: Operation, now: Operation) -> Iterator[ModelChange]:
-    old, new = _types(before), _types(now)
+    old, new = ({path: str(arrow_type(member)) for _, path, member in leaves(one.record)} for one in (before, now))
     added = tuple(sorted(new.keys() - old.keys()))
     removed = tuple(sorted(old.keys() - new.keys()))
     retyped = tuple(
@@ -70,8 +70,3 @@ def _compare(name: str, run_id: str, before: Operation, now: Operation) -> Itera
     )
     if added or removed or retyped:
         yield ModelChange(name, run_id, added, removed, retyped)
-
-
-def _types(operation: Operation) -> dict[str, str]:
-    """Return the type of each leaf by its API path."""
-    return {path: str(arrow_type(member)) for _, path, member in leaves(operation.record)}

@@ -1,4 +1,4 @@
-"""What one invocation walks: which datasets, in which order, and which slices each has."""
+"""The plan of one invocation: which datasets it walks, in which order, and which slices each has."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from etl.transform.schema import Layout, layout_of
 
 @dataclass(frozen=True)
 class Plan:
-    """The datasets to walk, parents first, with the shapes of their operations and the tables that they fill.
+    """The datasets to walk, parents first, with their operations and the layouts of their tables.
 
-    `published` names those whose rows the operator wants; the others are walked because slices come from them.
+    `published` names the datasets whose rows the operator wants. The others are walked because slices come from them.
     """
 
     source: SourceSettings
@@ -39,18 +39,15 @@ class Plan:
     ) -> "Plan":
         """Return the plan of an invocation. Nothing is requested.
 
-        Args:
-            datasets: those that there are, parents first.
-            published: names of those whose rows the operator wants.
-            describe: returns what the service model says about a dataset's operation.
-            source: which studios, filtered by what.
-            secret: key of the hashes that privacy asks for.
+        `datasets` are all that may be needed, parents first; `published` names those whose rows the operator wants.
+        `describe` returns what the service model says about a dataset's operation. `secret` is the key of the hashes
+        that privacy asks for.
 
         Raises:
-            ConfigError: a dataset cannot be exported; a filter or a parent's column does not exist.
+            ConfigError: a dataset cannot be exported, or a filter or a parent's column does not exist.
         """
         pins = source.pins.keys()
-        # Children come after their parents, so that, going backwards, all who need a parent were looked at.
+        # Parents come before their children: backwards, every child is seen before its parent.
         needed = set(published)
         for name in reversed(list(datasets)):
             for_each = datasets[name].for_each
@@ -62,14 +59,12 @@ class Plan:
         _check_parents(datasets, operations)
         _check_required(datasets, operations)
         layouts = {name: layout_of(dataset, operations[name], secret) for name, dataset in datasets.items()}
-        for shape in layouts.values():
-            check_key(shape)
-        check_tables(layouts)
+        check_layouts(layouts)
         return cls(source, datasets, operations, layouts, frozenset(published))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return a digest of all that decides which pages a run gets: only an equal one may go on with a ledger."""
+        """Return a digest of everything that decides which pages a run gets: only an equal request continues a run."""
         source = self.source
         return digest(
             {
@@ -85,33 +80,23 @@ class Plan:
         )
 
     def generations(self) -> Iterator[list[str]]:
-        """Yield the datasets in groups that can be walked together: those without a parent, and so on."""
+        """Yield groups of datasets to walk together: those without a parent, then their children, and so on."""
         left = list(self.datasets)
         while left:
-            generation = [name for name in left if self._parent(name) not in left]
+            parents = {name: for_each.dataset for name in left if (for_each := self.datasets[name].for_each)}
+            generation = [name for name in left if parents.get(name) not in left]
             yield generation
             left = [name for name in left if name not in generation]
 
     def slices(self, ledger: Ledger, name: str, account_id: str) -> Iterator[Slice]:
-        """Yield the slices of a dataset: one, or one for each record of its parent.
-
-        Args:
-            ledger: has the pages of the parent.
-            name: the dataset.
-            account_id: whose resources are listed.
-        """
-        source = self.source
-        filters = parameter_names(self.operations[name], source.filters)
-        for parents in self._bindings(ledger, self.datasets[name]):
-            whole = {**self.datasets[name].fixed_parents, **parents}
-            yield Slice(name, account_id, source.region, whole, filters)
-
-    def _parent(self, name: str) -> str | None:
-        for_each = self.datasets[name].for_each
-        return for_each.dataset if for_each else None
+        """Yield the slices of a dataset: one, or one for each record of its parent, whose pages the ledger has."""
+        filters = parameter_names(self.operations[name], self.source.filters)
+        for bound in self._bindings(ledger, self.datasets[name]):
+            parents = {**self.datasets[name].fixed_parents, **bound}
+            yield Slice(name, account_id, self.source.region, parents, filters)
 
     def _bindings(self, ledger: Ledger, dataset: Dataset) -> Iterator[dict[str, str]]:
-        """Yield the parameters of each slice: those that the operator named, or those that the parent's records say."""
+        """Yield the bound parameters of each slice: as the operator pinned them, or from the records of the parent."""
         if dataset.for_each is None:
             yield {}
             return
@@ -130,7 +115,7 @@ class Plan:
             for page in ledger.pages(facts.slice):
                 for record in reader.read(page):
                     if isinstance(record, Misfit):
-                        continue  # it goes to etl_rejects when its own dataset is published
+                        continue  # it goes to etl_rejects when the parent is published
                     found = reader.named(record)
                     values = tuple(given.get(column) or found.get(column) or "" for column in bind.values())
                     if all(values) and values not in seen:
@@ -141,14 +126,15 @@ class Plan:
 _OWN = "nimble-etl itself"
 
 
-def check_tables(layouts: Mapping[str, Layout]) -> None:
-    """Refuse tables that would have the name of another one: the catalog could not be built.
+def check_layouts(layouts: Mapping[str, Layout]) -> None:
+    """Refuse tables that hash values without a key, or that would have the name of another table.
 
     Raises:
-        ConfigError: names both.
+        ConfigError: names the table, and where the key is expected or which name is taken.
     """
     owners = dict.fromkeys((*CATALOG_TABLES, *sql_files("marts"), *sql_files("views")), _OWN)
     for name, shape in layouts.items():
+        check_key(shape)
         for table in (*shape.schemas, shape.changes_table):
             owner = _OWN if table.startswith("etl_") else owners.setdefault(table, f"dataset {name}")
             if owner != f"dataset {name}":
@@ -159,16 +145,16 @@ def check_tables(layouts: Mapping[str, Layout]) -> None:
 
 
 def _check_filters(filters: Mapping[str, str], operations: Mapping[str, Operation]) -> None:
-    """Refuse a filter that no operation knows: without it, the listing would be longer than what was asked for."""
+    """Refuse a filter that no operation knows: without it, more would be listed than was asked for."""
     for name in filters:
         if not any(parameter_names(operation, {name: ""}) for operation in operations.values()):
             raise ConfigError(
-                f"source.filters: {name!r} is a parameter of no dataset; there are {', '.join(operations)}"
+                f"source.filters: {name!r} is a parameter of none of the datasets {', '.join(operations)}; remove it"
             )
 
 
 def _check_parents(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]) -> None:
-    """Refuse a binding to a column that the parent does not have: it would make no slices, and nobody would know."""
+    """Refuse a binding to a column that the parent does not have: it would silently give no slices."""
     for name, dataset in datasets.items():
         if dataset.for_each is None or dataset.for_each.dataset not in datasets:
             continue
@@ -182,7 +168,7 @@ def _check_parents(datasets: Mapping[str, Dataset], operations: Mapping[str, Ope
 
 
 def _check_required(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]) -> None:
-    """Refuse an operation whose required parameters nobody gives: the first request would fail."""
+    """Refuse missing and unknown parameters: the first request would fail."""
     for name, dataset in datasets.items():
         given = {name for name in dataset.slice_columns if dataset.parameters.get(name) != BLANK}
         missing = [wanted for wanted in operations[name].required if wanted not in given]

@@ -1,11 +1,11 @@
-"""From a ledger to the warehouse: what may be published, written in one go, then marked as *published*.
+"""From a ledger to the warehouse: choose what may be published, write it, and mark it as *published*.
 
-Nothing here asks the source for anything. Each step may be killed and done again: commits that landed are
-recognised by their transaction id, staged files that did not become part of a table are removed.
+Nothing here asks the source for anything. Each step may be killed and done again: commits that landed are recognised
+by their transaction id, and staged files that did not become part of a table are removed.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from etl.config import Publish as Limits
@@ -23,7 +23,11 @@ from etl.transform.schema import Layout
 log = logging.getLogger(__name__)
 
 _TRIES = 3
-"""How often one invocation publishes slices that another machine publishes too."""
+"""How often one invocation tries to publish slices that another machine publishes too."""
+_PARTIAL = (
+    "its walk began at a starting token and has not seen everything, so it is not published; "
+    "run again with --publish-partial too"
+)
 
 
 def publish(
@@ -31,45 +35,50 @@ def publish(
 ) -> None:
     """Publish the slices of a dataset that are complete and not published yet.
 
-    Args:
-        ledger: of the run.
-        tables: the warehouse.
-        layout: the tables of the dataset.
-        limits: hold slices back that fell further; None believes everything.
-        partial: publish incomplete walks too, marked so; never over a complete snapshot of the same date.
+    Slices that lost more records than `limits` allow are held back. With `partial`, incomplete walks are published too
+    and marked as partial; they never replace a complete snapshot of the same date.
 
     Raises:
-        WarehouseError: what was read back is not what was written.
-        CommitConflictError: other writers were faster, again and again.
-        CommitUnknownError, StorageError: as `Stage.commit` says.
+        WarehouseError: the rows that were read back are not those that were written.
+        CommitConflictError: other writers were faster at every try.
+        CommitUnknownError: a commit may have landed.
+        StorageError: the disk refused.
     """
-    whole = [facts for facts in ledger.slices(layout.dataset.name) if facts.whole]
-    ready = [facts for facts in whole if facts.publication is None or facts.partial]
-    for facts, reason in find_falls(tables, ledger.run(), ready, limits) if limits else ():
+    slices = ledger.slices(layout.dataset.name)
+    ready = [facts for facts in slices if facts.whole and (facts.publication is None or facts.partial)]
+    held_back = list(find_falls(tables, ledger.run(), ready, limits)) if limits else []
+    fallen = [facts for facts, _ in held_back]
+    ready = [facts for facts in ready if facts not in fallen]
+    parts = [facts for facts in slices if facts.pages and not facts.whole]
+    if partial:
+        ready += _replace_nothing_whole(ledger, tables, parts)
+    else:
+        unasked = [facts for facts in parts if facts.state is SliceState.COMPLETE and facts.publication is None]
+        held_back += [(facts, f"{facts.slice}: {_PARTIAL}") for facts in unasked]
+    for facts, reason in held_back:
         log.error("%s", reason)
         ledger.hold_back(facts.slice, reason)
-        ready.remove(facts)
-    if partial:
-        ready += _ready_partials(ledger, tables, layout.dataset.name)
-    else:
-        _hold_back_parts(ledger, layout.dataset.name)
     if ready:
         publish_ready(ledger, tables, layout, ready)
 
 
 def publish_ready(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[SliceFacts]) -> None:
-    """Publish these slices, whatever other machines do meanwhile.
+    """Publish these slices, and try again if another machine publishes them at the same time.
 
     Raises:
-        EtlError: as `publish` says; the ledger says why the slices are held back.
+        EtlError: as `publish` says. After a WarehouseError or CommitConflictError, the ledger notes the reason for
+            each slice.
     """
+    run_id = ledger.run().run_id
     for tries_left in reversed(range(_TRIES)):
         publication = ledger.plan_publication(layout.dataset.name, [facts.slice.slice_id for facts in ready])
         reach("publication.planned")
         try:
-            _publish_once(ledger, tables, layout, ready, publication)
+            writer = Writer(f"nimble-etl/{run_id}", publication.number, run_id)
+            counts = write_slices(tables, layout, [Walked(ledger, ready)], writer)
+            mark(ledger, publication, ready, counts)
         except (CommitConflictError, WarehouseError) as exc:
-            # Its commits may have landed, and be replaced by now: under its number they would count as done for ever.
+            # Its commits may have landed and been replaced since. Under this number they would never be repeated.
             ledger.mark_published(publication, {})
             if isinstance(exc, WarehouseError) or not tries_left:
                 for facts in ready:
@@ -80,19 +89,10 @@ def publish_ready(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequenc
             return
 
 
-def _publish_once(
-    ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[SliceFacts], publication: Publication
-) -> None:
-    run_id = ledger.run().run_id
-    writer = Writer(f"nimble-etl/{run_id}", publication.number, run_id)
-    counts = write_slices(tables, layout, [Walked(ledger, ready)], writer)
-    mark(ledger, publication, ready, counts)
-
-
 def publish_facts(tables: Tables, outcomes: Sequence[tuple[Ledger, Outcome]], *, rebuild: bool = False) -> None:
-    """Write what runs for one date did to etl_pages, etl_slices and etl_runs.
+    """Write the facts about runs of one date to etl_pages, etl_slices and etl_runs.
 
-    With `rebuild`, these are all the runs that the date has: files that cannot be read are let go.
+    With `rebuild`, these must be all runs of that date: files that cannot be read are replaced.
     """
     (date,) = {outcome.run.snapshot_date for _, outcome in outcomes}
     publications = [ledger.plan_facts(outcome.run.invocations) for ledger, outcome in outcomes]
@@ -113,7 +113,7 @@ def publish_facts(tables: Tables, outcomes: Sequence[tuple[Ledger, Outcome]], *,
 
 
 def mark(ledger: Ledger, publication: Publication, ready: Sequence[SliceFacts], counts: Mapping[str, Counts]) -> None:
-    """Say *published* in the ledger, and how many rows each slice became."""
+    """Mark slices as *published* in the ledger, with the counts of each."""
     outcomes = {}
     for facts in ready:
         counted = counts[facts.slice.slice_id]
@@ -130,31 +130,17 @@ def mark(ledger: Ledger, publication: Publication, ready: Sequence[SliceFacts], 
     reach("publication.marked")
 
 
-def _hold_back_parts(ledger: Ledger, dataset: str) -> None:
-    """Say of walks that reached the end, but did not begin at the first page, why they are not published."""
-    for facts in ledger.slices(dataset):
-        if facts.state is SliceState.COMPLETE and not facts.whole and facts.publication is None:
-            reason = (
-                f"{facts.slice}: its walk began at a starting token, so it has not seen everything, and is not "
-                "published; run again with --publish-partial too"
-            )
-            log.error("%s", reason)
-            ledger.hold_back(facts.slice, reason)
-
-
-def _ready_partials(ledger: Ledger, tables: Tables, dataset: str) -> list[SliceFacts]:
-    """Return the incomplete slices that may be published: those that would not replace a complete snapshot."""
+def _replace_nothing_whole(ledger: Ledger, tables: Tables, parts: Iterable[SliceFacts]) -> Iterator[SliceFacts]:
+    """Yield the incomplete slices that would not replace a complete snapshot of their date."""
     rows = tables.rows("etl_slices", ledger.run().snapshot_date, ["slice_id", "is_published", "is_partial"])
     complete = {row["slice_id"] for row in rows if row["is_published"] and not row["is_partial"]}
-    ready = []
-    for facts in ledger.slices(dataset):
-        if facts.whole or not facts.pages:
-            continue
+    for facts in parts:
         if facts.slice.slice_id in complete:
-            log.warning("%s: a complete snapshot of this date stays; the partial one is not published", facts.slice)
+            log.warning(
+                "%s: readers keep its complete snapshot of this date; the partial one is not published", facts.slice
+            )
         else:
-            ready.append(facts)
-    return ready
+            yield facts
 
 
 def _fact_rows(table: str, ledger: Ledger, outcome: Outcome) -> list[Mapping[str, object]]:

@@ -1,4 +1,4 @@
-"""Finish what a killed process began to publish."""
+"""Finish publications that a killed process left half done."""
 
 import logging
 from collections.abc import Iterable
@@ -17,29 +17,14 @@ UNPUBLISHABLE = (WarehouseError, CommitConflictError, CommitUnknownError)
 """Errors after which a run can still be published later: its pages are safe in the ledger."""
 
 
-def settle(ledgers: Iterable[Path], tables: Tables, secret: bytes | None) -> None:
-    """Finish publications that a killed process left half done. Nothing is requested.
+def settle(ledgers: Iterable[Path], tables: Tables, secret: bytes | None) -> list[EtlError]:
+    """Finish publications that a killed process left half done, and return why some of them cannot be finished.
 
-    Otherwise the next catalog shows some tables of that night without the others.
-
-    Raises:
-        EtlError: as `publish` says; of several, the first.
-    """
-    failures = settle_as_far_as_possible(ledgers, tables, secret)
-    if failures:
-        raise failures[0]
-
-
-def settle_as_far_as_possible(ledgers: Iterable[Path], tables: Tables, secret: bytes | None) -> list[EtlError]:
-    """Do as `settle` does, and return why some of it cannot be finished.
-
-    Args:
-        ledgers: one that cannot be read is left to the run that needs it.
-        tables: the warehouse.
-        secret: key of the hashes that privacy asks for.
+    Otherwise the next catalog shows some tables of that night without the others. Nothing is requested. A ledger that
+    cannot be read is left to the run that needs it. `secret` is the key of the hashes that privacy asks for.
 
     Raises:
-        EtlError: as `publish` says, but for what is wrong with a table.
+        StorageError: the disk refused.
     """
     failures: list[EtlError] = []
     for path in ledgers:
@@ -49,14 +34,15 @@ def settle_as_far_as_possible(ledgers: Iterable[Path], tables: Tables, secret: b
         except LedgerError as exc:
             log.warning("%s", exc)
         except UNPUBLISHABLE as exc:
-            log.error("%s: what it began to publish cannot be finished: %s", path.name, exc)  # noqa: TRY400
+            log.error("%s: its publication cannot be finished: %s", path.name, exc)  # noqa: TRY400
             failures.append(exc)
     return failures
 
 
 def _settle(ledger: Ledger, tables: Tables, secret: bytes | None) -> None:
     for publication in ledger.open_publications():
-        log.info("run %s ended while it published %s: that is finished", ledger.run().run_id, publication.dataset)
+        run_id = ledger.run().run_id
+        log.info("run %s ended while it published %s; its publication is finished now", run_id, publication.dataset)
         slices = ledger.slices(publication.dataset)
         ready = [facts for facts in slices if facts.slice.slice_id in publication.slice_ids]
         publish_ready(ledger, tables, layout_of(*ledger.datasets()[publication.dataset], secret), ready)

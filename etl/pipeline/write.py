@@ -1,7 +1,7 @@
-"""Slices of a ledger become rows: staged for every table, counted, committed, read back."""
+"""From slices of a ledger to rows: staged for every table, counted, committed and read back."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,7 +22,7 @@ from etl.transform.schema import REJECTS, Layout
 
 
 class Sink(Protocol):
-    """Takes rows: a `Stage`, or whoever wants to look at them."""
+    """Takes rows: a `Stage`, or a check that counts and hashes them."""
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Take some rows."""
@@ -30,7 +30,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who commits: its name and number make commits recognisable, `prefix` begins the names of its files."""
+    """Who commits. `name` and `number` make its commits recognisable; the names of its files begin with `prefix`."""
 
     name: str
     number: int
@@ -46,13 +46,13 @@ class Writer:
         return open_stage(tables, table, schema, replacement, self.prefix, rebuild=self.rebuild)
 
     def commit(self, stage: Stage, label: str) -> None:
-        """Commit a stage; see there."""
+        """Commit a stage under this writer's name and number, as `Stage.commit` does."""
         stage.commit(f"{self.name}/{label}", self.number)
 
 
 @dataclass
 class Counts:
-    """What became of the records of one slice, and how many rows of each table they are."""
+    """What became of the records of one slice. `tables` has the number of rows of each table."""
 
     rows: int = 0
     rejects: int = 0
@@ -72,10 +72,12 @@ class Walked:
 def count_slice(
     ledger: Ledger, layout: Layout, snapshot: Snapshot, facts: SliceFacts, sinks: Mapping[str, Sink]
 ) -> Counts:
-    """Lay the records of one slice out as rows, write them to the sinks that there are, by table, and count them.
+    """Turn the records of one slice into rows, write them to the sinks, and count them.
+
+    `sinks` has at most one sink for each table. Rows of a table without a sink are only counted.
 
     Raises:
-        WarehouseError: some record would be neither a row, nor a reject, nor a duplicate.
+        WarehouseError: a record became neither a row, nor a reject, nor a duplicate.
     """
     superseded = find_superseded(layout, lambda: ledger.pages(facts.slice))
     counts = Counts(duplicates=sum(map(len, superseded.values())))
@@ -99,9 +101,10 @@ def write_slices(tables: Tables, layout: Layout, walked: Sequence[Walked], write
     """Replace slices of one date in every table of a dataset, read them back, and return their counts by slice id.
 
     Raises:
-        WarehouseError: what was read back is not what was written.
+        WarehouseError: the rows that were read back are not those that were written.
         CommitConflictError: other writers were faster, or have replaced what was committed.
-        CommitUnknownError, StorageError: as `Stage.commit` says.
+        CommitUnknownError: a commit may have landed.
+        StorageError: the disk refused.
     """
     (date,) = {one.ledger.run().snapshot_date for one in walked}
     slice_ids = tuple(facts.slice.slice_id for one in walked for facts in one.ready)
@@ -122,8 +125,8 @@ def write_slices(tables: Tables, layout: Layout, walked: Sequence[Walked], write
         reach("table.staged")
         for table, stage in stages.items():
             writer.commit(stage, table)
-    _check_own(tables, schemas, replacement, {one.ledger.run().run_id for one in walked})
-    _read_back(tables, schemas, replacement, counts)
+    expected = {table: {name: one.tables.get(table, 0) for name, one in counts.items()} for table in schemas}
+    _read_back(tables, replacement, expected, {one.ledger.run().run_id for one in walked})
     whole = [facts.slice.slice_id for one in walked for facts in one.ready if facts.whole and not facts.slice.filters]
     _log_changes(tables, layout, date, whole, writer)
     reach("snapshot.read_back")
@@ -131,12 +134,12 @@ def write_slices(tables: Tables, layout: Layout, walked: Sequence[Walked], write
 
 
 def _log_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Sequence[str], writer: Writer) -> None:
-    """Write what changed in complete, unfiltered snapshots since the ones before; and anew what followed them."""
+    """Log how complete, unfiltered snapshots differ from those before them, and how the next ones differ from them."""
     before = previous_snapshots(tables, date - dt.timedelta(days=1), slice_ids)
     by_date = {date: {name: before[name][0] if name in before else None for name in slice_ids}}
     for name, (later, _) in next_snapshots(tables, date, slice_ids).items():
         by_date.setdefault(later, {})[name] = date
-    # Later dates first: what a date was like that retention has removed, the log says as it was before this one.
+    # Later dates first: for a date that retention has removed, the log itself is read, as it was before this one.
     for snapshot_date, previous_dates in sorted(by_date.items(), reverse=True):
         label = f"{layout.changes_table}@{snapshot_date}"
         if not previous_dates or writer.is_committed(tables, layout.changes_table, label):
@@ -145,50 +148,37 @@ def _log_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Seque
         stage = writer.stage(tables, layout.changes_table, layout.changes, replacement)
         committed = tables.read(layout.dataset.name)
         assert committed is not None
-        columns = [*(column.field.name for column in layout.columns), "extra"]
+        change_log = tables.read(layout.changes_table)
         keys = [column.field.name for column in layout.key_columns]
+        others = [column.field.name for column in layout.columns if column.field.name not in keys]
         try:
-            write_changes(
-                Comparison(committed, tables.read(layout.changes_table), date, snapshot_date, previous_dates),
-                layout.changes,
-                keys,
-                [name for name in columns if name not in keys],
-                stage,
-            )
+            comparison = Comparison(committed, change_log, date, snapshot_date, previous_dates)
+            write_changes(comparison, layout.changes, keys, [*others, "extra"], stage)
             writer.commit(stage, label)
         finally:
             stage.discard()
 
 
-def _check_own(tables: Tables, schemas: Iterable[str], replacement: Replacement, run_ids: set[str]) -> None:
-    """Look who wrote what the tables now hold: another machine may list the same slices.
+def _read_back(
+    tables: Tables, replacement: Replacement, expected: Mapping[str, Mapping[str, int]], run_ids: set[str]
+) -> None:
+    """Check that the tables hold the rows of these runs only, and as many of each slice as were written.
 
-    Raises:
-        CommitConflictError: a table has rows of other runs, and readers would see a mixture.
+    Another machine may list the same slices. All tables are searched for its rows before any rows are counted: where
+    it has replaced rows, the number differs too, and publishing again is what helps.
     """
-    for table in schemas:
+    for table in expected:
         others = tables.values(table, replacement, "run_id") - run_ids
         if others:
             raise CommitConflictError(
                 f"table {table}, {replacement.snapshot_date}: rows of run {', '.join(sorted(others))} were read back; "
-                "another machine publishes the same slices. Run again: it publishes anew"
+                "another machine publishes the same slices; run again to publish them once more"
             )
-
-
-def _read_back(
-    tables: Tables, schemas: Mapping[str, pa.Schema], replacement: Replacement, counts: Mapping[str, Counts]
-) -> None:
-    """Compare what the tables now hold with what was written.
-
-    Raises:
-        WarehouseError: they differ; the ledger does not say *published*.
-    """
-    for table in schemas:
+    for table, counts in expected.items():
         found = tables.count(table, replacement)
-        for slice_id, expected in counts.items():
-            written = expected.tables.get(table, 0)
+        for slice_id, written in counts.items():
             if found[slice_id] != written:
                 raise WarehouseError(
                     f"table {table}, {replacement.snapshot_date}, slice {slice_id}: {found[slice_id]} rows were read "
-                    f"back, {written} were written; run again: it publishes anew"
+                    f"back, {written} were written; run again to publish them once more"
                 )

@@ -69,7 +69,7 @@ def test_a_warning_is_told_and_nothing_more(job, add_check, caplog):
     (outcome,) = job.run()
 
     assert outcome.exit_code == 0
-    assert "WARNING  etl.pipeline.show:show.py" in caplog.text
+    assert "WARNING  etl.jobs.workplace:workplace.py" in caplog.text
     assert job.ask("select check_name from etl_checks where failures > 0") == [(name,)]
 
 

@@ -66,7 +66,7 @@ def test_its_failure_is_told_beside_what_was_published(job, lost, monkeypatch):
             raise error
         return ()
 
-    monkeypatch.setattr("etl.jobs.workplace.show", refreshed)
+    monkeypatch.setattr("etl.jobs.workplace.build_catalog", refreshed)
     older, tonight = job.run(None)
 
     assert older.run.snapshot_date == NEXT < tonight.run.snapshot_date
@@ -152,7 +152,7 @@ def test_replay_mends_what_cannot_be_settled(job):
 def test_a_run_that_could_not_be_published_is_not_recorded_as_one_that_was(job, monkeypatch):
     """Its facts are written by the next invocation, which must not take silence for success."""
     with monkeypatch.context() as patch:
-        patch.setattr("etl.pipeline.publish._read_back", refuse)
+        patch.setattr("etl.pipeline.write._read_back", refuse)
         with pytest.raises(WarehouseError, match="not what was written"):
             job.run()
     (path,) = ledger_paths(job.directory / "state")
