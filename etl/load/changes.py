@@ -1,7 +1,7 @@
 """The change log: what appeared, changed or vanished between two complete snapshots of a slice.
 
-Each row is the whole record: as it is from that date on or, of one that vanished, as it was last. So the log alone
-holds every version, and daily partitions can go.
+Each row is a whole record: its values from that date on or, if it vanished, its last values. So the change log alone
+holds every version of every record, and daily partitions can be removed.
 """
 
 import datetime as dt
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.errors import WarehouseError, first_line
-from etl.load.delta.parquet import read_batches
+from etl.load.delta.parquet import fill, read_batches
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Committed
 from etl.sqltext import literal, quoted
@@ -24,10 +24,14 @@ _BATCH_ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Slices of one date, each with the date of its complete snapshot before; None for the first.
+    """Which snapshots of which slices are compared.
 
-    `change_log` is the change log so far: it says what a date was like whose data files retention has removed; all but
-    `published`, the date that is new.
+    Attributes:
+        table: the table of the dataset.
+        change_log: the change log so far. It replaces the data files that retention has removed.
+        published: the date that is new, which the change log does not know yet.
+        snapshot_date: date of the later snapshots.
+        previous_dates: slice id -> date of its complete snapshot before; None if there is none.
     """
 
     table: Committed
@@ -38,7 +42,7 @@ class Comparison:
 
 
 def logged_dataset(schema: pa.Schema) -> str | None:
-    """Return the dataset whose changes a table logs; None if it logs none."""
+    """Return the dataset of a change log; None for other tables."""
     return schema.field(CHANGE).metadata[b"dataset"].decode() if CHANGE in schema.names else None
 
 
@@ -48,22 +52,22 @@ def write_changes(
     """Stage the changes of some slices.
 
     Args:
-        comparison: what is compared; rows are read from the committed data files.
-        schema: of the change log.
+        comparison: the snapshots; their rows are read from the committed data files.
+        schema: schema of the change log.
         keys: columns that identify a record within its slice.
-        columns: those whose values count as a change.
-        stage: of the change log.
+        columns: columns whose values are compared.
+        stage: stage of the change log.
 
     Raises:
         WarehouseError: a data file is missing or damaged.
     """
-    first: list[str] = []
-    by_date: dict[dt.date, list[str]] = {}
+    by_date: dict[dt.date | None, list[str]] = {}
     for slice_id, date in comparison.previous_dates.items():
-        (by_date.setdefault(date, []) if date else first).append(slice_id)
-    for batch in _appeared(comparison, schema, first):
+        by_date.setdefault(date, []).append(slice_id)
+    for batch in _appeared(comparison, schema, by_date.pop(None, [])):
         stage.write(batch)
     for previous_date, slice_ids in by_date.items():
+        assert previous_date is not None
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
             try:
@@ -72,32 +76,25 @@ def write_changes(
                 statement = _statement(schema, keys, columns)
                 dates = {"snapshot_date": comparison.snapshot_date, "previous_date": previous_date}
                 for batch in connection.sql(statement, params=dates).to_arrow_reader(_BATCH_ROWS):
-                    stage.write(pa.RecordBatch.from_arrays(_cast(batch, schema), schema=schema))
+                    stage.write(batch.cast(schema))
             except duckdb.Error as exc:
-                reason = first_line(exc)  # below it, DuckDB repeats the statement
+                reason = first_line(exc)  # the other lines repeat the statement
                 raise WarehouseError(
-                    f"table {comparison.table.name}: changes since {previous_date} cannot be told: {reason}; "
-                    f"`nimble-etl replay --since {previous_date}` writes a damaged file anew from its ledger"
+                    f"table {comparison.table.name}: cannot find the changes since {previous_date}: {reason}; "
+                    f"`nimble-etl replay --since {previous_date}` writes a damaged file again from its ledger"
                 ) from exc
 
 
 def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of slices that had no snapshot before, as changes: there is nothing to compare them with."""
+    """Yield all rows of slices without an earlier snapshot, as records that appeared."""
+    constants = {"snapshot_date": comparison.snapshot_date, CHANGE: "appeared"}
     for file in comparison.table.files.get(comparison.snapshot_date, []) if slice_ids else []:
         for batch in read_batches(file, schema.names, _BATCH_ROWS):
             rows = batch.filter(pc.is_in(batch["slice_id"], pa.array(slice_ids, pa.string())))
-            found = dict(zip(rows.schema.names, rows.columns, strict=True)) | {
-                "snapshot_date": pa.repeat(pa.scalar(comparison.snapshot_date), rows.num_rows),
-                CHANGE: pa.repeat("appeared", rows.num_rows),
-            }
-            columns = [
-                found[field.name].cast(field.type) if field.name in found else pa.nulls(rows.num_rows, field.type)
-                for field in schema
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            yield fill(rows, schema, constants)
 
 
-def _add_rows(  # noqa: PLR0913, PLR0917  what rows of which slices, and under which name
+def _add_rows(  # noqa: PLR0913, PLR0917  what to read, and the name to read it under
     connection: duckdb.DuckDBPyConnection,
     view: str,
     comparison: Comparison,
@@ -105,27 +102,25 @@ def _add_rows(  # noqa: PLR0913, PLR0917  what rows of which slices, and under w
     slice_ids: Iterable[str],
     keys: Sequence[str],
 ) -> None:
-    """Add the rows that some slices have on a date, under a name of their own."""
-    schema = comparison.table.schema
-    connection.register(f"empty_{view}", pa.table(schema.empty_table()).drop_columns("snapshot_date"))
-    # Older files lack younger columns.
+    """Add a view of the rows of some slices on a date."""
+    # The empty table brings the columns that older files lack.
+    empty = comparison.table.schema.empty_table().drop_columns("snapshot_date")
+    connection.register(f"empty_{view}", empty)
     connection.execute(f"create table {view}_types as from empty_{view}")
     kept = f"slice_id in ({', '.join(map(literal, slice_ids))})"
     source = f"{view}_types"
+    change_log = comparison.change_log.files if comparison.change_log else {}
+    logged = [file for day, files in change_log.items() if day <= date for file in files]
     if files := comparison.table.files.get(date, []):
         source += f" union all by name select * from {_parquet(files)} where {kept}"  # noqa: S608  quoted
-    elif date != comparison.published and (files := _until(comparison.change_log, date)):
+    elif logged and date != comparison.published:
         record = ", ".join(map(quoted, ("slice_id", *keys)))
         source += (
-            f" union all by name select * from (from {_parquet(files)} where {kept}"  # noqa: S608
+            f" union all by name select * from (from {_parquet(logged)} where {kept}"  # noqa: S608
             f" qualify row_number() over (partition by {record} order by snapshot_date desc) = 1)"
             f" where {CHANGE} <> 'vanished'"
         )
     connection.execute(f"create view {view} as from {source}")
-
-
-def _until(change_log: Committed | None, date: dt.date) -> list[str]:
-    return [file for day, files in change_log.files.items() if day <= date for file in files] if change_log else []
 
 
 def _parquet(files: Iterable[str]) -> str:
@@ -134,13 +129,12 @@ def _parquet(files: Iterable[str]) -> str:
 
 
 def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -> str:
-    """Return the query for one row per change, in the order of the schema."""
-    kinds = {field.name: field.type for field in schema}
+    """Return the query for the change log: one row per change, columns in the order of the schema."""
 
     def comparable(side: str, name: str) -> str:
-        # The entries of a map have no order; the service may give them in another one every night.
+        # The entries of a map have no order: the service may return them in another order every night.
         value = f"{side}.{quoted(name)}"
-        return f"list_sort(map_entries({value}))" if pa.types.is_map(kinds[name]) else value
+        return f"list_sort(map_entries({value}))" if pa.types.is_map(schema.field(name).type) else value
 
     differs = {
         name: f"{comparable('now_rows', name)} is distinct from {comparable('then_rows', name)}" for name in columns
@@ -167,7 +161,3 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -
     )
     any_change = " or ".join([is_new, is_gone, *differs.values()])
     return f"select {selected} from now_rows full outer join then_rows on {both} where {any_change}"  # noqa: S608
-
-
-def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> list[pa.Array]:
-    return [batch.column(field.name).cast(field.type) for field in schema]

@@ -1,8 +1,8 @@
-"""Flat views for BI tools, in the schema `bi`: no MAP, STRUCT or LIST, names beside ids, and columns that stay.
+"""Flat views for BI tools, in the schema `bi`: no nested types, names beside ids, and columns that stay.
 
-Of each dataset: `bi.sessions` (newest complete snapshots), `bi.sessions_history`, `bi.sessions_versions`,
-`bi.sessions_changes`, and one for each table of its entries, `bi.sessions_tags`. What is nested arrives as text. An
-instant is there twice: as TIMESTAMPTZ, and as TIMESTAMP in UTC for tools that would shift it.
+A dataset gets `bi.sessions` (newest complete snapshots), `bi.sessions_history`, `bi.sessions_versions`,
+`bi.sessions_changes`, and one view for each table of entries, such as `bi.sessions_tags`. MAP, STRUCT and LIST columns
+become text. Each instant has two columns: a TIMESTAMPTZ, and a TIMESTAMP in UTC for tools that would shift the first.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,18 +17,18 @@ SCHEMA = "bi"
 _TAGS = "tags"
 
 _Flat = tuple[str, str, str]
-"""Name, expression, comment."""
+"""A column of a flat view: name, expression, comment."""
 
 
 def add_flat_views(
     connection: duckdb.DuckDBPyConnection, datasets: Mapping[str, Dataset], pinned_tags: Sequence[str]
 ) -> None:
-    """Add the views of every dataset that the catalog has.
+    """Add the flat views of every dataset in the catalog.
 
     Args:
-        connection: to the catalog, its tables and views in place.
-        datasets: their definitions.
-        pinned_tags: keys of `tags` that have a column of their own, in the order of these columns.
+        connection: connection to the catalog, which must have its tables and views.
+        datasets: dataset definitions by name.
+        pinned_tags: keys of `tags` that get a column of their own, in this order.
     """
     connection.execute(f"create schema {SCHEMA}")
     listed = {table: those for (schema, table), those in columns(connection).items() if schema == "main"}
@@ -49,7 +49,7 @@ def add_flat_views(
 
 
 def _relations(dataset: Dataset, there: Collection[str]) -> set[str]:
-    """Return the tables and views of a dataset and of the entries of its records."""
+    """Return the tables and views of a dataset, those of its entries included."""
     own = {dataset.name, f"{dataset.name}_history", f"{dataset.name}_versions", f"{dataset.item_name}_changes"}
     return own.intersection(there) | {
         name for name in there if name.startswith(f"{dataset.item_name}_") and f"{name}_history" in there
@@ -87,19 +87,18 @@ def _add_flat_view(
 
 def _flat_columns(column: CatalogColumn) -> Iterator[_Flat]:
     name, value, meaning = column.name, f"flat.{quoted(column.name)}", column.comment
-    if column.type == "TIMESTAMP WITH TIME ZONE":
-        yield name, value, meaning
-        yield f"{name}_utc", f"{value} at time zone 'UTC'", f"{meaning}; in UTC, without a time zone"
-    elif column.type == "VARCHAR[]":
+    if column.type == "VARCHAR[]":
         yield name, f"array_to_string({value}, ', ')", f"{meaning}; separated by commas"
     elif column.type.endswith("]") or column.type.startswith(("MAP", "STRUCT")):
         yield name, f"to_json({value})::varchar", f"{meaning}; as JSON text"
     else:
         yield name, value, meaning
+    if column.type == "TIMESTAMP WITH TIME ZONE":
+        yield f"{name}_utc", f"{value} at time zone 'UTC'", f"{meaning}; in UTC, without a time zone"
 
 
 def _join(alias: str, other: str, dataset: Dataset, there: Collection[str]) -> str:
-    """Return the join with the names of a dataset: in the same account and Region, under the same parents."""
+    """Return the join that finds a record's label in the same account and Region, under the same parents."""
     parents = dataset.slice_columns.values()
     shared = [name for name in ("account_id", "region", *parents, *dataset.key) if name in there]
     using = " and ".join(f"{alias}.{quoted(name)} = flat.{quoted(name)}" for name in shared)
