@@ -24,14 +24,10 @@ _BATCH_ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Which snapshots of which slices are compared.
+    """The snapshots of one date, and for each slice id the date of the complete snapshot before it; None without one.
 
-    Attributes:
-        table: the table of the dataset.
-        change_log: the change log so far. It replaces the data files that retention has removed.
-        published: the date that is new, which the change log does not know yet.
-        snapshot_date: date of the later snapshots.
-        previous_dates: slice id -> date of its complete snapshot before; None if there is none.
+    `change_log` is the change log so far. It replaces data files that retention has removed. It does not know the date
+    `published` yet, whose snapshots are new.
     """
 
     table: Committed
@@ -49,14 +45,9 @@ def logged_dataset(schema: pa.Schema) -> str | None:
 def write_changes(
     comparison: Comparison, schema: pa.Schema, keys: Sequence[str], columns: Sequence[str], stage: Stage
 ) -> None:
-    """Stage the changes of some slices.
+    """Stage the changes of some slices, in the `schema` of the change log.
 
-    Args:
-        comparison: the snapshots; their rows are read from the committed data files.
-        schema: schema of the change log.
-        keys: columns that identify a record within its slice.
-        columns: columns whose values are compared.
-        stage: stage of the change log.
+    The columns `keys` identify a record within its slice. The values of `columns` are compared.
 
     Raises:
         WarehouseError: a data file is missing or damaged.
@@ -71,8 +62,12 @@ def write_changes(
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
             try:
-                _add_rows(connection, "now_rows", comparison, comparison.snapshot_date, slice_ids, keys)
-                _add_rows(connection, "then_rows", comparison, previous_date, slice_ids, keys)
+                # The empty table brings the columns that older files lack.
+                empty = comparison.table.schema.empty_table().drop_columns("snapshot_date")
+                connection.from_arrow(empty).create("empty_rows")
+                for view, date in (("now_rows", comparison.snapshot_date), ("then_rows", previous_date)):
+                    rows = _rows(comparison, date, slice_ids, keys)
+                    connection.execute(f"create view {view} as from empty_rows {rows}")
                 statement = _statement(schema, keys, columns)
                 dates = {"snapshot_date": comparison.snapshot_date, "previous_date": previous_date}
                 for batch in connection.sql(statement, params=dates).to_arrow_reader(_BATCH_ROWS):
@@ -94,33 +89,21 @@ def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str
             yield fill(rows, schema, constants)
 
 
-def _add_rows(  # noqa: PLR0913, PLR0917  what to read, and the name to read it under
-    connection: duckdb.DuckDBPyConnection,
-    view: str,
-    comparison: Comparison,
-    date: dt.date,
-    slice_ids: Iterable[str],
-    keys: Sequence[str],
-) -> None:
-    """Add a view of the rows of some slices on a date."""
-    # The empty table brings the columns that older files lack.
-    empty = comparison.table.schema.empty_table().drop_columns("snapshot_date")
-    connection.register(f"empty_{view}", empty)
-    connection.execute(f"create table {view}_types as from empty_{view}")
+def _rows(comparison: Comparison, date: dt.date, slice_ids: Iterable[str], keys: Sequence[str]) -> str:
+    """Return the SQL that adds the rows of some slices on a date to an empty table; nothing if there are none."""
     kept = f"slice_id in ({', '.join(map(literal, slice_ids))})"
-    source = f"{view}_types"
+    if files := comparison.table.files.get(date, []):
+        return f"union all by name select * from {_parquet(files)} where {kept}"  # noqa: S608  quoted
     change_log = comparison.change_log.files if comparison.change_log else {}
     logged = [file for day, files in change_log.items() if day <= date for file in files]
-    if files := comparison.table.files.get(date, []):
-        source += f" union all by name select * from {_parquet(files)} where {kept}"  # noqa: S608  quoted
-    elif logged and date != comparison.published:
+    if logged and date != comparison.published:
         record = ", ".join(map(quoted, ("slice_id", *keys)))
-        source += (
-            f" union all by name select * from (from {_parquet(logged)} where {kept}"  # noqa: S608
+        return (
+            f"union all by name select * from (from {_parquet(logged)} where {kept}"  # noqa: S608
             f" qualify row_number() over (partition by {record} order by snapshot_date desc) = 1)"
             f" where {CHANGE} <> 'vanished'"
         )
-    connection.execute(f"create view {view} as from {source}")
+    return ""
 
 
 def _parquet(files: Iterable[str]) -> str:
@@ -146,14 +129,13 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -
         for name, test in differs.items()
     )
     is_new, is_gone = "then_rows.slice_id is null", "now_rows.slice_id is null"
+    if_both = f"case when not {is_new} and not {is_gone} then"
     special = {
         "snapshot_date": "$snapshot_date",
         "previous_date": "$previous_date::date",
         CHANGE: f"case when {is_new} then 'appeared' when {is_gone} then 'vanished' else 'changed' end",
-        "changed_columns": f"case when not {is_new} and not {is_gone} then"
-        f" list_filter([{changed}], lambda name: name is not null) end",
-        "old_values": f"case when not {is_new} and not {is_gone} then"
-        f" map_from_entries(list_filter([{old}], lambda entry: entry is not null)) end",
+        "changed_columns": f"{if_both} list_filter([{changed}], lambda name: name is not null) end",
+        "old_values": f"{if_both} map_from_entries(list_filter([{old}], lambda entry: entry is not null)) end",
     }
     selected = ", ".join(
         special.get(name, f"if({is_gone}, then_rows.{quoted(name)}, now_rows.{quoted(name)})") + f" as {quoted(name)}"

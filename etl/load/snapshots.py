@@ -27,14 +27,10 @@ def next_snapshots(tables: Tables, after: dt.date, slice_ids: Iterable[str]) -> 
 def find_falls(
     tables: Tables, run: RunFacts, ready: Iterable[SliceFacts], limits: Publish
 ) -> Iterator[tuple[SliceFacts, str]]:
-    """Yield the slices that must be held back because they lost too many records, each with the reason.
+    """Yield the slices of a run that must be held back because they lost too many records, each with the reason.
 
-    Args:
-        tables: the warehouse.
-        run: the run that walked the slices.
-        ready: complete walks. Each is compared with its last complete snapshot, up to the date of the run.
-        limits: a slice is held back if it lost more than the share `max_fall` and more than `fall_tolerance` records,
-            or all its records.
+    A slice is compared with its last complete snapshot, up to the date of the run. It is held back if it lost more than
+    the share `max_fall` of its records and more than `fall_tolerance` records, or all of them.
     """
     ready = list(ready)
     last = previous_snapshots(tables, run.snapshot_date, (facts.slice.slice_id for facts in ready))

@@ -30,11 +30,7 @@ def make_directory(path: Path) -> None:
 
 
 def check_writable(path: Path, setting: str) -> None:
-    """Make a directory if it is missing, and write a file into it.
-
-    Args:
-        path: the directory.
-        setting: its name in the configuration.
+    """Make a directory if it is missing, and write a file into it. `setting` is its name in the configuration.
 
     Raises:
         StorageError: the directory cannot be made or written.

@@ -38,11 +38,9 @@ _Measured = dict[str, dict[str, Any]]
 
 
 def add_dictionary(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Committed]) -> None:
-    """Add the table `etl_columns`, which lists its own columns too.
+    """Add the table `etl_columns`, which lists its own columns too, to a catalog that is complete otherwise.
 
-    Args:
-        connection: connection to the catalog, which must be complete otherwise.
-        tables: tables of the warehouse by name, read with facts. The metadata of their fields has unit, path and enum.
+    `tables` has the tables of the warehouse by name, read with facts. Unit, path and enum are metadata of their fields.
     """
     facts = {
         (table, field.name): {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
@@ -77,9 +75,7 @@ def add_dictionary(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, C
                     **measured.get(column.name, {}),
                 }
             )
-    connection.register("dictionary_rows", pa.Table.from_pylist(rows, schema=COLUMNS))
-    connection.execute("insert into etl_columns from dictionary_rows")
-    connection.unregister("dictionary_rows")
+    connection.from_arrow(pa.Table.from_pylist(rows, schema=COLUMNS)).insert_into("etl_columns")
 
 
 def _measure_mart(connection: duckdb.DuckDBPyConnection, mart: Sequence[CatalogColumn]) -> _Measured:
@@ -98,7 +94,7 @@ def _measure_mart(connection: duckdb.DuckDBPyConnection, mart: Sequence[CatalogC
 def _measure_dataset(
     connection: duckdb.DuckDBPyConnection, newest: Sequence[CatalogColumn], tables: Mapping[str, Committed]
 ) -> _Measured:
-    """Return null rates of the newest snapshots, and the dates from the logs: reading all rows would take longer daily."""
+    """Return null rates of the newest snapshots, and dates from the logs: reading all rows would take too long."""
     found, table = _null_rates(connection, newest), tables[newest[0].table]
     change_logs = [other for other in tables.values() if logged_dataset(other.schema) == table.name]
     for name, known in found.items():

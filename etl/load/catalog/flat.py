@@ -23,37 +23,26 @@ _Flat = tuple[str, str, str]
 def add_flat_views(
     connection: duckdb.DuckDBPyConnection, datasets: Mapping[str, Dataset], pinned_tags: Sequence[str]
 ) -> None:
-    """Add the flat views of every dataset in the catalog.
+    """Add the flat views of these datasets to a catalog that has its tables and views.
 
-    Args:
-        connection: connection to the catalog, which must have its tables and views.
-        datasets: dataset definitions by name.
-        pinned_tags: keys of `tags` that get a column of their own, in this order.
+    `pinned_tags` are the keys of `tags` that get a column of their own, in this order.
     """
     connection.execute(f"create schema {SCHEMA}")
     listed = {table: those for (schema, table), those in columns(connection).items() if schema == "main"}
-    there = listed.keys()
-    labelled = {name: dataset for name, dataset in datasets.items() if dataset.label and name in there}
+    labelled = {name: dataset for name, dataset in datasets.items() if dataset.label and name in listed}
     for name, dataset in datasets.items():
-        flat_name = dataset.bi_name or name
-        entries = {f"{dataset.item_name}_": f"{flat_name}_", f"{name}_": f"{flat_name}_", name: flat_name}
-        for relation in sorted(_relations(dataset, there)):
-            prefix = next(start for start in entries if relation.startswith(start))
-            _add_flat_view(
-                connection,
-                listed[relation],
-                entries[prefix] + relation.removeprefix(prefix),
-                {other: known for other, known in labelled.items() if other != name},
-                pinned_tags,
-            )
+        others = {other: known for other, known in labelled.items() if other != name}
+        for relation, flat_name in _flat_names(dataset, listed.keys()).items():
+            _add_flat_view(connection, listed[relation], flat_name, others, pinned_tags)
 
 
-def _relations(dataset: Dataset, there: Collection[str]) -> set[str]:
-    """Return the tables and views of a dataset, those of its entries included."""
-    own = {dataset.name, f"{dataset.name}_history", f"{dataset.name}_versions", f"{dataset.item_name}_changes"}
-    return own.intersection(there) | {
-        name for name in there if name.startswith(f"{dataset.item_name}_") and f"{name}_history" in there
-    }
+def _flat_names(dataset: Dataset, there: Collection[str]) -> dict[str, str]:
+    """Return table or view -> flat view, for those of a dataset and of the entries of its records."""
+    flat_name, prefix = dataset.bi_name or dataset.name, f"{dataset.item_name}_"
+    entries = [name for name in there if name.startswith(prefix) and f"{name}_history" in there]
+    found = {name: f"{flat_name}_{name.removeprefix(prefix)}" for name in (*entries, f"{prefix}changes")}
+    found |= {f"{dataset.name}{end}": f"{flat_name}{end}" for end in ("", "_history", "_versions")}
+    return {name: found[name] for name in sorted(found) if name in there}
 
 
 def _add_flat_view(

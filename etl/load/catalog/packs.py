@@ -32,13 +32,9 @@ _ROW_GROUP_ROWS = 32_768
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A file with the rows of several data files of one table.
+    """A file with all rows of its members, which are data files of one table, in order and each with its date.
 
-    Attributes:
-        path: the file of the pack.
-        members: (date, data file), in the order of their rows in the pack.
-        columns: columns that at least one member has.
-        rows: number of rows of all members.
+    `columns` are those that at least one member has.
     """
 
     path: Path
@@ -48,12 +44,7 @@ class Pack:
 
 
 def packs_of(root: Path, table: Committed) -> Iterator[Pack]:
-    """Yield a pack for each month before the newest date whose data files are many and small.
-
-    Args:
-        root: directory of the warehouse.
-        table: a table that was read with facts.
-    """
+    """Yield a pack for each past month whose data files are many and small, of a table that was read with facts."""
     newest = max(table.files, default=dt.date.min).replace(day=1)
     dates = sorted(date for date in table.files if date < newest)
     for (year, month), days in groupby(dates, lambda date: (date.year, date.month)):

@@ -85,12 +85,7 @@ def add_files(
 ) -> None:
     """Add views and marts of sql/ that do not exist yet, each after the tables and views that it reads.
 
-    A file is left out if something that it reads does not exist.
-
-    Args:
-        connection: connection to the catalog.
-        kinds: `views`, `marts` or both.
-        only: names of the files to add; None for all.
+    A file is left out if something that it reads does not exist. `only` names the files to add; None adds all.
     """
     files = [(kind, file) for kind in kinds for file in sql_files(kind).values() if only is None or file.name in only]
     there = names(connection)

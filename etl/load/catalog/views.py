@@ -1,6 +1,6 @@
 """The views on committed files: one for each table, and the views and macros on a change log."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 import duckdb
 
@@ -42,30 +42,20 @@ def add_relation(  # noqa: PLR0913, PLR0917  one view, and the files behind it
     if not groups:
         add_table(connection, name, table.schema.empty_table())
         return
-    types = column_types(connection, table.schema)
-    parts = (f"{_select(connection, types, some, *group)} {only}" for group, some in groups.items())
+    parts, types = [], column_types(connection, table.schema)
+    for (options, known), group in groups.items():
+        listed = ", ".join(map(literal, group))
+        relation, present = f"read_parquet([{listed}], {options})", {PARTITION, *known}
+        if not known:  # the log does not tell which columns these files have
+            relation = f"read_parquet([{listed}], {options}, union_by_name = true)"
+            present = {column for column, *_ in connection.execute(f"describe from {relation}").fetchall()}
+        columns = ", ".join(
+            f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
+            for column, kind in types.items()
+        )
+        parts.append(f"select {columns} from {relation} {only}")  # noqa: S608  quoted
     connection.execute(f"create view {quoted(name)} as {' union all '.join(parts)}")
     comment_on(connection, quoted(name), descriptions(table.schema))
-
-
-def _select(
-    connection: duckdb.DuckDBPyConnection,
-    types: Mapping[str, str],
-    files: Sequence[str],
-    options: str,
-    columns: Collection[str],
-) -> str:
-    """Return the query for all rows of some files; without `columns`, it is not known which columns they have."""
-    listed = ", ".join(map(literal, files))
-    relation, present = f"read_parquet([{listed}], {options})", {PARTITION, *columns}
-    if not columns:
-        relation = f"read_parquet([{listed}], {options}, union_by_name = true)"
-        present = {column for column, *_ in connection.execute(f"describe from {relation}").fetchall()}
-    selected = ", ".join(
-        f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
-        for column, kind in types.items()
-    )
-    return f"select {selected} from {relation}"  # noqa: S608  quoted
 
 
 def _utc_date(name: str) -> str:

@@ -22,6 +22,7 @@ class DataFile:
 
     Attributes:
         path: the file. It must not exist before.
+        schema: schema of its rows.
         rows: rows written so far.
         nulls: column -> how many of these rows have null in it.
     """
@@ -29,6 +30,7 @@ class DataFile:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._writer = pq.ParquetWriter(path, schema, **OPTIONS)
         self.path = path
+        self.schema = schema
         self.rows = 0
         self.nulls = dict.fromkeys(schema.names, 0)
 
@@ -74,12 +76,9 @@ def check_file(file: str) -> None:
 
 
 def read_batches(file: str, columns: Sequence[str] | None, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-    """Yield columns of a data file, `batch_rows` rows at a time, and verify their checksums.
+    """Yield some columns of a data file, or all, in batches of at most `batch_rows` rows, and verify their checksums.
 
-    Args:
-        file: path of the file.
-        columns: names; those that the file lacks are left out. None reads all columns.
-        batch_rows: most rows of a batch.
+    Columns that the file does not have are left out.
 
     Raises:
         WarehouseError: the file is missing or damaged.

@@ -53,16 +53,7 @@ _PROVEN = pads.ParquetFileFormat(
 
 
 class Stage:
-    """Data files of one table that no reader sees yet.
-
-    Args:
-        tables: the warehouse.
-        name: name of the table.
-        schema: schema of the table, partition column included.
-        replacement: the rows that the commit will replace.
-        run_id: prefix of the file names.
-        rebuild: replace existing files of the date that cannot be read, instead of raising an error.
-    """
+    """Data files of one table that no reader sees yet. `open_stage` makes one."""
 
     def __init__(  # noqa: PLR0913  as `open_stage`, its only caller
         self, tables: Tables, name: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool
@@ -73,7 +64,6 @@ class Stage:
         self._rebuild = rebuild
         self._schema = schema
         self._file_schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
-        self._stage_schema = self._file_schema
         self._replacement = replacement
         self._partition_values: dict[str, str | None] = {PARTITION: replacement.snapshot_date.isoformat()}
         self._partition = self._path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
@@ -90,15 +80,13 @@ class Stage:
         with storage_errors(self._path):
             if self._file is None:
                 # Texts that repeat in the first batch repeat in the others of the same run.
-                self._stage_schema = _with_dictionaries(batch.select(self._file_schema.names), self._file_schema)
-                self._file = DataFile(self._new_path(), self._stage_schema)
+                schema = _with_dictionaries(batch.select(self._file_schema.names), self._file_schema)
+                self._file = DataFile(self._new_path(), schema)
             columns = [
-                batch.column(field.name).dictionary_encode()
-                if pa.types.is_dictionary(field.type)
-                else batch[field.name]
-                for field in self._stage_schema
+                batch[field.name].dictionary_encode() if pa.types.is_dictionary(field.type) else batch[field.name]
+                for field in self._file.schema
             ]
-            self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._stage_schema))
+            self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._file.schema))
             self._waiting_bytes += self._waiting[-1].nbytes
             if self._waiting_bytes >= _ROW_GROUP_BYTES:
                 self._write_row_group()
@@ -116,7 +104,7 @@ class Stage:
             WarehouseError: a file of the date cannot be read, or a column has another type than in the table.
             CommitConflictError: other writers were faster each time. Nothing has changed.
             CommitUnknownError: the commit may have landed. The next run finds out.
-            StorageError: the disk refused. Nothing has changed.
+            StorageError: the disk refused. If it refused only the last sync, the next run finds the commit.
         """
         with storage_errors(self._path):
             self._close_file()
@@ -149,7 +137,7 @@ class Stage:
                 )
             except CommitFailedError:
                 # Proven not landed: another commit has taken the version number or removed the same files.
-                log.info("%s: another writer was faster; trying again", self._path.name)
+                log.info("%s: another writer was faster; trying again", self._name)
                 remove_files(file.path for file in carried)
                 continue
             except (DeltaError, OSError) as exc:
@@ -177,13 +165,11 @@ class Stage:
         """Make the table if it is new, and add the columns that it lacks. Raises as `commit` says."""
         for _ in range(_COMMIT_TRIES):
             try:
-                self._make_or_widen()
+                return self._make_or_widen()
             except CommitFailedError:
                 log.info("%s: another writer changed the columns at the same time; trying again", self._name)
             except (DeltaError, OSError) as exc:
                 raise StorageError.at(self._path, said(exc)) from exc
-            else:
-                return
         raise CommitConflictError(f"{self._path}: other writers changed the columns {_COMMIT_TRIES} times; run again")
 
     def _make_or_widen(self) -> None:
@@ -194,15 +180,14 @@ class Stage:
             )
             sync_log(self._path)
             return
-        wanted = {field.name: field for field in schema.fields}
-        found = {field.name: field for field in table.schema().fields}
-        for name in wanted.keys() & found.keys():
-            if str(wanted[name].type) != str(found[name].type):
+        types = {field.name: str(field.type) for field in table.schema().fields}
+        for field in schema.fields:
+            if types.get(field.name, str(field.type)) != str(field.type):
                 raise WarehouseError(
-                    f"{self._path}: column {name} is {found[name].type} in the table; the service model now says "
-                    f"{wanted[name].type}. Move the table away to begin a new one"
+                    f"{self._path}: column {field.name} is {types[field.name]} in the table; the service model now "
+                    f"says {field.type}. Move the table away to begin a new one"
                 )
-        before, missing = table.version(), [field for name, field in wanted.items() if name not in found]
+        before, missing = table.version(), [field for field in schema.fields if field.name not in types]
         if missing:
             table.alter.add_columns(missing, post_commithook_properties=NO_HOOKS)
         if not tells_nulls(table):
@@ -300,7 +285,14 @@ def open_stage(  # noqa: PLR0913  what is staged, and by whom
 ) -> Stage:
     """Return an empty stage, after removing the files that a killed try of the same run left there.
 
-    With `rebuild`, the caller stages every row that a damaged file of the date may have held.
+    Args:
+        tables: the warehouse.
+        name: name of the table.
+        schema: schema of the table, partition column included.
+        replacement: the rows that the commit will replace.
+        run_id: prefix of the file names.
+        rebuild: replace files of the date that cannot be read, instead of raising an error. The caller then stages
+            every row that they may have held.
     """
     path = tables.path / name
     partition = path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"

@@ -64,7 +64,8 @@ class Committed:
 class Tables:
     """The Delta tables below one directory.
 
-    Tables stay open between calls: polling a log for new entries is far cheaper than reading it again.
+    Tables stay open between calls: polling a log for new entries is far cheaper than reading it again. Whatever reads a
+    table raises a WarehouseError if the table or a file is damaged or missing, or if a newer version has written it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,11 +96,7 @@ class Tables:
         return known
 
     def open(self, table: str) -> DeltaTable | None:
-        """Return the newest version of a table; None if it was never committed to.
-
-        Raises:
-            WarehouseError: it is damaged, or a newer version has written it.
-        """
+        """Return the newest version of a table as deltalake has it; None if it was never committed to."""
         found = self.take(table)
         if found is not None:
             self.give_back(table, found)
@@ -142,19 +139,11 @@ class Tables:
         return sum(map(len, committed.files.values())) if committed else 0
 
     def rows(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Return some columns of all rows of one date. Use it for small tables.
-
-        Raises:
-            WarehouseError: a file of the table is missing or damaged.
-        """
+        """Return some columns of all rows of one date. Use it for small tables."""
         return [row for batch in self._batches(table, snapshot_date, columns) for row in batch.to_pylist()]
 
     def count(self, table: str, replacement: Replacement) -> dict[str, int]:
-        """Read the committed rows of a replacement and count them, per value of its column.
-
-        Raises:
-            WarehouseError: a file of the table is missing or damaged.
-        """
+        """Read the committed rows of a replacement and count them, per value of its column."""
         counts = dict.fromkeys(replacement.values, 0)
         for batch in self._batches(table, replacement.snapshot_date, [replacement.column]):
             for entry in batch.column(0).value_counts().to_pylist():
@@ -163,11 +152,7 @@ class Tables:
         return counts
 
     def values(self, table: str, replacement: Replacement, column: str) -> set[Any]:
-        """Return the values of a column in the committed rows of a replacement.
-
-        Raises:
-            WarehouseError: a file of the table is missing or damaged.
-        """
+        """Return the values of a column in the committed rows of a replacement."""
         found: set[Any] = set()
         for batch in self._batches(table, replacement.snapshot_date, [replacement.column, column]):
             replaced = pc.is_in(batch.column(replacement.column), pa.array(replacement.values, pa.string()))

@@ -44,14 +44,9 @@ def _replace(tables: Tables, table: str, replacement: Replacement, writer: str) 
 
 
 def vacuum(tables: Tables, table: str, grace: dt.timedelta) -> int:
-    """Delete data files that the table has not named for longer than `grace`, and count them.
+    """Delete data files that the table has not named for longer than `grace`, rounded up to hours, and count them.
 
     Also deletes log entries that a checkpoint sums up and that are older than the table keeps them (30 days).
-
-    Args:
-        tables: the warehouse.
-        table: its name.
-        grace: rounded up to hours.
 
     Raises:
         StorageError: the disk refused.
