@@ -1,7 +1,7 @@
 """The change log: what appeared, changed or vanished between two complete snapshots of a slice.
 
-Each row is the whole record: as it is from that date on or, of one that vanished, as it was last. So the log alone
-holds every version, and daily partitions can go.
+Each row is a whole record: its values from that date on or, if it vanished, its last values. So the change log alone
+holds every version of every record, and daily partitions can be removed.
 """
 
 import datetime as dt
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.errors import WarehouseError, first_line
-from etl.load.delta.parquet import read_batches
+from etl.load.delta.parquet import fill, read_batches
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Committed
 from etl.sqltext import literal, quoted
@@ -24,10 +24,10 @@ _BATCH_ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Slices of one date, each with the date of its complete snapshot before; None for the first.
+    """The snapshots of one date, and for each slice id the date of the complete snapshot before it; None without one.
 
-    `change_log` is the change log so far: it says what a date was like whose data files retention has removed; all but
-    `published`, the date that is new.
+    `change_log` is the change log so far. It replaces data files that retention has removed. It does not know the date
+    `published` yet, whose snapshots are new.
     """
 
     table: Committed
@@ -38,94 +38,72 @@ class Comparison:
 
 
 def logged_dataset(schema: pa.Schema) -> str | None:
-    """Return the dataset whose changes a table logs; None if it logs none."""
+    """Return the dataset of a change log; None for other tables."""
     return schema.field(CHANGE).metadata[b"dataset"].decode() if CHANGE in schema.names else None
 
 
 def write_changes(
     comparison: Comparison, schema: pa.Schema, keys: Sequence[str], columns: Sequence[str], stage: Stage
 ) -> None:
-    """Stage the changes of some slices.
+    """Stage the changes of some slices, in the `schema` of the change log.
 
-    Args:
-        comparison: what is compared; rows are read from the committed data files.
-        schema: of the change log.
-        keys: columns that identify a record within its slice.
-        columns: those whose values count as a change.
-        stage: of the change log.
+    The columns `keys` identify a record within its slice. The values of `columns` are compared.
 
     Raises:
         WarehouseError: a data file is missing or damaged.
     """
-    first: list[str] = []
-    by_date: dict[dt.date, list[str]] = {}
+    by_date: dict[dt.date | None, list[str]] = {}
     for slice_id, date in comparison.previous_dates.items():
-        (by_date.setdefault(date, []) if date else first).append(slice_id)
-    for batch in _appeared(comparison, schema, first):
+        by_date.setdefault(date, []).append(slice_id)
+    for batch in _appeared(comparison, schema, by_date.pop(None, [])):
         stage.write(batch)
     for previous_date, slice_ids in by_date.items():
+        assert previous_date is not None
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
             try:
-                _add_rows(connection, "now_rows", comparison, comparison.snapshot_date, slice_ids, keys)
-                _add_rows(connection, "then_rows", comparison, previous_date, slice_ids, keys)
+                # The empty table brings the columns that older files lack.
+                empty = comparison.table.schema.empty_table().drop_columns("snapshot_date")
+                connection.from_arrow(empty).create("empty_rows")
+                for view, date in (("now_rows", comparison.snapshot_date), ("then_rows", previous_date)):
+                    rows = _rows(comparison, date, slice_ids, keys)
+                    connection.execute(f"create view {view} as from empty_rows {rows}")
                 statement = _statement(schema, keys, columns)
                 dates = {"snapshot_date": comparison.snapshot_date, "previous_date": previous_date}
                 for batch in connection.sql(statement, params=dates).to_arrow_reader(_BATCH_ROWS):
-                    stage.write(pa.RecordBatch.from_arrays(_cast(batch, schema), schema=schema))
+                    stage.write(batch.cast(schema))
             except duckdb.Error as exc:
-                reason = first_line(exc)  # below it, DuckDB repeats the statement
+                reason = first_line(exc)  # the other lines repeat the statement
                 raise WarehouseError(
-                    f"table {comparison.table.name}: changes since {previous_date} cannot be told: {reason}; "
-                    f"`nimble-etl replay --since {previous_date}` writes a damaged file anew from its ledger"
+                    f"table {comparison.table.name}: cannot find the changes since {previous_date}: {reason}; "
+                    f"`nimble-etl replay --since {previous_date}` writes a damaged file again from its ledger"
                 ) from exc
 
 
 def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of slices that had no snapshot before, as changes: there is nothing to compare them with."""
+    """Yield all rows of slices without an earlier snapshot, as records that appeared."""
+    constants = {"snapshot_date": comparison.snapshot_date, CHANGE: "appeared"}
     for file in comparison.table.files.get(comparison.snapshot_date, []) if slice_ids else []:
         for batch in read_batches(file, schema.names, _BATCH_ROWS):
             rows = batch.filter(pc.is_in(batch["slice_id"], pa.array(slice_ids, pa.string())))
-            found = dict(zip(rows.schema.names, rows.columns, strict=True)) | {
-                "snapshot_date": pa.repeat(pa.scalar(comparison.snapshot_date), rows.num_rows),
-                CHANGE: pa.repeat("appeared", rows.num_rows),
-            }
-            columns = [
-                found[field.name].cast(field.type) if field.name in found else pa.nulls(rows.num_rows, field.type)
-                for field in schema
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            yield fill(rows, schema, constants)
 
 
-def _add_rows(  # noqa: PLR0913, PLR0917  what rows of which slices, and under which name
-    connection: duckdb.DuckDBPyConnection,
-    view: str,
-    comparison: Comparison,
-    date: dt.date,
-    slice_ids: Iterable[str],
-    keys: Sequence[str],
-) -> None:
-    """Add the rows that some slices have on a date, under a name of their own."""
-    schema = comparison.table.schema
-    connection.register(f"empty_{view}", pa.table(schema.empty_table()).drop_columns("snapshot_date"))
-    # Older files lack younger columns.
-    connection.execute(f"create table {view}_types as from empty_{view}")
+def _rows(comparison: Comparison, date: dt.date, slice_ids: Iterable[str], keys: Sequence[str]) -> str:
+    """Return the SQL that adds the rows of some slices on a date to an empty table; nothing if there are none."""
     kept = f"slice_id in ({', '.join(map(literal, slice_ids))})"
-    source = f"{view}_types"
     if files := comparison.table.files.get(date, []):
-        source += f" union all by name select * from {_parquet(files)} where {kept}"  # noqa: S608  quoted
-    elif date != comparison.published and (files := _until(comparison.change_log, date)):
+        return f"union all by name select * from {_parquet(files)} where {kept}"  # noqa: S608  quoted
+    change_log = comparison.change_log.files if comparison.change_log else {}
+    logged = [file for day, files in change_log.items() if day <= date for file in files]
+    if logged and date != comparison.published:
         record = ", ".join(map(quoted, ("slice_id", *keys)))
-        source += (
-            f" union all by name select * from (from {_parquet(files)} where {kept}"  # noqa: S608
+        return (
+            f"union all by name select * from (from {_parquet(logged)} where {kept}"  # noqa: S608
             f" qualify row_number() over (partition by {record} order by snapshot_date desc) = 1)"
             f" where {CHANGE} <> 'vanished'"
         )
-    connection.execute(f"create view {view} as from {source}")
-
-
-def _until(change_log: Committed | None, date: dt.date) -> list[str]:
-    return [file for day, files in change_log.files.items() if day <= date for file in files] if change_log else []
+    return ""
 
 
 def _parquet(files: Iterable[str]) -> str:
@@ -134,13 +112,12 @@ def _parquet(files: Iterable[str]) -> str:
 
 
 def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -> str:
-    """Return the query for one row per change, in the order of the schema."""
-    kinds = {field.name: field.type for field in schema}
+    """Return the query for the change log: one row per change, columns in the order of the schema."""
 
     def comparable(side: str, name: str) -> str:
-        # The entries of a map have no order; the service may give them in another one every night.
+        # The entries of a map have no order: the service may return them in another order every night.
         value = f"{side}.{quoted(name)}"
-        return f"list_sort(map_entries({value}))" if pa.types.is_map(kinds[name]) else value
+        return f"list_sort(map_entries({value}))" if pa.types.is_map(schema.field(name).type) else value
 
     differs = {
         name: f"{comparable('now_rows', name)} is distinct from {comparable('then_rows', name)}" for name in columns
@@ -152,14 +129,13 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -
         for name, test in differs.items()
     )
     is_new, is_gone = "then_rows.slice_id is null", "now_rows.slice_id is null"
+    if_both = f"case when not {is_new} and not {is_gone} then"
     special = {
         "snapshot_date": "$snapshot_date",
         "previous_date": "$previous_date::date",
         CHANGE: f"case when {is_new} then 'appeared' when {is_gone} then 'vanished' else 'changed' end",
-        "changed_columns": f"case when not {is_new} and not {is_gone} then"
-        f" list_filter([{changed}], lambda name: name is not null) end",
-        "old_values": f"case when not {is_new} and not {is_gone} then"
-        f" map_from_entries(list_filter([{old}], lambda entry: entry is not null)) end",
+        "changed_columns": f"{if_both} list_filter([{changed}], lambda name: name is not null) end",
+        "old_values": f"{if_both} map_from_entries(list_filter([{old}], lambda entry: entry is not null)) end",
     }
     selected = ", ".join(
         special.get(name, f"if({is_gone}, then_rows.{quoted(name)}, now_rows.{quoted(name)})") + f" as {quoted(name)}"
@@ -167,7 +143,3 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -
     )
     any_change = " or ".join([is_new, is_gone, *differs.values()])
     return f"select {selected} from now_rows full outer join then_rows on {both} where {any_change}"  # noqa: S608
-
-
-def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> list[pa.Array]:
-    return [batch.column(field.name).cast(field.type) for field in schema]

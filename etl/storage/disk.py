@@ -1,6 +1,6 @@
-"""What a local disk promises, and how: a name, or what is in a file, is durable once it was synced.
+"""The promises of a local disk: a name, or the content of a file, is durable after it was synced.
 
-No other room calls fsync, or renames a file into its place.
+No other room calls fsync or renames a file into its place.
 """
 
 import os
@@ -13,7 +13,7 @@ from etl.errors import StorageError
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that says where the disk refused."""
+    """Turn an error of the operating system into a StorageError that names `path`."""
     try:
         yield
     except OSError as exc:
@@ -21,7 +21,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and those above it that are missing; their names are on the disk when this returns."""
+    """Make a directory and its missing parents. Their names are on the disk when this returns."""
     if not path.parent.is_dir():
         make_directory(path.parent)
     path.mkdir(exist_ok=True)
@@ -30,14 +30,10 @@ def make_directory(path: Path) -> None:
 
 
 def check_writable(path: Path, setting: str) -> None:
-    """Make a directory where it is missing, and write a file into it.
-
-    Args:
-        path: the directory.
-        setting: names it in the configuration.
+    """Make a directory if it is missing, and write a file into it. `setting` is its name in the configuration.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the directory cannot be made or written.
     """
     probe = path / ".probe"
     try:
@@ -49,9 +45,9 @@ def check_writable(path: Path, setting: str) -> None:
 
 
 def put_in_place(draft: Path, path: Path) -> None:
-    """Give a finished file its final name. Whoever finds it under that name finds all of it, after a power loss too.
+    """Give a finished file its final name. A file that is found under that name is whole, even after a power loss.
 
-    Without the first sync, the name could be on the disk before the content; without the last, neither.
+    Without the first sync, the name could be durable before the content. Without the last, neither would be.
     """
     sync_file(draft)
     draft.replace(path)
@@ -74,7 +70,7 @@ def sync_directory(path: Path) -> None:
 
 
 def remove_files(files: Iterable[Path]) -> None:
-    """Remove files. Those that cannot be removed stay: the next run tries again, and an earlier error matters more."""
+    """Remove files. Ignore failures: the next run tries again, and an earlier error matters more."""
     for file in files:
         with suppress(OSError):
             file.unlink()

@@ -1,9 +1,10 @@
-"""Arrow arrays out of typed values, by shape: the one place that knows how a member becomes a column."""
+"""Arrow arrays from typed values. Only this module knows how a member of an API shape becomes a column."""
 
 import datetime as dt
 import itertools
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -23,31 +24,25 @@ _BELOW_MICROSECONDS = re.compile(r"[.,]\d{6}\d*[1-9]")
 
 
 def array(member: Member, values: Sequence[Any]) -> pa.Array:
-    """Return the n values of a member as an Arrow array of n slots; None is null.
+    """Return n values of a member as an Arrow array of length n; None is null.
 
     Raises:
-        RecordError, ValueError, OverflowError: a value does not fit; which one is not said.
+        RecordError, ValueError, OverflowError, TypeError: a value does not fit. The error may not tell which one.
     """
     if member.kind == "timestamp":
         return _timestamps(values)
     if member.kind == "structure":
-        children = [array(child, [_get(value, i) for value in values]) for i, child in enumerate(member.members)]
+        children = [array(child, _field(values, i)) for i, child in enumerate(member.members)]
         fields = [pa.field(child.name, arrow_type(child)) for child in member.members]
-        missing = pa.array([value is None for value in values], pa.bool_())
-        return pa.StructArray.from_arrays(children, fields=fields, mask=missing)
-    if member.kind == "list":
-        assert member.element is not None
-        flat = [inner for value in values if value for inner in value]
-        return pa.ListArray.from_arrays(
-            offsets(values), array(member.element, flat), mask=_missing(values), type=arrow_type(member)
-        )
-    if member.kind == "map":
-        assert member.element is not None
+        return pa.StructArray.from_arrays(children, fields=fields, mask=_missing(values))
+    if member.kind == "map" and member.element is not None:
         keys, flat = map_entries(values)
-        return pa.MapArray.from_arrays(
-            offsets(values), pa.array(keys, pa.string()), array(member.element, flat), type=arrow_type(member),
-            mask=_missing(values),
-        )  # fmt: skip
+        arrays = pa.array(keys, pa.string()), array(member.element, flat)
+        return pa.MapArray.from_arrays(offsets(values), *arrays, type=arrow_type(member), mask=_missing(values))
+    if member.element is not None:
+        flat = [inner for value in values if value for inner in value]
+        inner = array(member.element, flat)
+        return pa.ListArray.from_arrays(offsets(values), inner, type=arrow_type(member), mask=_missing(values))
     if member.kind in ("float", "double") and any(isinstance(value, str) for value in values):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if member.kind == "document":
@@ -56,7 +51,7 @@ def array(member: Member, values: Sequence[Any]) -> pa.Array:
 
 
 def spread(member: Member, structs: Sequence[Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Sequence[Any]]:
-    """Return the n values of every leaf of n structs, by API path; below an absent struct they are None."""
+    """Return API path -> n values, for every leaf of n structs. Below an absent struct the values are None."""
     absent = (None,) * len(member.members)
     rows = [absent if struct is None else msgspec.structs.astuple(struct) for struct in structs]
     columns = zip(*rows, strict=True) if rows else itertools.repeat(())
@@ -71,66 +66,53 @@ def spread(member: Member, structs: Sequence[Any], path: tuple[str, ...] = ()) -
 
 
 def getter(member: Member, path: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """Return a function from n structs to the n values that an API path leads to; absent is None."""
-    places = []
-    for api_name in path:
-        place = next(i for i, child in enumerate(member.members) if child.api_name == api_name)
-        member = member.members[place]
-        places.append(place)
+    """Return a function from n structs of a member to the n values at an API path; absent values are None."""
+    places = _places(member, path)
 
     def get(structs: Sequence[Any]) -> Sequence[Any]:
         for place in places:
-            name = f"m{place}"
-            structs = [None if struct is None else getattr(struct, name) for struct in structs]
+            structs = _field(structs, place)
         return structs
 
     return get
 
 
 def below(member: Member, values: pa.Array, path: Sequence[str]) -> pa.Array:
-    """Return the n values that an API path leads to, below n values of a member; the path () leads to themselves."""
-    for api_name in path:
-        place = next(i for i, child in enumerate(member.members) if child.api_name == api_name)
-        member = member.members[place]
-        values = pc.struct_field(values, [place])
-    return values
+    """Return the n values at an API path below n values of a member; the path () leads to the values themselves."""
+    return pc.struct_field(values, _places(member, path)) if path else values
 
 
 def offsets(values: Sequence[Any]) -> pa.Array:
-    """Return n + 1 offsets of n lists or maps; an absent one has no entries."""
+    """Return the n + 1 offsets of n lists or maps. An absent one has no entries."""
     return pa.array(np.cumsum([0, *lengths(values)]), pa.int32())
 
 
 def lengths(values: Sequence[Any]) -> list[int]:
-    """Return the number of entries of n lists or maps; 0 for an absent one."""
+    """Return the number of entries of each of n lists or maps; 0 for an absent one."""
     return [len(value) if value else 0 for value in values]
 
 
 def map_entries(values: Sequence[Any]) -> tuple[list[str], list[Any]]:
-    """Return the keys and the values of n maps, one after the other."""
+    """Return the keys and the values of n maps, joined in their order."""
     present = [value for value in values if value]
     return [key for value in present for key in value], [inner for value in present for inner in value.values()]
 
 
 def instant_us(value: str | float) -> int:
-    """Return the microseconds since the epoch that an ISO-8601 text or a number of seconds says.
+    """Return the microseconds since the epoch of an instant, given as ISO-8601 text or epoch seconds.
 
     Raises:
-        RecordError: it is no instant between year 1 and 9999, or is finer than microseconds.
+        RecordError: not an instant, outside the years 1 to 9999, or finer than microseconds.
     """
-    expected = "expected ISO-8601 or epoch seconds, in the years 1 to 9999, no finer than microseconds"
-    if isinstance(value, str):
-        try:
-            instant = dt.datetime.fromisoformat(value)
-        except ValueError:
-            raise RecordError(f"is {value!r}; {expected}") from None
-        if _BELOW_MICROSECONDS.search(value):
-            raise RecordError(f"is {value!r}; {expected}")
-        instant = instant if instant.tzinfo else instant.replace(tzinfo=dt.UTC)
-        result = (instant - _EPOCH) // _MICROSECOND
-    else:
+    result: int | None = None
+    if not isinstance(value, str):
         result = round(value * 1_000_000)
-    if not _MIN_US <= result <= _MAX_US:
+    elif not _BELOW_MICROSECONDS.search(value):
+        with suppress(ValueError):  # not ISO-8601
+            instant = dt.datetime.fromisoformat(value)
+            result = ((instant if instant.tzinfo else instant.replace(tzinfo=dt.UTC)) - _EPOCH) // _MICROSECOND
+    if result is None or not _MIN_US <= result <= _MAX_US:
+        expected = "expected ISO-8601 or epoch seconds, in the years 1 to 9999, no finer than microseconds"
         raise RecordError(f"is {value!r}; {expected}")
     return result
 
@@ -140,14 +122,14 @@ def _timestamps(values: Sequence[Any]) -> pa.Array:
         found = pa.array(values, pa.string()).cast(TIMESTAMP)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         found = None
-    # Arrow also reads the year 0, and an offset may lead out of the years 1 to 9999, which Python cannot read back.
-    if found is None or _out_of_range(found):
+    # Arrow accepts the year 0, and offsets that lead out of the years 1 to 9999. Python cannot read these back.
+    if found is None or _is_out_of_range(found):
         microseconds = [None if value is None else instant_us(value) for value in values]
         found = pa.array(microseconds, pa.int64()).cast(TIMESTAMP)
     return found
 
 
-def _out_of_range(instants: pa.Array) -> bool:
+def _is_out_of_range(instants: pa.Array) -> bool:
     extent = pc.min_max(instants.cast(pa.int64()))
     least, most = extent["min"].as_py(), extent["max"].as_py()
     return least is not None and (least < _MIN_US or most > _MAX_US)
@@ -157,5 +139,15 @@ def _missing(values: Sequence[Any]) -> pa.Array:
     return pa.array([value is None for value in values], pa.bool_())
 
 
-def _get(struct: Any, place: int) -> Any:
-    return None if struct is None else getattr(struct, f"m{place}")
+def _field(structs: Sequence[Any], place: int) -> list[Any]:
+    name = f"m{place}"
+    return [None if struct is None else getattr(struct, name) for struct in structs]
+
+
+def _places(member: Member, path: Sequence[str]) -> list[int]:
+    """Return the position of the member to follow at each step of an API path."""
+    places = []
+    for api_name in path:
+        places.append([child.api_name for child in member.members].index(api_name))
+        member = member.members[places[-1]]
+    return places

@@ -1,10 +1,10 @@
 """Pages to Arrow batches: one pass over the pages of a slice, one batch per table for every few thousand records.
 
-Published rows + rejects + superseded records = records of the pages, always.
+Invariant: rows + rejects + superseded records = records of the pages.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,33 +24,17 @@ _BATCH_RECORDS = 2048
 
 @dataclass(frozen=True)
 class Flat:
-    """Some records of one slice, laid out as columns.
+    """Some records of one slice as columns.
 
-    `tables` holds a batch for each table of the layout; `rejects` one of the schema REJECTS. `drift` names what the
-    service model does not know: members, and values of enums.
+    Attributes:
+        tables: table of the layout -> its rows.
+        rejects: the records that do not fit, in the schema REJECTS.
+        drift: members and enum values that the service model does not know.
     """
 
     tables: dict[str, pa.RecordBatch]
     rejects: pa.RecordBatch
     drift: frozenset[str]
-
-
-@dataclass(frozen=True)
-class _Some:
-    """Some records that fit, and where they were: the pages they came on, with the number of records of each."""
-
-    values: Sequence[Any]
-    extras: Sequence[str | None]
-    pages: Sequence[tuple[Page, int]]
-
-    @classmethod
-    def of(cls, found: Sequence[PageRecords]) -> "_Some":
-        """Return the records of some pages."""
-        return cls(
-            [value for one in found for value in one.values],
-            [extra for one in found for extra in one.extras],
-            [(one.page, len(one.values)) for one in found],
-        )
 
 
 def flatten(
@@ -62,12 +46,7 @@ def flatten(
 ) -> Iterator[Flat]:
     """Yield the records of a slice as columns, in the order of the walk.
 
-    Args:
-        layout: the tables.
-        snapshot: what the rows are for.
-        slice_: the slice that the pages belong to.
-        pages: its pages.
-        superseded: page number -> positions of records to leave out.
+    `superseded` has the positions of the records to leave out, by page number.
     """
     flattener = _Flattener(layout, snapshot, slice_)
     waiting: list[PageRecords] = []
@@ -93,55 +72,53 @@ class _Flattener:
         self._guard = PrivacyGuard(layout)
 
     def flatten(self, found: Sequence[PageRecords]) -> Flat:
-        some = _Some.of(found)
         try:
-            arrays = self._columns(some.values)
+            arrays = self._columns(found)
         except UNFIT:
-            # Some value does not fit its type. Which one, Arrow does not say: each record is tried by itself.
+            # Some value does not fit its type. Arrow does not tell which one, so each record is tried by itself.
             found = [self._sieve.sift(one) for one in found]
-            some = _Some.of(found)
-            arrays = self._columns(some.values)
-        main = self._batch(self._layout.schema, some, [*arrays, pa.array(some.extras, pa.string())])
+            arrays = self._columns(found)
+        main = self._main(found, arrays)
         tables = {
             child.table: self._child(child, arrays[self._layout.columns.index(child.source)], main)
             for child in self._layout.children
         }
         tables[self._layout.dataset.name] = main
-        return Flat(tables, self._rejects(found), self._drift(some, arrays))
+        return Flat(tables, self._rejects(found), self._drift(found, arrays))
 
-    def _columns(self, structs: Sequence[Any]) -> list[pa.Array]:
-        """Return the columns of some records."""
-        spread_out = spread(self._layout.operation.record, structs)
+    def _columns(self, found: Sequence[PageRecords]) -> list[pa.Array]:
+        """Return the columns that hold the members of the records."""
+        spread_out = spread(self._layout.operation.record, [value for one in found for value in one.values])
         return [
             self._guard.column(column, array(column.member, self._guard.entries(column, spread_out[column.path])))
             for column in self._layout.columns
         ]
 
-    def _batch(self, schema: pa.Schema, some: _Some, middle: list[pa.Array]) -> pa.RecordBatch:
-        """Put what every table begins and ends with around the columns of its own."""
-        n = len(some.values)
-        constant: Callable[[str], pa.Array] = lambda text: pa.repeat(pa.scalar(text, pa.string()), n)  # noqa: E731
-        head = [
-            pa.repeat(pa.scalar(self._snapshot.snapshot_date, pa.date32()), n),
-            constant(self._part.account_id),
-            constant(self._part.region),
-            *(constant(self._part.parents[parameter]) for _, parameter in self._layout.parents),
-        ]
-        return pa.RecordBatch.from_arrays([*head, *middle, *self._tail(some.pages)], schema=schema)
+    def _main(self, found: Sequence[PageRecords], arrays: Sequence[pa.Array]) -> pa.RecordBatch:
+        """Return the rows of the dataset's own table."""
+        extras = [extra for one in found for extra in one.extras]
+        parents = (self._part.parents[parameter] for _, parameter in self._layout.parents)
+        head = self._head(len(extras), self._part.account_id, self._part.region, *parents)
+        tail = self._tail([(one.page, len(one.values)) for one in found])
+        columns = [*head, *arrays, pa.array(extras, pa.string()), *tail]
+        return pa.RecordBatch.from_arrays(columns, schema=self._layout.schema)
+
+    def _head(self, n: int, *texts: str) -> list[pa.Array]:
+        """Return the first columns of n rows: the snapshot date, then texts that are the same in each row."""
+        return [pa.repeat(pa.scalar(self._snapshot.snapshot_date, pa.date32()), n), *_repeat(n, *texts)]
 
     def _tail(self, pages: Sequence[tuple[Page, int]]) -> list[pa.Array]:
-        """Return the columns that say where records come from, given the pages and how many came on each."""
+        """Return the last columns, which tell where rows come from, for pages with the number of rows of each."""
         counts = [count for _, count in pages]
         owners = pa.array(np.repeat(np.arange(len(counts)), counts), pa.int64())
         return [
-            pa.repeat(pa.scalar(self._snapshot.run_id, pa.string()), len(owners)),
-            pa.repeat(pa.scalar(self._part.slice_id, pa.string()), len(owners)),
+            *_repeat(len(owners), self._snapshot.run_id, self._part.slice_id),
             pa.array([page.number for page, _ in pages], pa.int32()).take(owners),
             pa.array([page.received_at for page, _ in pages], TIMESTAMP).take(owners),
         ]
 
     def _child(self, child: Child, source: pa.Array, main: pa.RecordBatch) -> pa.RecordBatch:
-        """Return one row for each entry of a map or list; what identifies the record is repeated."""
+        """Return one row for each entry of a map or list, with the columns that identify its record."""
         offsets = source.offsets.to_numpy()
         counts = np.diff(offsets)
         owners = pa.array(np.repeat(np.arange(len(source)), counts), pa.int64())
@@ -153,23 +130,17 @@ class _Flattener:
         element = child.source.member.element
         assert element is not None
         filled = {child.entry.name: place}
-        for column in child.columns:
-            filled[column.field.name] = below(element, entries, column.path)
+        filled |= {column.field.name: below(element, entries, column.path) for column in child.columns}
         schema = self._layout.schemas[child.table]
-        return pa.RecordBatch.from_arrays(
-            [filled[name] if name in filled else main.column(name).take(owners) for name in schema.names],
-            schema=schema,
-        )
+        arrays = [filled[name] if name in filled else main.column(name).take(owners) for name in schema.names]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _rejects(self, found: Sequence[PageRecords]) -> pa.RecordBatch:
         misfits = [misfit for one in found for misfit in one.misfits]
-        n = len(misfits)
+        part = self._part
         return pa.RecordBatch.from_arrays(
             [
-                pa.repeat(pa.scalar(self._snapshot.snapshot_date, pa.date32()), n),
-                pa.repeat(pa.scalar(self._snapshot.dataset.name, pa.string()), n),
-                pa.repeat(pa.scalar(self._part.account_id, pa.string()), n),
-                pa.repeat(pa.scalar(self._part.region, pa.string()), n),
+                *self._head(len(misfits), self._snapshot.dataset.name, part.account_id, part.region),
                 pa.array([misfit.position for misfit in misfits], pa.int32()),
                 pa.array([misfit.reason for misfit in misfits], pa.string()),
                 pa.array([self._guard.text(misfit.record) for misfit in misfits], pa.string()),
@@ -178,20 +149,24 @@ class _Flattener:
             schema=REJECTS,
         )
 
-    def _drift(self, some: _Some, arrays: list[pa.Array]) -> frozenset[str]:
-        """Name the unknown members, and the enum values that the model does not list."""
+    def _drift(self, found: Sequence[PageRecords], arrays: Sequence[pa.Array]) -> frozenset[str]:
+        """Name the members and the enum values that the service model does not know."""
         record = self._layout.operation.record
-        found = {f"member {path}" for extra in some.extras if extra for path in _paths(json.loads(extra), record)}
+        extras = [json.loads(extra) for one in found for extra in one.extras if extra]
+        drift = {f"member {path}" for extra in extras for path in _paths(extra, record)}
         for column, values in zip(self._layout.columns, arrays, strict=True):
-            found.update(f"{'.'.join(column.path)} = {value}" for value in _unknown_values(column, values))
-        return frozenset(found)
+            drift.update(f"{'.'.join(column.path)} = {value}" for value in _unknown_values(column, values))
+        return frozenset(drift)
+
+
+def _repeat(n: int, *texts: str) -> list[pa.Array]:
+    return [pa.repeat(pa.scalar(text, pa.string()), n) for text in texts]
 
 
 def _paths(extra: Any, member: Member | None, path: str = "") -> Iterator[str]:
     """Yield the paths of the unknown members in an `extra`: {"volumeConfiguration": {"kind": 1}} has one.
 
-    What is below an unknown member has no names of its own, and entries of lists and maps no numbers: there is no
-    end to them.
+    Paths end at the unknown member and do not number the entries of lists and maps, so that there are only a few.
     """
     if member is None:
         yield path
@@ -205,10 +180,9 @@ def _paths(extra: Any, member: Member | None, path: str = "") -> Iterator[str]:
 
 
 def _unknown_values(column: Column, values: pa.Array) -> set[str]:
-    """Return the values of a column that are not in the enum of its model."""
-    element = column.member.element
-    if column.member.kind == "list" and element is not None and element.enum:
-        return set(pc.unique(values.flatten()).to_pylist()) - {None, *element.enum}
-    if column.member.kind == "string" and column.member.enum:
-        return set(pc.unique(values).to_pylist()) - {None, *column.member.enum}
-    return set()
+    """Return the values of a column that its enum does not have."""
+    is_list = column.member.kind == "list"
+    texts = column.member.element if is_list else column.member
+    if texts is None or texts.kind != "string" or not texts.enum:
+        return set()
+    return set(pc.unique(values.flatten() if is_list else values).to_pylist()) - {None, *texts.enum}

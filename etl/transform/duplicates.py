@@ -1,8 +1,8 @@
-"""Records that a walk saw more than once: which of them are superseded.
+"""Finds the records that a better record of the same key supersedes within one walk.
 
-Sessions move between pages while one lists them. A key seen twice is kept once: the newest by `order_by`, then the
-later one. A record that does not fit becomes a reject, whatever else has its key: it supersedes none. Memory is 8 bytes
-a record; keys themselves are only looked at where their hashes meet.
+Sessions move between pages during a listing, so one session may appear twice. Of the records with one key, the newest
+by `order_by` stays; among equals, the later one. A record that does not fit becomes a reject and supersedes none. The
+search needs 8 bytes of memory per record: it compares keys only where their hashes are equal.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,22 +17,19 @@ from etl.transform.schema import Layout
 from etl.transform.sieve import Sieve
 
 _LEAST = -(2**63)
+"""Ranks below every instant."""
 
 
 def find_superseded(layout: Layout, pages: Callable[[], Iterable[Page]]) -> dict[int, frozenset[int]]:
-    """Return page number -> positions of the records that a better one of the same key supersedes.
+    """Return page number -> positions of the records that a better record of the same key supersedes.
 
-    Args:
-        layout: its dataset says what the key and the order are.
-        pages: gives the pages of one slice from the start, each time it is called. Called once; twice if any two
-            keys may be equal.
+    `pages` returns the pages of one slice from the first one on. It is called a second time if two hashes are equal.
     """
     dataset, operation = layout.dataset, layout.operation
     reader = Reader(dataset, operation, (*dataset.key, *([dataset.order_by] if dataset.order_by else [])))
     paths = {name: path.split(".") for name, path, _ in leaves(operation.record)}
-    pruned = reader.record
-    keys = [getter(pruned, paths[name]) for name in dataset.key]
-    order = getter(pruned, paths[dataset.order_by]) if dataset.order_by else None
+    keys = [getter(reader.record, paths[name]) for name in dataset.key]
+    order = getter(reader.record, paths[dataset.order_by]) if dataset.order_by else None
 
     def keys_of(values: Sequence[Any]) -> Iterator[tuple[object, ...]]:
         return zip(*(get(values) for get in keys), strict=True)
@@ -59,14 +56,10 @@ def find_superseded(layout: Layout, pages: Callable[[], Iterable[Page]]) -> dict
         others = frozenset(range(page.first, page.stop)) - some.keys()
         for position in sieve.sift(sieve.reader.read_page(page, others)).positions if some else ():
             key, order_value = some[position]
-            this = (_rank(order_value), page.number, position)
+            rank = _LEAST if order_value is None else instant_us(order_value)
+            this = (rank, page.number, position)
             worse = min(this, best.get(key, this))
             best[key] = max(this, best.get(key, this))
             if worse != this or best[key] != this:
                 superseded.setdefault(worse[1], set()).add(worse[2])
     return {number: frozenset(positions) for number, positions in superseded.items()}
-
-
-def _rank(order_value: str | float | None) -> int:
-    """Return a number that grows with an order value; the least for one that is absent."""
-    return _LEAST if order_value is None else instant_us(order_value)

@@ -1,4 +1,4 @@
-"""What a run did, as tables like any other: etl_runs, etl_slices, etl_pages."""
+"""The facts about a run as tables: etl_runs, etl_slices, etl_pages."""
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,23 @@ import pyarrow as pa
 
 from etl.model import SliceFacts, digest
 from etl.outcome import COUNTS, Outcome
-from etl.transform.schema import REJECTS, SNAPSHOT_DATE, TIMESTAMP, field
+from etl.transform.schema import REJECTS, SNAPSHOT_DATE, TIMESTAMP, WHERE, field
 
 _RUN_ID = field("run_id", pa.string(), "identity of the run; begins with the time it started")
 _SLICE_ID = field("slice_id", pa.string(), "identity of the slice, the same in every run")
+
+
+def _counts(rows: str) -> list[pa.Field]:
+    """Return the fields of the counts; `rows` describes the number of rows."""
+    return [
+        field("pages", pa.int32(), "pages received"),
+        field("records", pa.int64(), "records on those pages"),
+        field("rows", pa.int64(), rows),
+        field("rejects", pa.int64(), "records that did not fit, kept in etl_rejects"),
+        field("duplicates", pa.int64(), "records left out because a newer one has the same key"),
+        field("retries", pa.int64(), "requests that were repeated"),
+    ]
+
 
 RUNS = pa.schema(
     [
@@ -28,12 +41,7 @@ RUNS = pa.schema(
         field("invocations", pa.int32(), "how often the run was begun or resumed"),
         field("slices", pa.int32(), "slices planned"),
         field("slices_published", pa.int32(), "slices whose rows readers see"),
-        field("pages", pa.int32(), "pages received"),
-        field("records", pa.int64(), "records on those pages"),
-        field("rows", pa.int64(), "rows published"),
-        field("rejects", pa.int64(), "records that did not fit, kept in etl_rejects"),
-        field("duplicates", pa.int64(), "records left out because a newer one has the same key"),
-        field("retries", pa.int64(), "requests that were repeated"),
+        *_counts("rows published"),
         field("version", pa.string(), "version of nimble-etl"),
     ]
 )
@@ -43,8 +51,7 @@ SLICES = pa.schema(
         _RUN_ID,
         _SLICE_ID,
         field("dataset", pa.string(), "dataset that the slice belongs to"),
-        field("account_id", pa.string(), "AWS account that was listed"),
-        field("region", pa.string(), "AWS Region that was listed"),
+        *WHERE,
         field("parents", pa.map_(pa.string(), pa.string()), "parameters that make the slice, such as studioId"),
         field("filters", pa.map_(pa.string(), pa.string()), "parameters that the operator filtered by"),
         field("is_filtered", pa.bool_(), "whether any filter was used: then absence proves nothing"),
@@ -53,12 +60,7 @@ SLICES = pa.schema(
         field("published_at", TIMESTAMP, "when the ledger said so; null if not published"),
         field("is_partial", pa.bool_(), "published by request although the walk was not complete"),
         field("attempt", pa.int32(), "1, and one more each time an expired token made the walk begin again"),
-        field("pages", pa.int32(), "pages received"),
-        field("records", pa.int64(), "records on those pages"),
-        field("rows", pa.int64(), "rows published; null if not published"),
-        field("rejects", pa.int64(), "records that did not fit, kept in etl_rejects"),
-        field("duplicates", pa.int64(), "records left out because a newer one has the same key"),
-        field("retries", pa.int64(), "requests that were repeated"),
+        *_counts("rows published; null if not published"),
         field("observed_from", TIMESTAMP, "when the first page arrived"),
         field("observed_until", TIMESTAMP, "when the last page arrived; the listing may have changed in between"),
         field("drift", pa.list_(pa.string()), "members and enum values that the service model does not know"),
@@ -84,15 +86,15 @@ PAGES = pa.schema(
     ]
 )
 RUN_TABLES: Mapping[str, pa.Schema] = {"etl_pages": PAGES, "etl_slices": SLICES, "etl_runs": RUNS}
-"""The tables about runs, in the order in which they are committed."""
+"""The tables about runs, in the order of their commits."""
 ETL_TABLES: Mapping[str, pa.Schema] = {**RUN_TABLES, "etl_rejects": REJECTS}
 
 
 def batch(schema: pa.Schema, snapshot_date: dt.date, run_id: str, rows: Iterable[Mapping[str, Any]]) -> pa.RecordBatch:
-    """Return facts as a batch. Each row has every column of the schema but snapshot_date and run_id.
+    """Return facts as a batch. Each row must have every column of the schema except snapshot_date and run_id.
 
     Raises:
-        KeyError: a row lacks a column; Arrow alone would write null.
+        KeyError: a row lacks a column. Arrow alone would write null.
     """
     common = {"snapshot_date": snapshot_date, "run_id": run_id}
     whole = [{**row, **common} for row in rows]
@@ -134,7 +136,7 @@ def slice_row(facts: SliceFacts) -> dict[str, Any]:
 
 
 def page_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of a page in etl_pages; `row` is what the ledger knows of it."""
+    """Return the row of a page in etl_pages; `row` is the page in the ledger, without its body."""
     names = ("slice_id", "dataset", "attempt", "records", "kept", "size_bytes", "body_sha256", "request_id", "retries")
     token = row["next_starting_token"]
     return {

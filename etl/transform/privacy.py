@@ -1,7 +1,7 @@
-"""What privacy asks of values: a keyed hash in their place, or nothing.
+"""Applies privacy rules: a value is replaced by a keyed hash, or dropped.
 
-The same value has the same hash in every column and every night, so that hashed columns still join and count. Source:
-RFC 2104, HMAC with SHA-256; without the key a hash cannot be compared with guesses.
+The same value has the same hash in every column and every night, so hashed columns can still be joined and counted.
+Nobody can check guesses against a hash without the key. Source: RFC 2104, HMAC with SHA-256.
 """
 
 import hashlib
@@ -19,25 +19,21 @@ from etl.transform.schema import Column, Layout
 
 
 def check_key(layout: Layout) -> None:
-    """Refuse a layout that hashes without a key.
+    """Refuse a layout that hashes values without a key.
 
     Raises:
-        ConfigError: says where the key is expected.
+        ConfigError: a column or entry has the rule `hash` and there is no key.
     """
     hashed = [column.field.name for column in layout.columns if "hash" in {column.rule, *column.entry_rules.values()}]
     if hashed and not layout.key:
         raise ConfigError(
-            f"privacy: {layout.dataset.name}.{hashed[0]} is to be hashed and there is no key; set "
-            "NIMBLE_ETL_PRIVACY__KEY in the environment, or say allow or drop in privacy.rules"
+            f"privacy: {layout.dataset.name}.{hashed[0]} has the rule hash, but there is no key; set "
+            "NIMBLE_ETL_PRIVACY__KEY in the environment, or set the rule to allow or drop in privacy.rules"
         )
 
 
 class PrivacyGuard:
-    """Applies the rules of one dataset.
-
-    Raises:
-        ConfigError: something is to be hashed and there is no key.
-    """
+    """Applies the rules of one dataset. Raises a ConfigError as `check_key`."""
 
     def __init__(self, layout: Layout) -> None:
         check_key(layout)
@@ -45,7 +41,7 @@ class PrivacyGuard:
         self._ruled = [column for column in layout.columns if column.rule != "allow" or column.entry_rules]
 
     def column(self, column: Column, values: pa.Array) -> pa.Array:
-        """Return the values of a column as its rule wants them."""
+        """Return the values of a column: as they are, hashed, or all null."""
         if column.rule == "allow":
             return values
         if column.rule == "drop":
@@ -53,13 +49,13 @@ class PrivacyGuard:
         return pa.array([None if value is None else self._hash(value) for value in values.to_pylist()], pa.string())
 
     def entries(self, column: Column, values: Sequence[Any]) -> Sequence[Any]:
-        """Return the values of a map with its ruled entries replaced; those to be dropped are gone."""
+        """Return the values of a column; in maps, entries with a rule are hashed or left out."""
         if not column.entry_rules:
             return values
         return [value and self._ruled_map(value, column.entry_rules) for value in values]
 
     def text(self, record: str) -> str:
-        """Return a record as JSON text without what the rules do not allow; hashes are not worth their risk here."""
+        """Return a record as JSON text, with null in each column that has a rule: rejects keep no hashes."""
         if not self._ruled:
             return record
         value = json.loads(record)
@@ -72,10 +68,10 @@ class PrivacyGuard:
         return json.dumps(value)
 
     def _ruled_map(self, value: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
-        kept = {name: inner for name, inner in value.items() if rules.get(name) != "drop"}
         return {
             name: self._hash(inner) if rules.get(name) == "hash" and inner is not None else inner
-            for name, inner in kept.items()
+            for name, inner in value.items()
+            if rules.get(name) != "drop"
         }
 
     def _hash(self, value: Any) -> str:

@@ -1,8 +1,8 @@
-"""Typed records out of page bytes.
+"""Typed records from page bytes.
 
-The API shape becomes a msgspec type once; a page is then decoded straight into it, and whatever does not fit is
-named with its path. A page that fits in whole costs one call. Otherwise each record is looked at by itself: members
-that the model does not know are set aside as `extra`, and a record that still does not fit is a misfit.
+The API shape becomes a msgspec type once. One call decodes a whole page into it. If something on the page does not fit,
+each record is decoded by itself: members that the model does not know go into `extra`, and a record that still does not
+fit is a misfit, with the path of the value in its reason.
 """
 
 import json
@@ -10,14 +10,14 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
 from etl.model import Dataset, Member, Operation, Page, leaves
 
 _NUMBER = float | Literal["NaN", "Infinity", "-Infinity"]
-"""AWS's JSON protocols send as texts what JSON has no numbers for. Source: Smithy, AWS restJson1 protocol."""
+"""JSON has no numbers for these three, so AWS sends them as texts. Source: Smithy, AWS restJson1 protocol."""
 _SCALARS: Mapping[str, Any] = {
     "string": str, "integer": int, "long": int, "float": _NUMBER, "double": _NUMBER, "boolean": bool,
     "timestamp": str | float, "blob": bytes, "document": Any,
@@ -26,7 +26,7 @@ _SCALARS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a page: `value` is typed as its shape says, `position` its place on the page from 0."""
+    """One record of a page: its `position` on the page from 0, and its `value` in the type of its shape."""
 
     position: int
     value: Any
@@ -35,7 +35,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A record that does not fit its dataset, whole, as JSON text."""
+    """A record that does not fit its dataset; `record` is all of it as JSON text."""
 
     position: int
     reason: str
@@ -44,7 +44,7 @@ class Misfit:
 
 @dataclass(frozen=True, slots=True)
 class PageRecords:
-    """The records of one page: position, value and extra of those that fit, in order, and the misfits."""
+    """The records of one page: position, value and extra of those that fit, in page order, and the misfits."""
 
     page: Page
     positions: Sequence[int]
@@ -52,17 +52,18 @@ class PageRecords:
     extras: Sequence[str | None]
     misfits: Sequence[Misfit] = ()
 
+    @classmethod
+    def of(cls, page: Page, fitting: Sequence[tuple[int, Any, str | None]], misfits: Sequence[Misfit] = ()) -> Self:
+        """Return the records of a page; `fitting` has the position, value and extra of each."""
+        positions, values, extras = zip(*fitting, strict=True) if fitting else ((), (), ())
+        return cls(page, positions, values, extras, misfits)
+
 
 class Reader:
     """Reads pages of one dataset. A record without a key is a misfit.
 
-    Args:
-        dataset: says what the key is.
-        operation: the shapes.
-        columns: read only the top-level members that have these columns, and ignore all others; None for everything.
-
-    Attributes:
-        record: the structure that the values of its records are typed by.
+    With `columns`, only the top-level members with these columns are read, and the others are ignored. The attribute
+    `record` is the shape of the values that are read.
     """
 
     def __init__(self, dataset: Dataset, operation: Operation, columns: tuple[str, ...] | None = None) -> None:
@@ -76,21 +77,16 @@ class Reader:
             record = record.model_copy(update={"members": members})
         self.record = record
         self._type = struct_type(record, [paths[name] for name in dataset.key], strict=self._strict)
-        self._page: Any = msgspec.json.Decoder(
-            msgspec.defstruct("Page", [("records", list[self._type])], rename={"records": operation.result_key})  # type: ignore[name-defined]
-        )
+        self._page = _page_decoder(operation, self._type)
 
     def read(self, page: Page) -> Iterator[Record | Misfit]:
         """Yield the records of a page that belong to the walk, in order."""
         found = self.read_page(page)
-        arrived: list[Record | Misfit] = [
-            *map(Record, found.positions, found.values, found.extras),
-            *found.misfits,
-        ]
+        arrived: list[Record | Misfit] = [*map(Record, found.positions, found.values, found.extras), *found.misfits]
         yield from sorted(arrived, key=attrgetter("position"))
 
     def read_page(self, page: Page, without: Container[int] = ()) -> PageRecords:
-        """Return the records of a page that belong to the walk, but for some positions."""
+        """Return the records of a page that belong to the walk, except those at the positions `without`."""
         try:
             values = self._page.decode(page.body).records
         except msgspec.DecodeError:
@@ -101,7 +97,7 @@ class Reader:
         return PageRecords(page, positions, [values[i] for i in positions], (None,) * len(positions))
 
     def named(self, record: Record) -> dict[str, Any]:
-        """Return the top-level members of a record by name, as they were sent."""
+        """Return the top-level members of a record by name."""
         return {member.name: getattr(record.value, f"m{i}") for i, member in enumerate(self.record.members)}
 
     def raw(self, page: Page) -> list[bytes]:
@@ -109,14 +105,12 @@ class Reader:
         try:
             return [bytes(item) for item in self._raw_page.decode(page.body).records]
         except msgspec.DecodeError:
-            # msgspec refuses lone surrogates, which JSON allows; ASCII text keeps them as they are.
+            # JSON allows lone surrogates, msgspec does not. As ASCII text they stay as they are.
             return [json.dumps(item).encode() for item in json.loads(page.body)[self._operation.result_key]]
 
     @cached_property
     def _raw_page(self) -> Any:
-        return msgspec.json.Decoder(
-            msgspec.defstruct("Raw", [("records", list[msgspec.Raw])], rename={"records": self._operation.result_key})
-        )
+        return _page_decoder(self._operation, msgspec.Raw)
 
     def _read_one_by_one(self, page: Page, without: Container[int]) -> PageRecords:
         raw = self.raw(page)
@@ -133,23 +127,27 @@ class Reader:
             else:
                 note = msgspec.json.encode(extra).decode() if extra and self._strict else None
                 fitting.append((position, value, note))
-        positions, values, extras = zip(*fitting, strict=True) if fitting else ((), (), ())
-        return PageRecords(page, positions, values, extras, misfits)
+        return PageRecords.of(page, fitting, misfits)
+
+
+def _page_decoder(operation: Operation, record: Any) -> Any:
+    """Return a JSON decoder for a page whose result list has items of the type `record`."""
+    fields = [("records", list[record])]
+    return msgspec.json.Decoder(msgspec.defstruct("Page", fields, rename={"records": operation.result_key}))
 
 
 def struct_type(member: Member, required: Sequence[tuple[str, ...]] = (), *, strict: bool = True) -> Any:
-    """Return the msgspec type of a structure: field m0 for its first member, and so on; absent is None.
+    """Return the msgspec type of a structure. Field m0 is its first member, m1 the second; absent members are None.
 
     Args:
         member: the structure.
-        required: API paths of what must not be absent.
-        strict: unknown members do not fit.
+        required: API paths of the members that must be there.
+        strict: refuse members that the structure does not have.
     """
     fields: list[Any] = []
     for i, child in enumerate(member.members):
         below = [path[1:] for path in required if path[0] == child.api_name]
-        kind = struct_type(child, list(filter(None, below)), strict=strict) if child.kind == "structure" else None
-        kind = kind or _type(child, strict=strict)
+        kind = _type(child, list(filter(None, below)), strict=strict)
         fields.append((f"m{i}", kind) if below else (f"m{i}", kind | None, None))
     return msgspec.defstruct(
         member.name.title().replace("_", "") or "Record",
@@ -162,9 +160,9 @@ def struct_type(member: Member, required: Sequence[tuple[str, ...]] = (), *, str
 
 
 def split_unknown(value: Any, member: Member) -> tuple[Any, Any]:
-    """Return a JSON value without the members that the model does not know, and those members by themselves.
+    """Split a JSON value into the members that the model knows and those that it does not know.
 
-    Unknown members of a structure inside a list or map stay there with their place: {"0": {"new": 1}}.
+    Unknown members inside a list or map are listed with the position or key of their entry: {"0": {"new": 1}}.
     """
     if member.kind == "structure" and isinstance(value, dict):
         shapes = {child.api_name: child for child in member.members}
@@ -184,13 +182,10 @@ def split_unknown(value: Any, member: Member) -> tuple[Any, Any]:
     return value, None
 
 
-def _type(member: Member, *, strict: bool) -> Any:
+def _type(member: Member, required: Sequence[tuple[str, ...]] = (), *, strict: bool) -> Any:
     if member.kind == "structure":
-        return struct_type(member, strict=strict)
-    if member.kind == "list":
-        assert member.element is not None
-        return list[_type(member.element, strict=strict) | None]  # type: ignore[misc]
-    if member.kind == "map":
-        assert member.element is not None
-        return dict[str, _type(member.element, strict=strict) | None]  # type: ignore[misc]
-    return _SCALARS[member.kind]
+        return struct_type(member, required, strict=strict)
+    if member.element is None:
+        return _SCALARS[member.kind]
+    inner = _type(member.element, strict=strict) | None
+    return dict[str, inner] if member.kind == "map" else list[inner]  # type: ignore[valid-type]

@@ -1,8 +1,8 @@
 """The tables of a dataset, derived from the API shape of its operation.
 
-A structure becomes one column per leaf, a map a MAP column and a tall child table, a list of scalars a LIST, a list
-of structures a LIST<STRUCT> and a child table. Types come from the model, never from values: a column that is null
-on every row has the same type as ever. Field metadata carries what the dictionary needs.
+Each leaf of a structure becomes a column. A map becomes a MAP column and a child table with one row per entry, a list
+of structures a LIST<STRUCT> column and a child table, a list of scalars a LIST column. Types come from the model, never
+from values: a column that is null in every row keeps its type. The data dictionary reads the metadata of the fields.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ _SCALARS: Mapping[str, pa.DataType] = {
 
 
 def field(name: str, kind: pa.DataType, description: str, *, nullable: bool = True, **facts: object) -> pa.Field:
-    """Return an Arrow field whose metadata describes it: `description`, and every fact that is not empty.
+    """Return an Arrow field with its description and its non-empty facts as metadata.
 
-    Facts used: api_path, unit, enum (a JSON list), sensitive.
+    Facts are api_path, unit, enum (a JSON list), sensitive, and in a change log also dataset.
     """
     metadata = {"description": description}
     for key, value in facts.items():
@@ -36,7 +36,7 @@ def field(name: str, kind: pa.DataType, description: str, *, nullable: bool = Tr
 
 
 SNAPSHOT_DATE = field("snapshot_date", pa.date32(), "UTC date that the snapshot is for; the partition of the table")
-_WHERE = (
+WHERE = (
     field("account_id", pa.string(), "AWS account that was listed"),
     field("region", pa.string(), "AWS Region that was listed"),
 )
@@ -51,7 +51,7 @@ REJECTS = pa.schema(
     [
         SNAPSHOT_DATE,
         field("dataset", pa.string(), "dataset that the record was listed for"),
-        *_WHERE,
+        *WHERE,
         field("record_number", pa.int32(), "position of the record on its page, from 0"),
         field("reason", pa.string(), "what does not fit: place, found, expected"),
         field("record", pa.string(), "the whole record as JSON text, as it arrived"),
@@ -62,7 +62,7 @@ REJECTS = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a record: where its values are found, and what they are."""
+    """One column of a record: the API path and shape of its values, and its privacy rules."""
 
     field: pa.Field
     path: tuple[str, ...]
@@ -73,21 +73,21 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A table of its own for a map or a list of structures: one row per entry."""
+    """The table of the entries of a map or a list of structures: one row per entry."""
 
     table: str
     source: Column
     columns: tuple[Column, ...]
     entry: pa.Field
-    """Tells the entries of one record apart: the key of a map, the place in a list."""
+    """Identifies an entry within its record: the key in a map, the position in a list."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """The tables of one dataset, and how records fill them.
 
-    `parents` are the columns of the slice's parameters (studio_id), with the parameter that each comes from. `key` is
-    that of the hashes which privacy asks for.
+    `parents` has a column for each parameter of the slice, with the parameter: (studio_id, studioId). `key` is the key
+    of the hashes that privacy rules ask for.
     """
 
     dataset: Dataset
@@ -105,12 +105,10 @@ class Layout:
     @cached_property
     def schemas(self) -> dict[str, pa.Schema]:
         """Return the schema of each table: children first, the dataset's own table last."""
-        keys = [column.field for column in self.key_columns]
+        head = [*self._head(), *(column.field for column in self.key_columns)]
         return {
             **{
-                child.table: pa.schema(
-                    [*self._head(), *keys, child.entry, *(column.field for column in child.columns), *_FROM]
-                )
+                child.table: pa.schema([*head, child.entry, *(column.field for column in child.columns), *_FROM])
                 for child in self.children
             },
             self.dataset.name: self.schema,
@@ -118,25 +116,18 @@ class Layout:
 
     @cached_property
     def changes(self) -> pa.Schema:
-        """Return the schema of the change log: whole records, and what is different in them."""
-        own = [
-            column.field.with_metadata({**column.field.metadata, b"key": b"true"})
-            if column in self.key_columns
-            else column.field
-            for column in self.columns
-        ]
+        """Return the schema of the change log: whole records, and what has changed in them."""
+        own = {column.field.name: column.field for column in self.columns}
+        for name in (column.field.name for column in self.key_columns):
+            own[name] = own[name].with_metadata({**own[name].metadata, b"key": b"true"})
+        kinds = ["appeared", "changed", "vanished"]
+        about = "what is different from the complete snapshot before"
         return pa.schema(
             [
                 *self._head(),
-                *own,
+                *own.values(),
                 EXTRA,
-                field(
-                    "change",
-                    pa.string(),
-                    "what is different from the complete snapshot before",
-                    enum=["appeared", "changed", "vanished"],
-                    dataset=self.dataset.name,
-                ),
+                field("change", pa.string(), about, enum=kinds, dataset=self.dataset.name),
                 field("changed_columns", pa.list_(pa.string()), "names of the columns that changed; null if all did"),
                 field(
                     "old_values",
@@ -162,33 +153,32 @@ class Layout:
         return tuple(by_name[name] for name in self.dataset.key)
 
     def _head(self) -> list[pa.Field]:
-        return [SNAPSHOT_DATE, *_WHERE, *(column for column, _ in self.parents)]
+        return [SNAPSHOT_DATE, *WHERE, *(column for column, _ in self.parents)]
 
 
 def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) -> Layout:
-    """Return the tables of a dataset.
+    """Return the tables of a dataset; `key` is the key for hashes.
 
     Raises:
-        ConfigError: two members would become the same column, or a privacy rule names none.
+        ConfigError: two members would become the same column, or a privacy rule names no column.
     """
     parameters = dataset.slice_columns
-    taken = {column.name for column in (SNAPSHOT_DATE, *_WHERE, EXTRA, *_FROM)}
-    parents = []
-    for parameter, column in parameters.items():
-        parents.append((field(column, pa.string(), f"{parameter} that the slice was listed for"), parameter))
-        taken.add(column)
+    parents = tuple(
+        (field(column, pa.string(), f"{parameter} that the slice was listed for"), parameter)
+        for parameter, column in parameters.items()
+    )
+    taken = {*parameters.values(), *(column.name for column in (SNAPSHOT_DATE, *WHERE, EXTRA, *_FROM))}
     columns = tuple(_with_rules(dataset, _columns(operation.record, f"{operation.result_key}[]", taken, dataset.units)))
+    taken_above = frozenset((*dataset.key, *parameters.values()))
     children = []
     for source in columns:
-        if source.rule != "allow":
-            continue  # its entries would say what the column must not
         element = source.member.element
-        if source.member.kind == "map" or (element is not None and element.kind == "structure"):
+        has_entries = source.member.kind == "map" or (element is not None and element.kind == "structure")
+        if has_entries and source.rule == "allow":  # otherwise the entries would show what the rule hides
             table = f"{dataset.item_name}_{source.field.name}"
-            taken_above = frozenset((*dataset.key, *parameters.values()))
             entry_columns = tuple(_entry_columns(source, taken_above))
             children.append(Child(table, source, entry_columns, _entry_field(source, taken_above)))
-    result = Layout(dataset, operation, tuple(parents), columns, tuple(children), key)
+    result = Layout(dataset, operation, parents, columns, tuple(children), key)
     for table, schema in result.schemas.items():
         names = [name.lower() for name in schema.names]
         twice = {name for name in names if names.count(name) > 1}
@@ -198,11 +188,7 @@ def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) 
 
 
 def _with_rules(dataset: Dataset, columns: Iterable[Column]) -> Iterable[Column]:
-    """Yield the columns with what privacy asks of them.
-
-    Raises:
-        ConfigError: a rule names a column that there is not.
-    """
+    """Yield the columns with their privacy rules; raise a ConfigError if a rule names no column."""
     columns = list(columns)
     by_name = {column.field.name: column for column in columns}
     for place, rule in dataset.privacy.items():
@@ -211,17 +197,17 @@ def _with_rules(dataset: Dataset, columns: Iterable[Column]) -> Iterable[Column]
         if column is None or (entry and column.member.kind != "map"):
             if place.startswith("*."):
                 continue
-            what = "is no map" if column else f"does not exist; there are {', '.join(by_name)}"
+            what = "is not a map" if column else f"does not exist; expected one of {', '.join(by_name)}"
             raise ConfigError(f"privacy: {dataset.name}.{place}: column {name!r} {what}")
         if entry and (column.member.element is None or column.member.element.kind != "string"):
             raise ConfigError(
-                f"privacy: {dataset.name}.{place}: the values of {name} are no texts; rule the whole column"
+                f"privacy: {dataset.name}.{place}: the values of {name} are not texts; set a rule for the whole column"
             )
         if entry:
             by_name[name] = replace(column, entry_rules={**column.entry_rules, entry: rule})
         else:
             by_name[name] = replace(column, rule=rule)
-    for former in columns:  # two of one name stay two: the layout refuses them
+    for former in columns:  # two columns of one name stay two, so that `layout_of` can refuse them
         column = by_name[former.field.name]
         kind = pa.string() if column.rule == "hash" else column.field.type
         facts = {**column.field.metadata, **({b"privacy": column.rule.encode()} if column.rule != "allow" else {})}
@@ -229,41 +215,34 @@ def _with_rules(dataset: Dataset, columns: Iterable[Column]) -> Iterable[Column]
 
 
 def arrow_type(member: Member) -> pa.DataType:
-    """Return the Arrow type of a member, everything below it included."""
+    """Return the Arrow type of a member and everything below it."""
     if member.kind == "structure":
         return pa.struct([pa.field(child.name, arrow_type(child)) for child in member.members])
-    if member.kind == "list":
-        assert member.element is not None
-        return pa.list_(arrow_type(member.element))
-    if member.kind == "map":
-        assert member.element is not None
-        return pa.map_(pa.string(), arrow_type(member.element))
-    return _SCALARS[member.kind]
+    if member.element is None:
+        return _SCALARS[member.kind]
+    inner = arrow_type(member.element)
+    return pa.map_(pa.string(), inner) if member.kind == "map" else pa.list_(inner)
 
 
 def _columns(record: Member, api_path: str, taken: Iterable[str], units: Mapping[str, str]) -> Iterable[Column]:
-    """Yield a column for each leaf; one whose name means something else in every table is called api_<name>."""
+    """Yield a column for each leaf. It is called api_<name> if the name is taken by a column of all tables."""
     for name, path, member in leaves(record):
         column = f"api_{name}" if name in taken else name
         yield Column(_leaf_field(column, f"{api_path}.{path}", member, units), tuple(path.split(".")), member)
 
 
 def _entry_columns(source: Column, taken: frozenset[str]) -> Iterable[Column]:
-    """Yield the columns of a child table that hold an entry's value."""
+    """Yield the columns of a child table that hold the value of an entry."""
     element = source.member.element
     assert element is not None
     api_path = source.field.metadata[b"api_path"].decode() + ("{}" if source.member.kind == "map" else "[]")
-    if element.kind != "structure":
-        name = source.field.name
-        value = (
-            element
-            if element.documentation
-            else element.model_copy(update={"documentation": f"value of the entry of {name}"})
-        )
+    if element.kind == "structure":
+        own = (column.name for column in (SNAPSHOT_DATE, *WHERE, *_FROM))
+        yield from _columns(element, api_path, {"key", "position", *taken, *own}, {})
+    else:
+        meaning = element.documentation or f"value of the entry of {source.field.name}"
+        value = element.model_copy(update={"documentation": meaning})
         yield Column(_leaf_field(_entry_name("value", taken), api_path, value, {}), (), element)
-        return
-    own = (column.name for column in (SNAPSHOT_DATE, *_WHERE, *_FROM))
-    yield from _columns(element, api_path, {"key", "position", *taken, *own}, {})
 
 
 def _entry_field(source: Column, taken: frozenset[str]) -> pa.Field:
@@ -274,7 +253,7 @@ def _entry_field(source: Column, taken: frozenset[str]) -> pa.Field:
 
 
 def _entry_name(name: str, taken: frozenset[str]) -> str:
-    """Return the name of a column of entries; records may have it in their key, as objects in S3 do."""
+    """Return a column name that the key of a record does not have: objects in S3, for instance, have a `key`."""
     return f"entry_{name}" if name in taken else name
 
 

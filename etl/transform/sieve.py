@@ -1,4 +1,4 @@
-"""Which records fit the columns of a layout: these become rows, the others rejects."""
+"""Tells which records fit the columns of a layout. These become rows, the others become rejects."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from etl.transform.records import Misfit, PageRecords, Reader
 from etl.transform.schema import Layout
 
 UNFIT = (ValueError, OverflowError, TypeError, RecordError)
-"""What Arrow raises for a value that a type cannot hold: its own errors are ValueErrors and TypeErrors."""
+"""Errors for a value that a type cannot hold. Arrow's own errors are ValueErrors and TypeErrors too."""
 
 
 class Sieve:
-    """Tells records that fit from those that do not: all of a page at once, or else one by one.
+    """Separates records that fit from those that do not: all records of a page at once or, if one fails, one by one.
 
     Attributes:
-        reader: reads what is sifted.
+        reader: reads the pages.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -25,7 +25,7 @@ class Sieve:
         self.reader = Reader(layout.dataset, layout.operation)
 
     def sift(self, found: PageRecords) -> PageRecords:
-        """Return the records of a page with those that do not fit as misfits, with the reason."""
+        """Return the records of a page; those that do not fit the columns have become misfits."""
         if self._why_unfit(found.values) is None:
             return found
         good, misfits = [], list(found.misfits)
@@ -35,11 +35,10 @@ class Sieve:
                 good.append((position, value, extra))
             else:
                 misfits.append(Misfit(position, reason, self.reader.raw(found.page)[position].decode()))
-        positions, values, extras = zip(*good, strict=True) if good else ((), (), ())
-        return PageRecords(found.page, positions, values, extras, misfits)
+        return PageRecords.of(found.page, good, misfits)
 
     def _why_unfit(self, records: Sequence[Any]) -> str | None:
-        """Return why some records do not fit; of more than one, the reason does not tell which it is."""
+        """Return the reason if some records do not fit. It tells the value only if there is one record."""
         spread_out = spread(self._layout.operation.record, records)
         for column in self._layout.columns:
             values = spread_out[column.path]
@@ -55,6 +54,6 @@ class Sieve:
 
 
 def _is_private(member: Member) -> bool:
-    """Tell whether messages must not repeat a value: it is sensitive, or may be what users wrote into tags."""
+    """Tell whether messages must not repeat a value: it is sensitive, or a map, which may hold the tags of users."""
     below = (*member.members, *([member.element] if member.element else []))
     return member.sensitive or member.kind == "map" or any(map(_is_private, below))

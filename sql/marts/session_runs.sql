@@ -14,27 +14,32 @@
 --              owned_by: the same;
 --              launch_profile_id: the same;
 --              tags: the same.
--- Assumes:     A snapshot shows a session's last start and last stop. A start that another one has followed before the
---              next snapshot is not seen, and its stop is taken for that of the run before. A run whose stop no
---              snapshot shows counts up to 00:00 UTC of the last snapshot date that shows it, neither stopped nor
---              deleted: the hours after that belong to the next night. A start that failed is no run. No start comes
---              again after another one.
+-- Assumes:     A run is the time from one start of a session to its stop. The invariant: every hour that is counted
+--              follows from what a snapshot shows. Snapshots are a day apart, and each shows only the last start and
+--              the last stop of a session. A run ends with its own stop if a snapshot shows that, otherwise with the
+--              earlier stop that the next start still shows. If no snapshot shows its stop, the run counts up to 00:00
+--              UTC of the last snapshot date that shows the session neither stopped nor deleted; the hours after that
+--              belong to the next night. Without that limit, a session that was deleted while it ran would run for
+--              ever. If the stop of the next run were taken instead, the pause would count as running, and the next
+--              run twice. If a session starts twice between two snapshots, the first of these runs is not seen, and
+--              its stop is taken for that of the run before. A start that failed is no run. A start never comes back
+--              after a later one.
 with starts as (
     select
         slice_id,
         session_id,
         started_at,
         max(stopped_at) filter (where stopped_at >= started_at) as own_stop,
-        min(stopped_at) filter (where stopped_at < started_at) as stop_before,  -- of the run before this one
+        min(stopped_at) filter (where stopped_at < started_at) as stop_before,  -- stop of the run before this one
         bool_or(state = 'START_FAILED') as has_failed,
         min(snapshot_date) as first_date,
-        arg_min_null(previous_date, snapshot_date) as date_before,  -- the last date that shows the run before this one
+        arg_min_null(previous_date, snapshot_date) as date_before,  -- last date that shows the run before this one
         max(snapshot_date) as last_date,
-        -- a session that is deleted while it runs has no stop
+        -- last date before the session was off; a session that is deleted while it runs has no stop
         min(coalesce(previous_date, date '0001-01-01')) filter (
             where change <> 'vanished' and state in ('STOPPED', 'DELETE_IN_PROGRESS', 'DELETED')
         ) as off_after,
-        -- null where it did not vanish, or came back
+        -- last date before the session vanished; null if it did not vanish, or came back
         arg_max_null(if(change = 'vanished', previous_date, null), snapshot_date) as vanished_after
     from streaming_session_changes
     group by slice_id, session_id, started_at

@@ -278,9 +278,15 @@ def test_rule_changes_the_type_and_hides_the_entries():
 @pytest.mark.parametrize(
     ("place", "says"),
     [
-        ("owner", "privacy: things.owner: column 'owner' does not exist; there are thing_id, count, tags, limits"),
-        ("count.x", "privacy: things.count.x: column 'count' is no map"),
-        ("limits.x", "privacy: things.limits.x: the values of limits are no texts; rule the whole column"),
+        (
+            "owner",
+            "privacy: things.owner: column 'owner' does not exist; expected one of thing_id, count, tags, limits",
+        ),
+        ("count.x", "privacy: things.count.x: column 'count' is not a map"),
+        (
+            "limits.x",
+            "privacy: things.limits.x: the values of limits are not texts; set a rule for the whole column",
+        ),
     ],
 )
 def test_rule_for_what_there_is_not_is_a_configuration_error(place, says):

@@ -1,8 +1,8 @@
 """The catalog: the DuckDB file that people connect to.
 
-It is built aside, closed, synced and renamed over the old one. Readers that hold the old file keep it; nobody waits
-for anybody, and nobody sees half a night. Its views name the exact committed data files, never a glob: a glob would
-also read files that are staged or superseded.
+It is built under another name, closed, synced and renamed over the old one. Readers that have the old file open keep
+it, wait for nobody and never see half a night. Its views name the exact committed data files. They use no glob, because
+a glob would also read staged and replaced files.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from etl.load.catalog.flat import add_flat_views
 from etl.load.catalog.packs import make_pack, packs_of
 from etl.load.catalog.prices import PRICES
 from etl.load.catalog.relations import add_files, add_macros, add_table
-from etl.load.catalog.views import add_relation, add_versions, alike, has_slices
+from etl.load.catalog.views import add_relation, add_versions, has_slices
 from etl.load.changes import logged_dataset
 from etl.load.delta.tables import Committed, Tables
 from etl.model import CATALOG_NAME, Dataset
@@ -35,19 +35,19 @@ from etl.storage.disk import put_in_place, storage_errors
 log = logging.getLogger(__name__)
 
 _NEEDED = ("snapshots", "finished_snapshots", "complete_snapshots", "current_slices", "nights")
-"""Views and marts that say which snapshots there are: a catalog without other marts has them too."""
+"""Views and marts that tell which snapshots exist. Every catalog has them, even one without other marts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a catalog shows besides what is committed.
+    """What a catalog shows besides the committed tables.
 
     Attributes:
-        known: tables that exist for readers even before anything was committed to them.
-        datasets: what is known of the datasets, by name.
-        pinned_tags: tags that have a column of their own in the schema `bi`.
-        prices: as `PRICES` says.
-        with_marts: and with checks, flat views and dictionary; without, what is committed, and views.
+        known: name -> schema of the tables that readers see even if they have no commit yet.
+        datasets: dataset definitions by name.
+        pinned_tags: keys of tags that get a column of their own in the schema `bi`.
+        prices: rows of the schema `PRICES`.
+        with_marts: whether to add marts, checks, flat views and dictionary.
     """
 
     known: Mapping[str, pa.Schema]
@@ -58,7 +58,7 @@ class Content:
 
 
 def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
-    """Build the catalog of what is committed now, swap it in, and return what the checks say of it.
+    """Build a catalog of the newest committed versions, swap it in, and return the results of its checks.
 
     Raises:
         StorageError: the disk refused; the old catalog stays.
@@ -75,16 +75,16 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
             found = _fill_as_far_as_possible(draft, tables, content)
             with storage_errors(path):
                 reach("catalog.built")
-                # A log left behind by another program would be replayed into the new file.
+                # DuckDB would replay a log that another program has left into the new file.
                 Path(f"{path}.wal").unlink(missing_ok=True)
                 put_in_place(draft, path)
         except BaseException as exc:
-            with suppress(OSError):  # the disk that has just refused
+            with suppress(OSError):  # the disk may refuse this too
                 _remove(draft)
             if not isinstance(exc, duckdb.Error):
                 raise
-            reason = first_line(exc)  # below it, DuckDB repeats the statement
-            if draft.name in reason or isinstance(exc, duckdb.FatalException):  # the latter: a sync failed
+            reason = first_line(exc)  # the other lines repeat the statement
+            if draft.name in reason or isinstance(exc, duckdb.FatalException):  # fatal: a sync failed
                 raise StorageError.at(path, f"{reason}; the old one stays") from exc
             raise _unbuildable(path, reason) from exc
     reach("catalog.swapped")
@@ -96,14 +96,13 @@ def _unbuildable(path: Path, reason: str) -> WarehouseError:
 
 
 def _check_files(path: Path, table: Committed) -> None:
-    """Look whether the data files are there, whole: DuckDB opens most of them only when somebody asks.
+    """Raise a WarehouseError if a data file is missing or has another size than in the log.
 
-    Raises:
-        WarehouseError: one is missing, or not as long as the log of the table says.
+    DuckDB itself would notice most of them only when somebody queries them.
     """
     for file, facts in table.facts.items():
         try:
-            found = f"{os.stat(file).st_size} bytes"  # noqa: PTH116  a path would cost more than the look
+            found = f"{os.stat(file).st_size} bytes"  # noqa: PTH116  making a Path costs more than the call
         except FileNotFoundError:
             found = "no file"
         if found != f"{facts.size} bytes":
@@ -112,16 +111,16 @@ def _check_files(path: Path, table: Committed) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other job builds this catalog: the later one sees what the earlier one has committed."""
+    """Wait until no other job builds this catalog. The later job then sees all commits of the earlier one."""
     with storage_errors(path), path.with_name(f".{CATALOG_NAME}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
-    """Make a new DuckDB file; without marts where the data are such that they cannot be computed.
+    """Fill a new DuckDB file. Leave out the marts and what needs them if they cannot be computed from the data.
 
-    A column that privacy has made a text of, for instance, is no number any more. A night does not wait for that.
+    For instance, a column that privacy rules have hashed is a text where a mart needs a number.
     """
     try:
         return _fill(draft, tables, content)
@@ -136,23 +135,23 @@ def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> l
 
 
 def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = True) -> list[CheckResult]:
-    """Make a new DuckDB file, closed and without a log of its own."""
+    """Fill a new DuckDB file and close it. It has no write-ahead log then."""
     with duckdb.connect(draft) as connection:
         connection.execute("set TimeZone = 'UTC'")
-        connection.begin()  # DuckDB syncs its log with every transaction
+        connection.begin()  # one transaction: DuckDB syncs its log with each
         found = []
         for name in sorted({*tables.names(), *content.known}):
-            committed = tables.read(name, with_facts=True)
-            if committed:
+            if committed := tables.read(name, with_facts=True):
                 _check_files(tables.path / CATALOG_NAME, committed)
-            if committed or name in content.known:  # neither: its first commit was killed half-way
-                found.append(committed or Committed(name, -1, content.known[name], {}))
+                found.append(committed)
+            elif name in content.known:  # other tables without a version: their first commit was killed
+                found.append(Committed(name, -1, content.known[name], {}))
         for table in found:
             packs = [pack for pack in packs_of(tables.path, table) if make_pack(pack, table)]
             packed = {file for pack in packs for _, file in pack.members}
             files = [file for names in table.files.values() for file in names if file not in packed]
-            name = _history(table.name) if has_slices(table) else table.name
-            add_relation(connection, name, table.schema, alike(table, files, packs))
+            name = f"{table.name}_history" if has_slices(table) else table.name
+            add_relation(connection, name, table, files, packs)
         add_macros(connection)
         add_table(connection, "prices", content.prices)
         add_files(connection, ("views", "marts"), _NEEDED)
@@ -161,12 +160,11 @@ def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = T
             if has_slices(table):
                 files = [file for (date,) in dates for file in table.files.get(date, ())]
                 newest = "semi join current_slices using (slice_id, snapshot_date)"
-                add_relation(connection, table.name, table.schema, alike(table, files), newest)
+                add_relation(connection, table.name, table, files, only=newest)
             elif dataset := logged_dataset(table.schema):
                 add_versions(connection, dataset, table)
         results = []
         if content.with_marts:
-            # Files say what they read; one that reads what there is not is left out.
             add_files(connection, ("views", "marts"))
             add_flat_views(connection, content.datasets, content.pinned_tags)
             results = run_checks(connection)
@@ -174,13 +172,9 @@ def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = T
         elif with_views:
             add_files(connection, ["views"])
         connection.commit()
-        # Closing does the same, but is silent where the disk refuses: then nothing would be in the file.
+        # Closing would do this too, but without an error if the disk refuses. The file would then be empty.
         connection.execute("checkpoint")
     return results
-
-
-def _history(name: str) -> str:
-    return f"{name}_history"
 
 
 def _remove(draft: Path) -> None:

@@ -1,5 +1,6 @@
-"""Checks of what a catalog shows: a check of sql/checks passes when its query returns no row."""
+"""Checks of the content of a catalog. A check of sql/checks passes if its query returns no row."""
 
+from dataclasses import astuple
 from typing import Any
 
 import duckdb
@@ -10,7 +11,6 @@ from etl.outcome import CheckResult
 from etl.sqlfiles import sql_files
 
 _SHOWN = 5
-
 
 CHECKS = pa.schema(
     [
@@ -24,7 +24,7 @@ CHECKS = pa.schema(
 
 
 def run_checks(connection: duckdb.DuckDBPyConnection) -> list[CheckResult]:
-    """Run every check whose sources are there, and keep what they find in `etl_checks`."""
+    """Run every check whose sources exist, and store the results in the table `etl_checks`."""
     there = names(connection)
     found = []
     for file in sql_files("checks").values():
@@ -35,8 +35,6 @@ def run_checks(connection: duckdb.DuckDBPyConnection) -> list[CheckResult]:
             ).fetchall()
             severity: Any = file.headers["Severity"].removesuffix(".")
             found.append(CheckResult(file.name, severity, file.headers["Meaning"], failures, examples))
-    rows = [(check.name, check.severity, check.meaning, check.failures, check.examples) for check in found]
-    columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), CHECKS, strict=True)]
-    table = pa.Table.from_arrays(columns, schema=CHECKS) if rows else CHECKS.empty_table()
-    add_table(connection, "etl_checks", table)
+    rows = [dict(zip(CHECKS.names, astuple(check), strict=True)) for check in found]
+    add_table(connection, "etl_checks", pa.Table.from_pylist(rows, schema=CHECKS))
     return found

@@ -1,4 +1,4 @@
-"""The dictionary: every column of every table and view that readers see, in the table `etl_columns`."""
+"""The data dictionary: the table `etl_columns`, with every column of every table and view that readers see."""
 
 import datetime as dt
 import json
@@ -34,15 +34,13 @@ COLUMNS = pa.schema(
     ]
 )
 _Measured = dict[str, dict[str, Any]]
-"""Column -> its null rate, first and last date, as far as they are known."""
+"""Column -> those of null_rate, first_date and last_date that are known."""
 
 
 def add_dictionary(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Committed]) -> None:
-    """Add `etl_columns`, itself included.
+    """Add the table `etl_columns`, which lists its own columns too, to a catalog that is complete otherwise.
 
-    Args:
-        connection: to the catalog, everything else in place.
-        tables: those of the warehouse by name, with facts of their files; their fields have those of the service model.
+    `tables` has the tables of the warehouse by name, read with facts. Unit, path and enum are metadata of their fields.
     """
     facts = {
         (table, field.name): {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
@@ -77,9 +75,7 @@ def add_dictionary(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, C
                     **measured.get(column.name, {}),
                 }
             )
-    connection.register("dictionary_rows", pa.Table.from_pylist(rows, schema=COLUMNS))
-    connection.execute("insert into etl_columns from dictionary_rows")
-    connection.unregister("dictionary_rows")
+    connection.from_arrow(pa.Table.from_pylist(rows, schema=COLUMNS)).insert_into("etl_columns")
 
 
 def _measure_mart(connection: duckdb.DuckDBPyConnection, mart: Sequence[CatalogColumn]) -> _Measured:
@@ -98,14 +94,11 @@ def _measure_mart(connection: duckdb.DuckDBPyConnection, mart: Sequence[CatalogC
 def _measure_dataset(
     connection: duckdb.DuckDBPyConnection, newest: Sequence[CatalogColumn], tables: Mapping[str, Committed]
 ) -> _Measured:
-    """Return null rates of the newest snapshots, and dates by what the log says of the files of all of them.
-
-    To read every night of the history would take longer each night.
-    """
+    """Return null rates of the newest snapshots, and dates from the logs: reading all rows would take too long."""
     found, table = _null_rates(connection, newest), tables[newest[0].table]
     change_logs = [other for other in tables.values() if logged_dataset(other.schema) == table.name]
     for name, known in found.items():
-        # What retention has removed, the change log still has.
+        # The change log still has what retention has removed from the table.
         firsts = [_date_with(name, kept, sorted(kept.files)) for kept in (table, *change_logs)]
         known["first_date"] = min(filter(None, firsts), default=None)
         known["last_date"] = _date_with(name, table, sorted(table.files, reverse=True))
@@ -113,12 +106,12 @@ def _measure_dataset(
 
 
 def _date_with(column: str, table: Committed, dates: Iterable[dt.date]) -> dt.date | None:
-    """Return the first of some dates for which a file of a table has a value of a column."""
-    return next((date for date in dates if any(_has(column, table.facts[file]) for file in table.files[date])), None)
+    """Return the first of some dates on which a column of a table has a value."""
 
+    def has_value(facts: FileFacts) -> bool:
+        return column == PARTITION or facts.nulls.get(column, facts.rows) < facts.rows
 
-def _has(column: str, facts: FileFacts) -> bool:
-    return column == PARTITION or facts.nulls.get(column, facts.rows) < facts.rows
+    return next((date for date in dates if any(has_value(table.facts[file]) for file in table.files[date])), None)
 
 
 def _null_rates(connection: duckdb.DuckDBPyConnection, relation: Sequence[CatalogColumn]) -> _Measured:

@@ -1,8 +1,8 @@
-"""Flat views for BI tools, in the schema `bi`: no MAP, STRUCT or LIST, names beside ids, and columns that stay.
+"""Flat views for BI tools, in the schema `bi`: no nested types, names beside ids, and columns that stay.
 
-Of each dataset: `bi.sessions` (newest complete snapshots), `bi.sessions_history`, `bi.sessions_versions`,
-`bi.sessions_changes`, and one for each table of its entries, `bi.sessions_tags`. What is nested arrives as text. An
-instant is there twice: as TIMESTAMPTZ, and as TIMESTAMP in UTC for tools that would shift it.
+A dataset gets `bi.sessions` (newest complete snapshots), `bi.sessions_history`, `bi.sessions_versions`,
+`bi.sessions_changes`, and one view for each table of entries, such as `bi.sessions_tags`. MAP, STRUCT and LIST columns
+become text. Each instant has two columns: a TIMESTAMPTZ, and a TIMESTAMP in UTC for tools that would shift the first.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,43 +17,32 @@ SCHEMA = "bi"
 _TAGS = "tags"
 
 _Flat = tuple[str, str, str]
-"""Name, expression, comment."""
+"""A column of a flat view: name, expression, comment."""
 
 
 def add_flat_views(
     connection: duckdb.DuckDBPyConnection, datasets: Mapping[str, Dataset], pinned_tags: Sequence[str]
 ) -> None:
-    """Add the views of every dataset that the catalog has.
+    """Add the flat views of these datasets to a catalog that has its tables and views.
 
-    Args:
-        connection: to the catalog, its tables and views in place.
-        datasets: their definitions.
-        pinned_tags: keys of `tags` that have a column of their own, in the order of these columns.
+    `pinned_tags` are the keys of `tags` that get a column of their own, in this order.
     """
     connection.execute(f"create schema {SCHEMA}")
     listed = {table: those for (schema, table), those in columns(connection).items() if schema == "main"}
-    there = listed.keys()
-    labelled = {name: dataset for name, dataset in datasets.items() if dataset.label and name in there}
+    labelled = {name: dataset for name, dataset in datasets.items() if dataset.label and name in listed}
     for name, dataset in datasets.items():
-        flat_name = dataset.bi_name or name
-        entries = {f"{dataset.item_name}_": f"{flat_name}_", f"{name}_": f"{flat_name}_", name: flat_name}
-        for relation in sorted(_relations(dataset, there)):
-            prefix = next(start for start in entries if relation.startswith(start))
-            _add_flat_view(
-                connection,
-                listed[relation],
-                entries[prefix] + relation.removeprefix(prefix),
-                {other: known for other, known in labelled.items() if other != name},
-                pinned_tags,
-            )
+        others = {other: known for other, known in labelled.items() if other != name}
+        for relation, flat_name in _flat_names(dataset, listed.keys()).items():
+            _add_flat_view(connection, listed[relation], flat_name, others, pinned_tags)
 
 
-def _relations(dataset: Dataset, there: Collection[str]) -> set[str]:
-    """Return the tables and views of a dataset and of the entries of its records."""
-    own = {dataset.name, f"{dataset.name}_history", f"{dataset.name}_versions", f"{dataset.item_name}_changes"}
-    return own.intersection(there) | {
-        name for name in there if name.startswith(f"{dataset.item_name}_") and f"{name}_history" in there
-    }
+def _flat_names(dataset: Dataset, there: Collection[str]) -> dict[str, str]:
+    """Return table or view -> flat view, for those of a dataset and of the entries of its records."""
+    flat_name, prefix = dataset.bi_name or dataset.name, f"{dataset.item_name}_"
+    entries = [name for name in there if name.startswith(prefix) and f"{name}_history" in there]
+    found = {name: f"{flat_name}_{name.removeprefix(prefix)}" for name in (*entries, f"{prefix}changes")}
+    found |= {f"{dataset.name}{end}": f"{flat_name}{end}" for end in ("", "_history", "_versions")}
+    return {name: found[name] for name in sorted(found) if name in there}
 
 
 def _add_flat_view(
@@ -87,19 +76,18 @@ def _add_flat_view(
 
 def _flat_columns(column: CatalogColumn) -> Iterator[_Flat]:
     name, value, meaning = column.name, f"flat.{quoted(column.name)}", column.comment
-    if column.type == "TIMESTAMP WITH TIME ZONE":
-        yield name, value, meaning
-        yield f"{name}_utc", f"{value} at time zone 'UTC'", f"{meaning}; in UTC, without a time zone"
-    elif column.type == "VARCHAR[]":
+    if column.type == "VARCHAR[]":
         yield name, f"array_to_string({value}, ', ')", f"{meaning}; separated by commas"
     elif column.type.endswith("]") or column.type.startswith(("MAP", "STRUCT")):
         yield name, f"to_json({value})::varchar", f"{meaning}; as JSON text"
     else:
         yield name, value, meaning
+    if column.type == "TIMESTAMP WITH TIME ZONE":
+        yield f"{name}_utc", f"{value} at time zone 'UTC'", f"{meaning}; in UTC, without a time zone"
 
 
 def _join(alias: str, other: str, dataset: Dataset, there: Collection[str]) -> str:
-    """Return the join with the names of a dataset: in the same account and Region, under the same parents."""
+    """Return the join that finds a record's label in the same account and Region, under the same parents."""
     parents = dataset.slice_columns.values()
     shared = [name for name in ("account_id", "region", *parents, *dataset.key) if name in there]
     using = " and ".join(f"{alias}.{quoted(name)} = flat.{quoted(name)}" for name in shared)

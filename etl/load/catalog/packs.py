@@ -1,8 +1,8 @@
-"""Packs: one file more that holds what the small data files of a past month do, for the views of the catalog.
+"""Packs: one more Parquet file for each past month, with the rows of its many small data files.
 
-A view on the files of a thousand nights opens a thousand files for each query. Data files never change, so what was
-made of them stays true: a pack is named for those that it stands for. Delta tables know nothing of packs; whoever
-removes them loses nothing, for the next catalog makes them anew.
+Without packs, a view on the files of a thousand nights would open a thousand files for each query. Data files never
+change, so a pack stays correct: its name contains a hash of the names of its data files. Delta tables know nothing of
+packs. Removed packs are no loss, because the next catalog makes them again.
 """
 
 import datetime as dt
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.errors import WarehouseError
-from etl.load.delta.parquet import DataFile, read_batches
+from etl.load.delta.parquet import data_file, fill, read_batches
 from etl.load.delta.tables import PARTITION, Committed, Tables
 from etl.storage.disk import put_in_place, storage_errors
 
@@ -26,19 +26,15 @@ log = logging.getLogger(__name__)
 _DIRECTORY = ".packs"
 _FEWEST_FILES = 8
 _MOST_ROWS = 250_000
-"""A month of more is left as it is: larger files cost a query less, and so do they once more on the disk."""
+"""A month with more rows gets no pack: its files are large enough for queries, and the pack would cost more disk."""
 _ROW_GROUP_ROWS = 32_768
 
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """What stands for some data files of a table.
+    """A file with all rows of its members, which are data files of one table, in order and each with its date.
 
-    Attributes:
-        path: of its file.
-        members: date and file, in the order of their rows.
-        columns: that any of them has.
-        rows: of all of them together.
+    `columns` are those that at least one member has.
     """
 
     path: Path
@@ -48,12 +44,7 @@ class Pack:
 
 
 def packs_of(root: Path, table: Committed) -> Iterator[Pack]:
-    """Yield the packs that a table may have: of months before its newest date whose files are many and small.
-
-    Args:
-        root: the warehouse.
-        table: read with the facts of its files.
-    """
+    """Yield a pack for each past month whose data files are many and small, of a table that was read with facts."""
     newest = max(table.files, default=dt.date.min).replace(day=1)
     dates = sorted(date for date in table.files if date < newest)
     for (year, month), days in groupby(dates, lambda date: (date.year, date.month)):
@@ -68,35 +59,30 @@ def packs_of(root: Path, table: Committed) -> Iterator[Pack]:
 
 
 def make_pack(pack: Pack, table: Committed) -> bool:
-    """Make a pack that is not there yet, and tell whether it is there now: what it stands for may be damaged.
+    """Make a pack unless it exists. Return False if a damaged data file prevents that.
 
     Raises:
         StorageError: the disk refused.
     """
     with storage_errors(pack.path):
         if _is_whole(pack):
-            pack.path.touch()  # whoever reads a catalog of today may have it for `warehouse.vacuum_grace`
+            pack.path.touch()  # readers may keep today's catalog open for `warehouse.vacuum_grace`
             return True
         pack.path.parent.mkdir(parents=True, exist_ok=True)
         draft = pack.path.with_suffix(".new")
         schema = pa.schema([f.remove_metadata() for f in table.schema if f.name in {PARTITION, *pack.columns}])
-        file = DataFile(draft, schema)
         try:
-            file.write(pa.Table.from_batches(_rows(pack, table, schema), schema), _ROW_GROUP_ROWS)
-            file.close()
+            with data_file(draft, schema) as file:
+                file.write(pa.Table.from_batches(_rows(pack, table, schema), schema), _ROW_GROUP_ROWS)
         except WarehouseError as exc:
-            file.abandon()
             log.warning("%s", exc)
             return False
-        except BaseException:
-            file.abandon()
-            raise
         put_in_place(draft, pack.path)
         return True
 
 
 def remove_old_packs(tables: Tables, grace: dt.timedelta) -> Mapping[str, int]:
-    """Remove packs that the catalogs of the last `grace` did not have, and count them by table.
+    """Remove packs that no catalog of the last `grace` has used, and count them by table.
 
     Raises:
         StorageError: the disk refused.
@@ -124,10 +110,4 @@ def _is_whole(pack: Pack) -> bool:
 def _rows(pack: Pack, table: Committed, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for date, member in pack.members:
         for batch in read_batches(member, list(table.facts[member].nulls)):
-            found = dict(zip(batch.schema.names, batch.columns, strict=True))
-            found[PARTITION] = pa.repeat(pa.scalar(date), batch.num_rows)
-            columns = [
-                found[field.name].cast(field.type) if field.name in found else pa.nulls(batch.num_rows, field.type)
-                for field in schema
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            yield fill(batch, schema, {PARTITION: date})

@@ -1,4 +1,4 @@
-"""The price table that the operator provides: what an hour of each instance type costs."""
+"""The operator's price table: the price per hour of each instance type."""
 
 from pathlib import Path
 
@@ -18,26 +18,21 @@ PRICES = pa.schema(
 
 
 def read_prices(path: Path) -> pa.Table:
-    """Return the rows of a CSV file with the columns of `PRICES`.
+    """Read a CSV file with the columns of `PRICES`.
 
     Raises:
-        ConfigError: it is missing, lacks a column, or has a type twice or without a price.
+        ConfigError: the file is missing, lacks a column or a value, or names an instance type twice.
     """
     expected = f"expected CSV with a header and the columns {', '.join(PRICES.names)}"
     try:
-        table = csv.read_csv(
-            path,
-            convert_options=csv.ConvertOptions(
-                column_types=PRICES, include_columns=PRICES.names, strings_can_be_null=True
-            ),
-        )
+        options = csv.ConvertOptions(column_types=PRICES, include_columns=PRICES.names, strings_can_be_null=True)
+        table = csv.read_csv(path, convert_options=options)
     except FileNotFoundError:
         raise ConfigError(f"marts.prices: {path}: there is no such file") from None
     except (OSError, KeyError, pa.ArrowException) as exc:
         raise ConfigError(f"marts.prices: {path}: {first_line(exc)}; {expected}") from exc
-    for column in table.itercolumns():
-        if column.null_count:
-            raise ConfigError(f"marts.prices: {path}: a row lacks a value; {expected}")
+    if any(column.null_count for column in table.itercolumns()):
+        raise ConfigError(f"marts.prices: {path}: a row lacks a value; {expected}")
     types = table.column("ec2_instance_type").to_pylist()
     twice = sorted({name for name in types if types.count(name) > 1})
     if twice:

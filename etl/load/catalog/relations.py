@@ -1,8 +1,7 @@
-"""Tables and views of a catalog, and what is said about their columns."""
+"""Tables and views of a catalog, and the comments on their columns."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 
 import duckdb
 import pyarrow as pa
@@ -11,35 +10,34 @@ from etl.sqlfiles import Kind, SqlFile, sql_files
 from etl.sqltext import literal, quoted
 
 
-def names(connection: duckdb.DuckDBPyConnection, schema: str = "main") -> set[str]:
-    """Return the tables and views of a schema."""
+def names(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Return the names of the tables and views in the schema `main`."""
     found = connection.execute(
         "select table_name from information_schema.tables"
-        " where table_catalog = current_database() and table_schema = ?",
-        [schema],
+        " where table_catalog = current_database() and table_schema = 'main'"
     )
     return {name for (name,) in found.fetchall()}
 
 
 def described(name: str, kind: pa.DataType, description: str) -> pa.Field:
-    """Return an Arrow field that says what it is."""
+    """Return an Arrow field with a description in its metadata."""
     return pa.field(name, kind, metadata={"description": description})
 
 
 def descriptions(schema: pa.Schema) -> dict[str, str]:
-    """Return what Arrow fields say about themselves, by column."""
+    """Return column -> description, from the metadata of the fields."""
     return {field.name: (field.metadata or {}).get(b"description", b"").decode() for field in schema}
 
 
 def column_types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
-    """Return the types that DuckDB has for the columns of an Arrow schema, as SQL writes them."""
+    """Return column -> DuckDB type, as SQL writes it, for an Arrow schema."""
     empty = connection.from_arrow(schema.empty_table())
     return dict(zip(empty.columns, map(str, empty.types), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogColumn:
-    """One column of a table or view, its type and comment as DuckDB has them; `position` counts from 1."""
+    """One column of a table or view, with DuckDB's type and comment. `position` counts from 1."""
 
     schema: str
     table: str
@@ -50,26 +48,26 @@ class CatalogColumn:
 
 
 def columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], list[CatalogColumn]]:
-    """Return the columns of every table and view by schema and name, in their order. It costs a while: ask once."""
+    """Return (schema, table or view) -> its columns in order. The query is slow, so call this once."""
     found = connection.execute(
         "select schema_name, table_name, column_name, column_index, data_type, coalesce(comment, '')"
-        " from duckdb_columns() where database_name = current_database() and not internal order by all"
+        " from duckdb_columns() where database_name = current_database() and not internal order by 1, 2, 4"
     )
     listed: dict[tuple[str, str], list[CatalogColumn]] = {}
     for row in found.fetchall():
         listed.setdefault(row[:2], []).append(CatalogColumn(*row))
-    return {place: sorted(those, key=attrgetter("position")) for place, those in listed.items()}
+    return listed
 
 
 def comment_on(connection: duckdb.DuckDBPyConnection, relation: str, texts: Mapping[str, str]) -> None:
-    """Say what the columns of a relation are; its name is given as SQL writes it."""
+    """Set the comments of columns. `relation` is the name of a table or view as SQL writes it."""
     statements = [f"comment on column {relation}.{quoted(column)} is {literal(text)}" for column, text in texts.items()]
     if statements:
         connection.execute("; ".join(statements))
 
 
 def add_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
-    """Add a table with these rows, and what its fields say about its columns."""
+    """Add a table with these rows. The descriptions of the fields become its comments."""
     connection.register("given_rows", rows)
     connection.execute(f"create table {quoted(name)} as from given_rows")
     connection.unregister("given_rows")
@@ -77,7 +75,7 @@ def add_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) 
 
 
 def add_macros(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add the macros of sql/, which marts and queries call. Views do not: they are read from other databases too."""
+    """Add the macros of sql/ for marts and queries. Views cannot use them: other databases read the views too."""
     for file in sql_files("macros").values():
         connection.execute(f"create macro {quoted(file.name)} {file.text}")
 
@@ -85,12 +83,9 @@ def add_macros(connection: duckdb.DuckDBPyConnection) -> None:
 def add_files(
     connection: duckdb.DuckDBPyConnection, kinds: Collection[Kind], only: Collection[str] | None = None
 ) -> None:
-    """Add the views and marts of sql/ that are not there yet and whose sources are; each after what it reads.
+    """Add views and marts of sql/ that do not exist yet, each after the tables and views that it reads.
 
-    Args:
-        connection: to the catalog.
-        kinds: views, marts.
-        only: names; None for all.
+    A file is left out if something that it reads does not exist. `only` names the files to add; None adds all.
     """
     files = [(kind, file) for kind in kinds for file in sql_files(kind).values() if only is None or file.name in only]
     there = names(connection)
@@ -103,7 +98,7 @@ def add_files(
 
 
 def _inherited(connection: duckdb.DuckDBPyConnection, file: SqlFile) -> dict[str, str]:
-    """Return what is said about columns of the same name in what a file reads."""
+    """Return the comments on columns of the same name in the tables and views that a file reads."""
     found = connection.execute(
         "select column_name, coalesce(max(comment), '') from duckdb_columns()"
         " where database_name = current_database() and schema_name = 'main' and list_contains(?, table_name)"

@@ -1,10 +1,8 @@
-"""The views on committed files: a relation for each table, and what follows from a change log."""
+"""The views on committed files: one for each table, and the views and macros on a change log."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import duckdb
-import pyarrow as pa
 
 from etl.load.catalog.packs import Pack
 from etl.load.catalog.relations import add_table, column_types, comment_on, descriptions
@@ -12,82 +10,70 @@ from etl.load.changes import CHANGE
 from etl.load.delta.tables import PARTITION, Committed
 from etl.sqltext import literal, quoted
 
+_PACKS = "hive_partitioning = false"
+_DATA_FILES = f"hive_partitioning = true, hive_types = {{'{PARTITION}': date}}"
+"""How DuckDB reads them. A pack has the snapshot date in its rows, a data file in the name of its directory."""
+
 
 def has_slices(table: Committed) -> bool:
-    """Tell whether it is a table of a dataset: its rows belong to a snapshot, which may be the newest of its slice."""
+    """Tell whether a table holds rows of the snapshots of a dataset, and not facts or a change log."""
     names = table.schema.names
     return not table.name.startswith("etl_") and "slice_id" in names and CHANGE not in names
 
 
-@dataclass(frozen=True, slots=True)
-class Alike:
-    """Files that have the same columns; none: nobody knows which. Packs have the snapshot date in their rows."""
-
-    files: Sequence[str]
-    columns: Collection[str]
-    are_packs: bool
-
-
-def alike(table: Committed, files: Iterable[str], packs: Iterable[Pack] = ()) -> list[Alike]:
-    """Return data files of a table, and packs that stand for others, by the columns that they have.
-
-    A table that was widened has columns that older files lack. Where the log says which, no file is opened to find
-    out, neither now nor each time that somebody queries a view.
-    """
-    found: dict[tuple[frozenset[str], bool], list[str]] = {}
-    for pack in packs:
-        found.setdefault((pack.columns, True), []).append(str(pack.path))
-    for file in files:
-        found.setdefault((frozenset(table.facts[file].nulls), False), []).append(file)
-    return [Alike(some, columns, are_packs) for (columns, are_packs), some in found.items()]
-
-
-def add_relation(
-    connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, sources: Sequence[Alike], only: str = ""
+def add_relation(  # noqa: PLR0913, PLR0917  one view, and the files behind it
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    table: Committed,
+    files: Iterable[str],
+    packs: Iterable[Pack] = (),
+    only: str = "",
 ) -> None:
-    """Add a view on files, or an empty table where there are none."""
-    if sources:
-        types = column_types(connection, schema)
-        parts = (f"{_select(connection, types, source)} {only}" for source in sources)
-        connection.execute(f"create view {quoted(name)} as {' union all '.join(parts)}")
-        comment_on(connection, quoted(name), descriptions(schema))
-    else:
-        add_table(connection, name, schema.empty_table())
+    """Add a view on some files of a table, or an empty table if there are none. `only` ends each `select`.
 
-
-def _select(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], source: Alike) -> str:
-    """Return the query for all rows of some files, with the columns of their table."""
-    options = "hive_partitioning = false"
-    if not source.are_packs:
-        options = f"hive_partitioning = true, hive_types = {{'{PARTITION}': date}}"
-    listed = f"[{', '.join(map(literal, source.files))}]"
-    relation, present = f"read_parquet({listed}, {options})", {PARTITION, *source.columns}
-    if not source.columns:
-        relation = f"read_parquet({listed}, {options}, union_by_name = true)"
-        present = {column for column, *_ in connection.execute(f"describe from {relation}").fetchall()}
-    columns = ", ".join(
-        f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
-        for column, kind in types.items()
-    )
-    return f"select {columns} from {relation}"  # noqa: S608  quoted
+    Files are grouped by their columns, because older files lack the columns that were added later. The log tells which
+    they have. So no file is opened to find out, neither here nor by a query of the view.
+    """
+    groups: dict[tuple[str, frozenset[str]], list[str]] = {}
+    for pack in packs:
+        groups.setdefault((_PACKS, pack.columns), []).append(str(pack.path))
+    for file in files:
+        groups.setdefault((_DATA_FILES, frozenset(table.facts[file].nulls)), []).append(file)
+    if not groups:
+        add_table(connection, name, table.schema.empty_table())
+        return
+    parts, types = [], column_types(connection, table.schema)
+    for (options, known), group in groups.items():
+        listed = ", ".join(map(literal, group))
+        relation, present = f"read_parquet([{listed}], {options})", {PARTITION, *known}
+        if not known:  # the log does not tell which columns these files have
+            relation = f"read_parquet([{listed}], {options}, union_by_name = true)"
+            present = {column for column, *_ in connection.execute(f"describe from {relation}").fetchall()}
+        columns = ", ".join(
+            f"{quoted(column) if column in present else 'null'}::{kind} as {quoted(column)}"
+            for column, kind in types.items()
+        )
+        parts.append(f"select {columns} from {relation} {only}")  # noqa: S608  quoted
+    connection.execute(f"create view {quoted(name)} as {' union all '.join(parts)}")
+    comment_on(connection, quoted(name), descriptions(table.schema))
 
 
 def _utc_date(name: str) -> str:
-    """Return the expression for the UTC date of a macro's parameter, whatever the time zone of who asks.
+    """Return the expression for the UTC date of a macro's parameter, in any time zone of the session.
 
-    A date, a text or a TIMESTAMP would be cast to TIMESTAMPTZ as in that time zone.
+    A cast to TIMESTAMPTZ would read a date, a text or a TIMESTAMP in that time zone.
     """
     zoned = f"typeof({name}) = 'TIMESTAMP WITH TIME ZONE'"
     return f"if({zoned}, {name}::timestamptz at time zone 'UTC', {name}::timestamp)::date"
 
 
 def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Committed) -> None:
-    """Add what follows from a change log: every version of every record, and macros for dates past."""
+    """Add the view of all versions of all records, and the macros for past dates, on a change log."""
     change_log = table.name
     keys = ", ".join(quoted(field.name) for field in table.schema if b"key" in (field.metadata or {}))
     about_changes = (CHANGE, "changed_columns", "old_values", "previous_date")
     versions, next_date = quoted(f"{dataset}_versions"), "next_date"
-    # A record that vanished and appeared again has a gap between two versions.
+    # A row that says vanished ends the version before it and is no version: a record that comes back has a gap.
     connection.execute(
         f"create view {versions} as"  # noqa: S608  quoted above
         f" select versions.* exclude ({PARTITION}, {', '.join(about_changes)}, {next_date}, last_date),"

@@ -1,6 +1,6 @@
-"""The log of a Delta table: durable, summed up, and mended after a power loss.
+"""The log of a Delta table: made durable, summed up in checkpoints, and mended after a power loss.
 
-deltalake syncs nothing: whatever the log names after a power loss is on the disk because this module put it there.
+deltalake syncs nothing. This module syncs log entries and checkpoints, so that a power loss does not undo them.
 """
 
 import json
@@ -22,24 +22,24 @@ from etl.storage.disk import put_in_place, storage_errors, sync_directory, sync_
 log = logging.getLogger(__name__)
 
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-"""deltalake would write a checkpoint, sync nothing, and remove the log entries that it sums up: a power loss then could
-leave neither."""
+"""Turns off deltalake's own checkpoints. They are not synced, but the log entries in them are removed at once: after a
+power loss, both could be gone."""
 _ASIDE = "_checkpoint-"
 _LEFT_AFTER_S = 3600
 _ENTRY = re.compile(r"[0-9]{20}\.json")
 
 
 def table_paths(warehouse: Path) -> list[Path]:
-    """Return the directories of all tables, in the order of their names."""
+    """Return the directories of all tables, sorted by name."""
     if not warehouse.is_dir():
         return []
     return sorted(entry for entry in warehouse.iterdir() if (entry / "_delta_log").is_dir())
 
 
 def mend(warehouse: Path) -> None:
-    """Set aside what a power loss left of the newest commit of each table: it was not durable yet.
+    """Set aside the newest log entries of each table if a power loss cut them, so that readers can open the table.
 
-    Its name can be on the disk before what is in it. No reader can open the table then.
+    The name of an entry can be on the disk before its content. Such a commit was not durable yet.
 
     Raises:
         StorageError: the disk refused.
@@ -47,25 +47,25 @@ def mend(warehouse: Path) -> None:
     for path in table_paths(warehouse):
         logs = path / "_delta_log"
         with storage_errors(logs):
-            entries = log_entries(logs)[-2:]  # a vacuum writes two before it syncs them
+            entries = log_entries(logs)[-2:]  # a vacuum writes two entries before it syncs them
             torn = next((number for number, entry in enumerate(entries) if _is_torn(entry)), len(entries))
             for entry in reversed(entries[torn:]):
-                log.warning("%s: a power loss left only part of it; it is set aside", entry)
+                log.warning("%s: this log entry is incomplete after a power loss; it is set aside", entry)
                 entry.replace(entry.with_suffix(".torn"))
             for leftover in path.glob(f"{_ASIDE}*"):
-                with suppress(FileNotFoundError):  # another machine may be at it, or remove it first
+                with suppress(FileNotFoundError):  # another machine may use it, or remove it first
                     if time.time() - leftover.stat().st_mtime > _LEFT_AFTER_S:
                         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def sync_names(path: Path) -> None:
-    """Return when the names in a directory, and in those above it up to the table's, are on the disk."""
+    """Sync the names in a directory inside a table, in the table's directory, and in the warehouse's."""
     for directory in (path, path.parent, path.parent.parent):
         sync_directory(directory)
 
 
 def sync_log(path: Path, since: int = 0) -> None:
-    """Return when the commits of a table, from one version on, are on the disk."""
+    """Sync the log entries of a table from the version `since` on."""
     logs = path / "_delta_log"
     with storage_errors(logs):
         for entry in log_entries(logs, since):
@@ -74,27 +74,27 @@ def sync_log(path: Path, since: int = 0) -> None:
 
 
 def log_entries(logs: Path, since: int = 0) -> list[Path]:
-    """Return the commits of a log from one version on, oldest first."""
-    names = sorted(filter(_ENTRY.fullmatch, os.listdir(logs)))  # noqa: PTH208  there are thousands
+    """Return the entries of a log from the version `since` on, oldest first."""
+    names = sorted(filter(_ENTRY.fullmatch, os.listdir(logs)))  # noqa: PTH208  thousands of entries
     return [logs / name for name in names if int(name[:20]) >= since]
 
 
 def is_newest(path: Path, table: DeltaTable) -> bool:
-    """Tell whether the log of a table ends with the version that was read: versions have no gaps."""
+    """Tell whether a table was read up to its newest version. Versions have no gaps, so the next number decides."""
     newest, following = (path / "_delta_log" / f"{table.version() + i:020}.json" for i in (0, 1))
     return newest.exists() and not following.exists()
 
 
 def write_checkpoint(path: Path) -> None:
-    """Sum the log of a table up; it is durable when this returns.
+    """Sum up the log of a table in a checkpoint, which is durable when this returns.
 
     Raises:
-        StorageError: the disk refused. The table is what it was.
+        StorageError: the disk refused. The table has not changed.
     """
     logs = path / "_delta_log"
     try:
-        # Made aside and renamed: no reader can open a table whose newest checkpoint is there by name only. Entries are
-        # linked, for a log has thousands of them and they never change.
+        # The checkpoint is made in another directory, synced and renamed: readers cannot open a table whose newest
+        # checkpoint is incomplete. The log entries are linked there instead of copied: there may be thousands.
         with TemporaryDirectory(prefix=_ASIDE, dir=path, ignore_cleanup_errors=True) as aside:
             made = shutil.copytree(logs, Path(aside) / "_delta_log", copy_function=os.link)
             table = DeltaTable(aside)
@@ -106,9 +106,9 @@ def write_checkpoint(path: Path) -> None:
 
 
 def _is_torn(entry: Path) -> bool:
-    """Tell whether a log entry is only part of what was written.
+    """Tell whether a power loss cut a log entry.
 
-    One that is damaged otherwise is not: whoever damaged it may have damaged what was published.
+    Other damage does not count: that commit may have been durable, and its rows must not disappear.
     """
     text = entry.read_bytes().rstrip()
     if b"\0" in text or not text.endswith(b"}"):
@@ -117,12 +117,13 @@ def _is_torn(entry: Path) -> bool:
         actions = {name: action for line in text.splitlines() for name, action in json.loads(line).items()}
     except ValueError:
         return False
-    # It may be cut between two lines: ours end with the transaction, the first one of a table with its columns.
+    # An entry cut between two lines has valid lines only. The last line of our commits is the transaction, and the
+    # first entry of a table must have its columns.
     ours = "run_id" in actions.get("commitInfo", {})
     return (ours and "txn" not in actions) or (int(entry.stem) == 0 and "metaData" not in actions)
 
 
 def said(exc: Exception) -> str:
-    """Return what an error of the storage library says, without its backtrace and its colours."""
+    """Return the message of a deltalake error on one line, without its backtrace and colour codes."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(exc).splitlines()]
     return ": ".join(line.removeprefix("↳ ") for line in lines if line and not re.match(r"\d+: |at ", line))

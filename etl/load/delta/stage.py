@@ -1,9 +1,18 @@
-"""Data files that no reader sees yet, and the commit that shows them all at once.
+"""Data files that no reader sees yet, and the commit that shows all of them at once.
 
-A commit replaces exactly the rows of the slices (or of the run) it names, within one snapshot date. Its data files
-are synced before the commit and the commit itself before `commit` returns, because neither pyarrow nor deltalake
-calls fsync. A commit carries a transaction id, so that one which landed without our knowing is recognised and not
-repeated.
+Invariant: everything that a log entry names is on the disk before the entry exists, and a commit replaces exactly the
+rows that its `Replacement` names, on top of the table version that it has read. `Stage.commit` works in this order:
+
+1. Sync the data files and their directories. A crash after it leaves files that no log entry names. The next stage of
+   the same run removes them. If the commit came first, a power loss could leave a log entry whose files are empty.
+2. Commit. A kill after it leaves a complete commit. A power loss may keep it, undo it, or leave part of its log entry,
+   which `mend` sets aside. The next try looks into the log, and commits only if the commit is not there.
+3. Sync the log entry. A crash after it leaves a durable commit.
+
+The log entry carries a transaction id. Without it, the next try could not know whether its commit has landed. If the
+answer to a commit is lost, the commit may have landed, so nothing is deleted: removing the staged files would remove
+rows that readers see. `max_commit_retries=0` keeps deltalake from committing on top of a version that was not read,
+because that would remove rows that another machine has just added.
 """
 
 import datetime as dt
@@ -11,6 +20,7 @@ import json
 import logging
 import uuid
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +33,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.events import reach
 from etl.load.delta.log import NO_HOOKS, said, sync_log, sync_names, write_checkpoint
-from etl.load.delta.parquet import DataFile
+from etl.load.delta.parquet import DataFile, data_file
 from etl.load.delta.tables import CONFIGURATION, PARTITION, Replacement, Tables, data_files, tells_nulls
 from etl.storage.disk import remove_files, storage_errors
 
@@ -31,28 +41,19 @@ log = logging.getLogger(__name__)
 
 _ROW_GROUP_ROWS = 122_880
 _ROW_GROUP_BYTES = 24 * 1024 * 1024
-"""In memory, repeated texts as dictionaries."""
+"""Size in memory, with repeated texts as dictionaries."""
 _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
 _CHECKPOINT_COMMITS = 10
-"""As Delta has it: a publication opens its tables dozens of times, and reads what came since the last one each time."""
+"""Keeps opening a table fast: a publication opens its tables dozens of times, each time from the last checkpoint on."""
 _PROVEN = pads.ParquetFileFormat(
     default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
-"""Parquet, its page checksums proven while it is read."""
+"""Verifies page checksums while it reads."""
 
 
 class Stage:
-    """Data files of one table that no reader sees yet.
-
-    Args:
-        tables: the warehouse.
-        name: of the table.
-        schema: schema of the table, partition column included.
-        replacement: what the commit will replace.
-        run_id: begins the names of the files.
-        rebuild: let existing files go that cannot be read.
-    """
+    """Data files of one table that no reader sees yet. `open_stage` makes one."""
 
     def __init__(  # noqa: PLR0913  as `open_stage`, its only caller
         self, tables: Tables, name: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool
@@ -63,8 +64,9 @@ class Stage:
         self._rebuild = rebuild
         self._schema = schema
         self._file_schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
-        self._stage_schema = self._file_schema
         self._replacement = replacement
+        self._partition_values: dict[str, str | None] = {PARTITION: replacement.snapshot_date.isoformat()}
+        self._partition = self._path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
         self._run_id = run_id
         self._file: DataFile | None = None
         self._waiting: list[pa.RecordBatch] = []
@@ -72,21 +74,19 @@ class Stage:
         self._staged: list[DataFile] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows. They are durable after `commit` only."""
+        """Append rows. They are durable only after `commit`."""
         if not batch.num_rows:
             return
         with storage_errors(self._path):
             if self._file is None:
-                # Of one run, most batches repeat the same texts. Which columns those are, the first one tells.
-                self._stage_schema = _with_dictionaries(batch.select(self._file_schema.names), self._file_schema)
-                self._file = self._new_file(self._stage_schema)
+                # Texts that repeat in the first batch repeat in the others of the same run.
+                schema = _with_dictionaries(batch.select(self._file_schema.names), self._file_schema)
+                self._file = DataFile(self._new_path(), schema)
             columns = [
-                batch.column(field.name).dictionary_encode()
-                if pa.types.is_dictionary(field.type)
-                else batch[field.name]
-                for field in self._stage_schema
+                batch[field.name].dictionary_encode() if pa.types.is_dictionary(field.type) else batch[field.name]
+                for field in self._file.schema
             ]
-            self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._stage_schema))
+            self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._file.schema))
             self._waiting_bytes += self._waiting[-1].nbytes
             if self._waiting_bytes >= _ROW_GROUP_BYTES:
                 self._write_row_group()
@@ -94,16 +94,17 @@ class Stage:
                     self._close_file()
 
     def commit(self, app_id: str, number: int) -> None:
-        """Make the staged rows what readers see of the replacement, in one step.
+        """Replace the rows of the replacement by the staged rows, in one atomic commit that is durable on return.
 
         Args:
-            app_id: names the writer of this commit in the log.
-            number: rises with every commit of that writer; a commit found in the log is not repeated.
+            app_id: name of the writer in the log; with `number` it is the transaction id.
+            number: rises with each commit of the writer. If the log has it already, nothing is committed again.
 
         Raises:
-            CommitConflictError: other writers were faster, again and again. Nothing has changed.
-            CommitUnknownError: it may have landed; the next run finds out.
-            StorageError: the disk refused. Nothing has changed.
+            WarehouseError: a file of the date cannot be read, or a column has another type than in the table.
+            CommitConflictError: other writers were faster each time. Nothing has changed.
+            CommitUnknownError: the commit may have landed. The next run finds out.
+            StorageError: the disk refused. If it refused only the last sync, the next run finds the commit.
         """
         with storage_errors(self._path):
             self._close_file()
@@ -135,15 +136,15 @@ class Stage:
                     post_commithook_properties=NO_HOOKS,
                 )
             except CommitFailedError:
-                # Proven not landed: another commit took the version or the files that this one replaces.
-                log.info("%s: another writer was faster; trying again", self._path.name)
+                # Proven not landed: another commit has taken the version number or removed the same files.
+                log.info("%s: another writer was faster; trying again", self._name)
                 remove_files(file.path for file in carried)
                 continue
             except (DeltaError, OSError) as exc:
                 self._staged.clear()  # they may be part of the table now
                 raise CommitUnknownError(
-                    f"{self._path}: the commit failed half-way ({said(exc)}); nothing was deleted. "
-                    "Run again: it finds out"
+                    f"{self._path}: the commit failed and may have landed ({said(exc)}); nothing was deleted. "
+                    "Run again: the next run looks into the log"
                 ) from exc
             reach("table.committed")
             self._staged.clear()  # they are part of the table now
@@ -154,29 +155,21 @@ class Stage:
                 try:
                     write_checkpoint(self._path)
                 except StorageError as exc:
-                    log.warning("%s. What was committed is durable; its log is summed up later", exc)
+                    log.warning("%s. The commit is durable; a later commit sums up the log", exc)
             self._tables.give_back(self._name, table)
             return
         self.discard()
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
 
     def _ensure_table(self) -> None:
-        """Make the table if it is new, and add the columns that it lacks.
-
-        Raises:
-            WarehouseError: a column has another type than the table's; readers would break.
-            CommitConflictError: other writers were faster, again and again.
-            StorageError: the disk refused.
-        """
+        """Make the table if it is new, and add the columns that it lacks. Raises as `commit` says."""
         for _ in range(_COMMIT_TRIES):
             try:
-                self._make_or_widen()
+                return self._make_or_widen()
             except CommitFailedError:
-                log.info("%s: another writer changed the columns at the same time; looking again", self._name)
+                log.info("%s: another writer changed the columns at the same time; trying again", self._name)
             except (DeltaError, OSError) as exc:
                 raise StorageError.at(self._path, said(exc)) from exc
-            else:
-                return
         raise CommitConflictError(f"{self._path}: other writers changed the columns {_COMMIT_TRIES} times; run again")
 
     def _make_or_widen(self) -> None:
@@ -187,15 +180,14 @@ class Stage:
             )
             sync_log(self._path)
             return
-        wanted = {field.name: field for field in schema.fields}
-        found = {field.name: field for field in table.schema().fields}
-        for name in wanted.keys() & found.keys():
-            if str(wanted[name].type) != str(found[name].type):
+        types = {field.name: str(field.type) for field in table.schema().fields}
+        for field in schema.fields:
+            if types.get(field.name, str(field.type)) != str(field.type):
                 raise WarehouseError(
-                    f"{self._path}: column {name} is {found[name].type}; the service model now says "
-                    f"{wanted[name].type}. Move the table away to begin a new one"
+                    f"{self._path}: column {field.name} is {types[field.name]} in the table; the service model now "
+                    f"says {field.type}. Move the table away to begin a new one"
                 )
-        before, missing = table.version(), [field for name, field in wanted.items() if name not in found]
+        before, missing = table.version(), [field for field in schema.fields if field.name not in types]
         if missing:
             table.alter.add_columns(missing, post_commithook_properties=NO_HOOKS)
         if not tells_nulls(table):
@@ -205,7 +197,7 @@ class Stage:
         self._tables.give_back(self._name, table)
 
     def discard(self) -> None:
-        """Remove the staged files, unless they have become part of the table."""
+        """Remove the staged files, except those that are or may be part of the table."""
         self._waiting, self._waiting_bytes = [], 0
         if self._file is not None:
             self._file.abandon()
@@ -213,15 +205,11 @@ class Stage:
         remove_files(file.path for file in self._staged)
         self._staged.clear()
 
-    @property
-    def _partition(self) -> Path:
-        return self._path / f"{PARTITION}={self._replacement.snapshot_date.isoformat()}"
-
-    def _new_file(self, schema: pa.Schema) -> DataFile:
-        return DataFile(self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet", schema)
+    def _new_path(self) -> Path:
+        return self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
 
     def _write_row_group(self) -> None:
-        """Write what waits as one row group: dictionaries and statistics of small ones cost more than they save."""
+        """Write the waiting batches as one row group: small row groups cost more space and time."""
         if self._file is not None and self._waiting:
             rows = pa.Table.from_batches(self._waiting).unify_dictionaries()
             self._waiting, self._waiting_bytes = [], 0
@@ -235,30 +223,23 @@ class Stage:
             self._file = None
 
     def _carry_over(self, existing: Sequence[str], schema: pa.Schema) -> list[DataFile]:
-        """Write the rows of the partition that this commit does not replace into one file of their own.
+        """Write the rows of the date that this commit does not replace into one new file, if there are any.
 
-        `schema` is the table's: it may have columns that this run knows nothing of.
+        `schema` is the table's: it may have columns that this run does not know.
         """
-        file: DataFile | None = None
-        try:
-            for batch in self._kept(existing, pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])):
-                file = file or self._new_file(batch.schema)
+        kept = self._kept(existing, pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION]))
+        first = next(kept, None)
+        if first is None:
+            return []
+        with data_file(self._new_path(), first.schema) as file:
+            for batch in chain([first], kept):
                 file.write(batch, _ROW_GROUP_ROWS)
-            if file is not None:
-                file.close()
-        except BaseException:
-            if file is not None:
-                file.abandon()
-            raise
-        return [file] if file is not None else []
+        return [file]
 
     def _kept(self, existing: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of the partition that this commit does not replace.
+        """Yield the rows of the date that this commit does not replace; raise a WarehouseError if a file is damaged.
 
-        Checksums are proven: a damaged page would otherwise be written again, with a checksum that is right.
-
-        Raises:
-            WarehouseError: a file is missing or damaged; names it.
+        Checksums are verified: otherwise a damaged page would be written again with a correct checksum.
         """
         replaced = self._replacement.values
         keep = ~pads.field(self._replacement.column).isin(replaced) if replaced else None
@@ -270,11 +251,11 @@ class Stage:
                         yield batch
             except (OSError, pa.ArrowException) as exc:
                 if self._rebuild:
-                    log.warning("%s: cannot be read; its rows are written anew", self._path / name)
+                    log.warning("%s: cannot be read; its rows are written again", self._path / name)
                     continue
                 raise WarehouseError(
                     f"{self._path / name}: cannot be read: {exc}; rows of other slices would be lost. "
-                    f"`nimble-etl replay --since {self._replacement.snapshot_date}` writes them anew from the ledgers"
+                    f"`nimble-etl replay --since {self._replacement.snapshot_date}` writes them again from the ledgers"
                 ) from exc
 
     def _add(self, file: DataFile) -> AddAction:
@@ -282,45 +263,52 @@ class Stage:
         return AddAction(
             path=file.path.relative_to(self._path).as_posix(),
             size=facts.st_size,
-            partition_values={PARTITION: self._replacement.snapshot_date.isoformat()},
+            partition_values=self._partition_values,
             modification_time=int(facts.st_mtime * 1000),
             data_change=True,
             stats=json.dumps({"numRecords": file.rows, "nullCount": file.nulls}),
         )
 
     def _remove(self, name: str) -> RemoveAction:
+        file = self._path / name
         return RemoveAction(
             path=name,
             data_change=True,
             deletion_timestamp=int(dt.datetime.now(dt.UTC).timestamp() * 1000),
-            size=_size(self._path / name),
-            partition_values={PARTITION: self._replacement.snapshot_date.isoformat()},
+            size=file.stat().st_size if file.exists() else 0,  # `rebuild` also replaces missing files
+            partition_values=self._partition_values,
         )
 
 
 def open_stage(  # noqa: PLR0913  what is staged, and by whom
     tables: Tables, name: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool = False
 ) -> Stage:
-    """Return an empty stage, after removing what an earlier, killed attempt of the same run left behind.
+    """Return an empty stage, after removing the files that a killed try of the same run left there.
 
-    With `rebuild`, all that a file of the date may hold is staged anew: one that cannot be read is let go.
+    Args:
+        tables: the warehouse.
+        name: name of the table.
+        schema: schema of the table, partition column included.
+        replacement: the rows that the commit will replace.
+        run_id: prefix of the file names.
+        rebuild: replace files of the date that cannot be read, instead of raising an error. The caller then stages
+            every row that they may have held.
     """
     path = tables.path / name
     partition = path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
     with storage_errors(path):
         partition.mkdir(parents=True, exist_ok=True)
-        committed = tables.read(name)
-        live = set(committed.files.get(replacement.snapshot_date, [])) if committed else set()
+        live = tables.files(name, replacement.snapshot_date)
         leftovers = [file for file in partition.glob(f"{run_id}-*") if str(file) not in live]
         if leftovers:
-            # A file that was part of the table once may still be named by a catalog that someone reads.
+            # Files that any log entry names stay: a catalog that is open may still read them.
             log_text = "".join(entry.read_text() for entry in (path / "_delta_log").glob("*.json"))
             remove_files(file for file in leftovers if file.name not in log_text)
     return Stage(tables, name, schema, replacement, run_id, rebuild=rebuild)
 
 
 def _with_dictionaries(sample: pa.RecordBatch, schema: pa.Schema) -> pa.Schema:
-    """Return a schema that holds texts as dictionaries where a sample says that they repeat; files are the same."""
+    """Return a schema with dictionaries for texts that repeat in a sample. It saves memory; files stay the same."""
     texts = {
         field.name
         for field, values in zip(sample.schema, sample.columns, strict=True)
@@ -328,7 +316,3 @@ def _with_dictionaries(sample: pa.RecordBatch, schema: pa.Schema) -> pa.Schema:
     }
     kind = pa.dictionary(pa.int32(), pa.string())
     return pa.schema([field.with_type(kind) if field.name in texts else field for field in schema])
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0  # a file that is rebuilt may be lost

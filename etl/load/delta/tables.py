@@ -1,4 +1,4 @@
-"""Delta tables, read: which files a table has, what their rows are, what the log says of them."""
+"""Delta tables, read: their files, their rows, and what the log says about the files."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,13 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from etl.errors import WarehouseError
 from etl.load.delta.log import is_newest, said, sync_log, table_paths
-from etl.load.delta.parquet import read_batches, read_file
+from etl.load.delta.parquet import read_batches
 
 PARTITION = "snapshot_date"
 CONFIGURATION = {"delta.dataSkippingNumIndexedCols": "-1"}
-"""The log says of every column, not only of the first 32, how many values of a file are null."""
+"""Makes the log count the nulls of every column of a file. Delta counts only those of the first 32 by default."""
 _READER_VERSION, _WRITER_VERSION = 1, 2
-"""Of the Delta protocol. Above them a data file alone no longer says which rows it has, and by which names."""
+"""Of the Delta protocol. Newer ones allow deleted rows and renamed columns, which a data file alone does not show."""
 _EXPECTED = (
     f"expected reader version {_READER_VERSION}, writer version {_WRITER_VERSION} of the Delta protocol. "
     "Use a newer nimble-etl, or move the table away to begin a new one"
@@ -28,7 +28,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What a commit replaces: the rows of one date whose `column` is one of `values`."""
+    """The rows that a commit replaces: those of one date whose `column` has one of `values`."""
 
     snapshot_date: dt.date
     column: str
@@ -37,9 +37,9 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What the log says of a data file: its size in bytes, its rows, how many values of each of its columns are null.
+    """What the log says about a data file: its size in bytes, its rows, and the number of nulls in each column.
 
-    `nulls` is empty of files whose writer did not tell.
+    `nulls` is empty if the log does not have these numbers.
     """
 
     size: int
@@ -49,9 +49,9 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A table as of one version: its schema and data files (absolute paths), by snapshot date.
+    """One version of a table: its schema, and its data files (absolute paths) by snapshot date.
 
-    `facts` are those of every file, where `Tables.read` was asked for them.
+    `facts` has an entry for each file if `Tables.read` was called with `with_facts`.
     """
 
     name: str
@@ -64,7 +64,8 @@ class Committed:
 class Tables:
     """The Delta tables below one directory.
 
-    Tables stay open between calls: polling a log for new entries is far cheaper than reading it again.
+    Tables stay open between calls: polling a log for new entries is far cheaper than reading it again. Whatever reads a
+    table raises a WarehouseError if the table or a file is damaged or missing, or if a newer version has written it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +74,7 @@ class Tables:
         self._read: dict[str, Committed] = {}
 
     def is_committed(self, table: str, app_id: str, number: int) -> bool:
-        """Tell whether a commit is in the log of a table, durably: who made it may have died before that."""
+        """Tell whether a commit is in the log of a table. Syncs the log: the writer may have died before it did."""
         found = self.open(table)
         if found is None or (found.transaction_version(app_id) or 0) < number:
             return False
@@ -95,35 +96,27 @@ class Tables:
         return known
 
     def open(self, table: str) -> DeltaTable | None:
-        """Return the newest version of a table; None if it was never committed to.
-
-        Raises:
-            WarehouseError: it is damaged, or a newer version has written it.
-        """
+        """Return the newest version of a table as deltalake has it; None if it was never committed to."""
         found = self.take(table)
         if found is not None:
             self.give_back(table, found)
         return found
 
     def take(self, table: str) -> DeltaTable | None:
-        """Return the newest version of a table for the caller alone, who may change it; None as `open`.
-
-        Raises:
-            WarehouseError: as `open`.
-        """
+        """Return the newest version as `open` does, for this caller alone, who may commit to it."""
         found = self._opened.pop(table, None)
         try:
             if found is not None and not is_newest(self.path / table, found):
                 found.update_incremental()
         except DeltaError:
-            found = None  # what is wrong is said by whoever opens it
+            found = None  # opening the table again below raises the error that tells what is wrong
         found = found or _open(self.path / table)
         if found is not None:
             _check_protocol(self.path / table, found)
         return found
 
     def give_back(self, table: str, found: DeltaTable) -> None:
-        """Keep a table for whoever asks next."""
+        """Keep a table open for the next caller of `open` or `take`."""
         self._opened[table] = found
 
     def names(self) -> list[str]:
@@ -131,9 +124,14 @@ class Tables:
         return [path.name for path in table_paths(self.path)]
 
     def dates(self, table: str) -> list[dt.date]:
-        """Return the dates that a table has rows for, in order."""
+        """Return the dates for which a table has rows, oldest first."""
         committed = self.read(table)
         return sorted(committed.files) if committed else []
+
+    def files(self, table: str, snapshot_date: dt.date) -> list[str]:
+        """Return the live data files of one date."""
+        committed = self.read(table)
+        return committed.files.get(snapshot_date, []) if committed else []
 
     def file_count(self, table: str) -> int:
         """Return the number of live data files."""
@@ -141,71 +139,51 @@ class Tables:
         return sum(map(len, committed.files.values())) if committed else 0
 
     def rows(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Return some columns of the rows of one date; for small tables."""
-        committed = self.read(table)
-        files = committed.files.get(snapshot_date, []) if committed else []
-        return [row for file in files for row in read_file(file, columns).to_pylist()]
+        """Return some columns of all rows of one date. Use it for small tables."""
+        return [row for batch in self._batches(table, snapshot_date, columns) for row in batch.to_pylist()]
 
     def count(self, table: str, replacement: Replacement) -> dict[str, int]:
-        """Return the committed rows of a replacement, per value of its column, as the files have them.
-
-        Raises:
-            WarehouseError: a file of the table is missing or damaged.
-        """
-        committed = self.read(table)
-        files = committed.files.get(replacement.snapshot_date, []) if committed else []
+        """Read the committed rows of a replacement and count them, per value of its column."""
         counts = dict.fromkeys(replacement.values, 0)
-        for file in files:
-            for rows in read_batches(file, [replacement.column]):
-                for entry in rows.column(0).value_counts().to_pylist():
-                    if entry["values"] in counts:
-                        counts[entry["values"]] += entry["counts"]
+        for batch in self._batches(table, replacement.snapshot_date, [replacement.column]):
+            for entry in batch.column(0).value_counts().to_pylist():
+                if entry["values"] in counts:
+                    counts[entry["values"]] += entry["counts"]
         return counts
 
     def values(self, table: str, replacement: Replacement, column: str) -> set[Any]:
-        """Return the values of a column on the committed rows of a replacement.
-
-        Raises:
-            WarehouseError: a file of the table is missing or damaged.
-        """
-        committed = self.read(table)
-        files = committed.files.get(replacement.snapshot_date, []) if committed else []
+        """Return the values of a column in the committed rows of a replacement."""
         found: set[Any] = set()
-        for file in files:
-            for rows in read_batches(file, [replacement.column, column]):
-                replaced = pc.is_in(rows.column(replacement.column), pa.array(replacement.values, pa.string()))
-                found.update(pc.unique(rows.column(column).filter(replaced)).to_pylist())
+        for batch in self._batches(table, replacement.snapshot_date, [replacement.column, column]):
+            replaced = pc.is_in(batch.column(replacement.column), pa.array(replacement.values, pa.string()))
+            found.update(pc.unique(batch.column(column).filter(replaced)).to_pylist())
         return found
+
+    def _batches(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for file in self.files(table, snapshot_date):
+            yield from read_batches(file, columns)
 
 
 def tells_nulls(table: DeltaTable) -> bool:
-    """Tell whether the log says of every column of a file how many values are null, as far as it was told."""
+    """Tell whether the table logs null counts for every column."""
     return CONFIGURATION.items() <= table.metadata().configuration.items()
 
 
 def _open(path: Path) -> DeltaTable | None:
-    """Return a table; None if it was never committed to.
-
-    Raises:
-        WarehouseError: it is damaged.
-    """
+    """Open a table; return None if it was never committed to."""
     try:
         return DeltaTable(path)
     except TableNotFoundError:
         return None
     except DeltaError as exc:
         raise WarehouseError(
-            f"{path}: the table cannot be opened: {said(exc)}; {_EXPECTED}. After a power loss, run again: "
-            "what it left of a commit is set aside"
+            f"{path}: the table cannot be opened: {said(exc)}; {_EXPECTED}. After a power loss, run "
+            "again: the run sets aside a commit that was written only in part"
         ) from exc
 
 
 def _check_protocol(path: Path, table: DeltaTable) -> None:
-    """Look whether this version may read and write a table.
-
-    Raises:
-        WarehouseError: a newer version has written it.
-    """
+    """Raise a WarehouseError if a table needs a newer version of nimble-etl."""
     found = table.protocol()
     if found.min_reader_version > _READER_VERSION or found.min_writer_version > _WRITER_VERSION:
         raise WarehouseError(
@@ -215,21 +193,20 @@ def _check_protocol(path: Path, table: DeltaTable) -> None:
 
 
 def data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
-    """Return the live data files by date, as the log names them: relative to the table, `snapshot_date=…/….parquet`.
+    """Return the live data files by date, relative to the table: `snapshot_date=…/….parquet`.
 
-    Only the last two parts of a URI are used: deltalake percent-encodes those above, and not consistently.
+    Uses only the last two parts of each URI: deltalake percent-encodes the parts above, and not consistently.
     """
     files: dict[dt.date, list[str]] = {}
     for uri in sorted(table.file_uris()):
         partition, name = uri.rsplit("/", 2)[1:]
-        files.setdefault(dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}=")), []).append(
-            f"{partition}/{name}"
-        )
+        date = dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}="))
+        files.setdefault(date, []).append(f"{partition}/{name}")
     return files
 
 
 def _file_facts(table: DeltaTable) -> Iterator[tuple[str, FileFacts]]:
-    """Yield the live data files, named as by `_data_files`, and what the log says of them."""
+    """Yield the live data files, named as in `data_files`, with what the log says about them."""
     actions = pa.table(table.get_add_actions(flatten=True))
     prefix = "null_count."
     told = [name for name in actions.schema.names if name.startswith(prefix)] if tells_nulls(table) else []

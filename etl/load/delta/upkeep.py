@@ -1,4 +1,4 @@
-"""Upkeep of a Delta table: fewer files, and none that nobody needs. Rows stay as they are."""
+"""Upkeep of a Delta table: merge small files, drop old dates, delete unreferenced files. Other rows stay the same."""
 
 import datetime as dt
 import math
@@ -15,46 +15,38 @@ from etl.load.delta.tables import Replacement, Tables
 
 
 def compact(tables: Tables, table: str, snapshot_date: dt.date) -> None:
-    """Write the files of one date into one, if there are several: a commit that replaces nothing.
+    """Merge the files of one date into one, in a commit that replaces no rows.
 
     Raises:
         WarehouseError: a file is missing or damaged.
-        CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit` says.
+        CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit`.
     """
-    committed = tables.read(table)
-    if committed and len(committed.files.get(snapshot_date, [])) > 1:
-        writer = f"compact-{uuid.uuid4().hex}"
-        open_stage(tables, table, committed.schema, Replacement(snapshot_date, "run_id", ()), writer).commit(
-            f"nimble-etl/{writer}/{table}", 1
-        )
+    if len(tables.files(table, snapshot_date)) > 1:
+        _replace(tables, table, Replacement(snapshot_date, "run_id", ()), f"compact-{uuid.uuid4().hex}")
 
 
 def drop(tables: Tables, table: str, snapshot_date: dt.date) -> None:
-    """Let go of all rows of a date, in one commit; their files stay for readers until `vacuum`.
+    """Remove all rows of a date in one commit. Their files stay for readers until `vacuum`.
 
     Raises:
-        CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit` says.
+        WarehouseError, CommitConflictError, CommitUnknownError, StorageError: as `compact`.
     """
-    committed = tables.read(table)
-    if committed and (files := committed.files.get(snapshot_date)):
+    if files := tables.files(table, snapshot_date):
         slices = {name for file in files for rows in read_batches(file, ["slice_id"]) for name in rows[0].to_pylist()}
-        writer = f"drop-{uuid.uuid4().hex}"
         replacement = Replacement(snapshot_date, "slice_id", tuple(sorted(slices)))
-        open_stage(tables, table, committed.schema, replacement, writer).commit(f"nimble-etl/{writer}/{table}", 1)
+        _replace(tables, table, replacement, f"drop-{uuid.uuid4().hex}")
+
+
+def _replace(tables: Tables, table: str, replacement: Replacement, writer: str) -> None:
+    committed = tables.read(table)
+    assert committed is not None
+    open_stage(tables, table, committed.schema, replacement, writer).commit(f"nimble-etl/{writer}/{table}", 1)
 
 
 def vacuum(tables: Tables, table: str, grace: dt.timedelta) -> int:
-    """Remove the data files that left the table, or never became part of it, longer ago than `grace`.
+    """Delete data files that the table has not named for longer than `grace`, rounded up to hours, and count them.
 
-    Log entries go too: those that a checkpoint sums up, when they are older than the table keeps them (30 days).
-
-    Args:
-        tables: the warehouse.
-        table: its name.
-        grace: rounded up to hours.
-
-    Returns:
-        How many were removed.
+    Also deletes log entries that a checkpoint sums up and that are older than the table keeps them (30 days).
 
     Raises:
         StorageError: the disk refused.
@@ -62,7 +54,7 @@ def vacuum(tables: Tables, table: str, grace: dt.timedelta) -> int:
     found = tables.open(table)
     if found is None:
         return 0
-    before = found.version()
+    path, before = tables.path / table, found.version()
     try:
         removed = found.vacuum(
             math.ceil(grace / dt.timedelta(hours=1)),
@@ -71,12 +63,9 @@ def vacuum(tables: Tables, table: str, grace: dt.timedelta) -> int:
             full=True,
             post_commithook_properties=NO_HOOKS,
         )
+        sync_log(path, since=before)
+        write_checkpoint(path)
+        DeltaTable(path).cleanup_metadata()
     except (DeltaError, OSError) as exc:
-        raise StorageError.at(tables.path / table, said(exc)) from exc
-    sync_log(tables.path / table, since=before)
-    write_checkpoint(tables.path / table)
-    try:
-        DeltaTable(tables.path / table).cleanup_metadata()
-    except (DeltaError, OSError) as exc:
-        raise StorageError.at(tables.path / table, said(exc)) from exc
+        raise StorageError.at(path, said(exc)) from exc
     return len(removed)
