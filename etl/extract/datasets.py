@@ -1,4 +1,4 @@
-"""Dataset definitions. Built-in ones are data (datasets.toml); the configuration adds its own."""
+"""Dataset definitions: the built-in ones in datasets.toml, and those of the configuration."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from etl.model import Dataset, Rule
 
 @cache
 def builtin_datasets() -> dict[str, Dataset]:
-    """Return the definitions that come with the package, by name."""
+    """Return the built-in definitions by name."""
     text = (resources.files("etl.extract") / "datasets.toml").read_text(encoding="utf-8")
     return {name: Dataset.model_validate({"name": name, **entry}) for name, entry in tomllib.loads(text).items()}
 
@@ -21,12 +21,10 @@ def select_datasets(
 ) -> dict[str, Dataset]:
     """Return the wanted datasets and the parents that their slices come from, parents first.
 
-    Args:
-        wanted: names or definitions.
-        privacy: rules by dataset, `*` for all; they go before those of the definitions.
+    `privacy` holds rules by dataset, `*` for all datasets. A dataset's own rules here override its definition's.
 
     Raises:
-        ConfigError: a name is not known, or parents form a circle.
+        ConfigError: a name is unknown, or the parents form a circle.
     """
     wanted = list(wanted)
     known = builtin_datasets() | {entry.name: entry for entry in wanted if isinstance(entry, Dataset)}

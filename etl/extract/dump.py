@@ -1,8 +1,8 @@
-"""Pages out of saved JSON: what `aws … list-…` printed.
+"""Pages out of saved JSON, as `aws … list-…` prints it.
 
-A dump is one document with the result list, several of them, a bare list, or a record per line; plain, gzip or zstd.
-It is read piece by piece: memory holds one piece, or one record if that is longer, and one page. Records keep their
-text. A mistake is named with its file and byte.
+A dump is one document with the result list, several documents, a bare list, or a record per line; plain, gzip or zstd.
+Memory holds one piece of the file, or one record if that is longer, and one page. Records keep their text. Every error
+names file and byte.
 """
 
 import datetime as dt
@@ -32,25 +32,17 @@ _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class Dump:
-    """Reads the files of one slice.
+    """Reads the files of one slice: the dataset's records of one account and Region.
 
-    Args:
-        dataset: what the files list.
-        operation: the same in the service model.
-        account_id: whose resources they are; None: as the records' ARNs say.
-        region: where they are; None: the same.
-
-    Attributes:
-        account_id: as given, or as the first ARN says; None before that.
-        region: the same.
+    `account_id` and `region` are None if unknown; the first ARN in a record then sets these attributes.
     """
 
     def __init__(self, dataset: Dataset, operation: Operation, account_id: str | None, region: str | None) -> None:
         self.account_id = account_id
         self.region = region
         self._operation = operation
-        self._is_plain = operation.pager is not None and operation.pager.is_plain
         pager = operation.pager
+        self._is_plain = pager is not None and pager.is_plain
         self._lists = {pager.result} if pager else {operation.result_member, operation.result_key}
         tokens = pager.output_tokens if pager else (operation.token_member, operation.token_key)
         self._tokens = ("NextToken", *tokens)
@@ -58,17 +50,20 @@ class Dump:
         own_arn = {"arn", f"{dataset.item_name.replace('_', '')}arn"}
         self._arns = [member.api_name for member in operation.record.members if member.api_name.lower() in own_arn]
         self._keys = [path.split(".")[0] for name, path, _ in leaves(operation.record) if name in dataset.key]
-        self._renamed = _renaming(_record_shape(operation), operation.record) if pager is None else None
+        self._renamed: Callable[[Any], Any] | None = None
+        if pager is None:
+            model = model_session().get_service_model(operation.service).operation_model(operation.name)
+            self._renamed = _renaming(model.output_shape.members[operation.result_member].member, operation.record)
         self._expected = _expectation(dataset, pager.result if pager else operation.result_member)
 
     def pages(self, files: Sequence[Path]) -> Iterator[Page]:
-        """Yield all records as pages of up to 1000, at least one page.
+        """Yield all records as pages of up to 1000 records, at least one page.
 
         The `next_starting_token` of the last page is that of the last document: None if the listing was complete.
 
         Raises:
             ConfigError: a file is missing, or cannot be opened.
-            SourceError: a file is not what the CLI prints; names file and byte.
+            SourceError: a file is not what the CLI prints.
         """
         for path in files:
             _check_file(path)
@@ -84,10 +79,9 @@ class Dump:
         yield self._page(number, texts, self._token)
 
     def _page(self, number: int, texts: list[str], next_starting_token: str | None) -> Page:
-        key = json.dumps(self._operation.result_key)
         return Page(
             number=number,
-            body=f"{{{key}:[{','.join(texts)}]}}".encode(),
+            body=f"{{{json.dumps(self._operation.result_key)}:[{','.join(texts)}]}}".encode(),
             records=len(texts),
             first=0,
             stop=len(texts),
@@ -98,7 +92,6 @@ class Dump:
         )
 
     def _records(self, path: Path) -> Iterator[str]:
-        """Yield the text of each record of a file."""
         name = "standard input" if path == STANDARD_INPUT else str(path)
         with _opened(path) as file:
             stream = _decompressed(file)
@@ -121,7 +114,7 @@ class Dump:
             yield self._record(window, *window.value())
 
     def _object(self, window: JsonWindow) -> Iterator[str]:
-        """Yield the records of a document; or the object itself, if it is a record."""
+        """Yield the records of a document, or the object itself if it is a record."""
         is_document, members = False, {}
         window.hold()
         for _ in window.entries("{", "}"):
@@ -141,13 +134,14 @@ class Dump:
             self._token = self._token_of(members)
             return
         text = window.release()
-        if self._is_plain or not all(key in self._rename(members) for key in self._keys):
+        renamed = self._renamed(members) if self._renamed else members
+        if self._is_plain or not all(key in renamed for key in self._keys):
             raise window.error(f"this object has {', '.join(map(repr, members)) or 'no members'}")
         self._token = None
         yield self._record(window, members, text)
 
     def _record(self, window: JsonWindow, value: Any, text: str) -> str:
-        """Return the text of a record under the names that pages have."""
+        """Return the text of a record, its members named as in pages."""
         if self._is_plain:
             return f'{{"value":{text}}}'
         if self._renamed:
@@ -161,11 +155,8 @@ class Dump:
                 self._check_origin(window, arn)
         return text
 
-    def _rename(self, value: Any) -> Any:
-        return self._renamed(value) if self._renamed else value
-
     def _check_origin(self, window: JsonWindow, arn: str) -> None:
-        """Learn from an ARN whose resources these are, or compare it with what is known.
+        """Take account and Region from an ARN if they are unknown, and refuse an ARN with others.
 
         Source: ARN format, arn:partition:service:region:account:resource. Global resources have no Region.
         """
@@ -180,13 +171,13 @@ class Dump:
                 )
 
     def _token_of(self, members: Mapping[str, Any]) -> str | None:
-        """Return the token of a document, as text; None if it was the last."""
+        """Return the token of a document as text; None if no page follows."""
         pager = self._operation.pager
         if pager and pager.more_results and members.get(pager.more_results) is False:
             return None
         token = next((members[name] for name in self._tokens if members.get(name)), None)
         if token is None and pager and pager.more_results and members.get(pager.more_results):
-            return f"{pager.more_results}: true"  # of a service whose token is something in its last record
+            return f"{pager.more_results}: true"  # some services take their token from the last record
         return token if token is None or isinstance(token, str) else json.dumps(token)
 
 
@@ -201,8 +192,8 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def _decompressed(file: io.BufferedReader) -> Stream:
-    """Return the content of a file, or the file itself; its first bytes say whether it is compressed."""
-    head = file.peek(4)[:4]  # of a pipe, perhaps less; no JSON begins with the first byte of either
+    """Return the uncompressed content of a file; its first bytes tell whether it is compressed."""
+    head = file.peek(4)[:4]  # a pipe may give fewer; JSON never begins with the first byte of a codec's mark
     for magic, codec in _CODECS.items():
         if head and head[: len(magic)] == magic[: len(head)]:
             stream: Stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
@@ -211,11 +202,9 @@ def _decompressed(file: io.BufferedReader) -> Stream:
 
 
 def _check_file(path: Path) -> None:
-    """Find a file that is not there before the first one is read, not after."""
-    if path == STANDARD_INPUT:
-        return
+    """Refuse a missing file before any is read. It is not opened, because a named pipe can be opened only once."""
     try:
-        is_directory = stat.S_ISDIR(path.stat().st_mode)
+        is_directory = path != STANDARD_INPUT and stat.S_ISDIR(path.stat().st_mode)
     except OSError as exc:
         raise _no_dump(path, exc.strerror) from exc
     if is_directory:
@@ -227,23 +216,18 @@ def _no_dump(path: Path, why: str | None) -> ConfigError:
 
 
 def _expectation(dataset: Dataset, result: str) -> str:
-    """Return the words that say what a dump is."""
+    """Return the end of every message: what a dump must be."""
     printed = f"aws {dataset.service} {dataset.operation.replace('_', '-')} --output json"
     if result.isidentifier():
         return f"expected what `{printed}` prints: an object with the list {result!r}, or records"
     return f"expected what `{printed} --query '{result}[]'` prints: records"
 
 
-def _record_shape(operation: Operation) -> Shape:
-    service = model_session().get_service_model(operation.service)
-    return service.operation_model(operation.name).output_shape.members[operation.result_member].member
-
-
 def _renaming(shape: Shape, member: Member) -> Callable[[Any], Any] | None:
-    """Return what gives the members of a record, and all below, the names that they have on the wire.
+    """Return a function that renames the members of a value, at every depth, as in the bodies of responses.
 
-    The CLI prints the names of the service model, which some services spell differently there: MediaLive's Id is id.
-    Returns None where there is no difference, which is nearly everywhere.
+    The CLI prints the names of the service model. Few services spell them differently in a body: MediaLive's Id is id.
+    Returns None if no name differs, so that most records keep their text.
     """
     if member.kind == "structure":
         pairs = list(zip(shape.members.items(), member.members, strict=True))

@@ -1,4 +1,10 @@
-"""The text of one JSON file, of which only the part that is being read is in memory."""
+"""A JSON file of any size, read through a window of text.
+
+The invariant: the window holds everything from the held place, or else from the current place, to the end of the last
+piece that was read, and `_behind_bytes` counts the bytes before it. Every place is an index into the window; only
+`_read_on` moves the window, and it moves all places with it. Otherwise records would lose text, and messages would name
+wrong bytes. A value is complete only if the window goes on behind it, or if the file ends there.
+"""
 
 import codecs
 import json
@@ -9,52 +15,46 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from etl.errors import SourceError
+from etl.extract.raw import refuse_constant
 
 _PIECE_BYTES = 1024 * 1024
 _MOST_CHARACTERS = 16 * 1024 * 1024
-"""No record is longer, for no response of AWS is: what seems to be is something else, and must not fill the memory."""
+"""No response of AWS is longer, so no record is. A longer value is something else, and must not fill the memory."""
 
 _LONGEST_TOKEN = len(r"\ud83d\ude00")
-"""What the end of a piece may cut, strings apart. The decoder complains about its first character."""
+"""The longest token, except strings, that the end of a piece may cut. The decoder names its first character."""
 
-# PowerShell writes what it redirects as UTF-16, or begins UTF-8 with a mark.
+# PowerShell redirects output as UTF-16, or as UTF-8 that begins with a byte order mark.
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
 class Stream(Protocol):
-    """What yields bytes."""
+    """A source of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to so many bytes; none at the end."""
+        """Return at most `size` bytes; none at the end."""
 
 
 class JsonWindow:
-    """The text of one file, of which the part that is being read is in memory.
-
-    Args:
-        name: of the file.
-        stream: its content.
-        expected: ends every message.
-    """
+    """Reads one file, value by value. `name` begins every message, `expected` ends it."""
 
     def __init__(self, name: str, stream: Stream, expected: str) -> None:
         self._name = name
         self._stream = stream
         self._expected = expected
-        self._behind_bytes = 0
-        """How much was let go, and lies before the text."""
+        self._behind_bytes = 0  # the size of the file before the window
         self._text = ""
         self._place = 0
-        self._fault = 0
-        """What an error names: where the value begins that was looked at last."""
+        self._fault = 0  # where the value begins that was looked at last; errors name it
         self._held: int | None = None
         self._encoding = "utf-8"
         self._decoder: codecs.IncrementalDecoder | None = None
         self._is_at_end = False
 
     def peek(self) -> str:
-        """Return the next character that is not white space; none at the end of the file."""
+        """Return the next character that is not white space; an empty string at the end of the file."""
         while True:
             match = _SPACE.match(self._text, self._place)
             assert match is not None
@@ -65,7 +65,7 @@ class JsonWindow:
                 return ""
 
     def demand(self, expected: str, what: str) -> str:
-        """Return the next character, which must be one of these."""
+        """Return the next character, which must be one of `expected`."""
         found = self.peek()
         if not found:
             raise self.error(f"the file ends here, where {what} belongs; it was cut off")
@@ -74,13 +74,13 @@ class JsonWindow:
         return found
 
     def take(self, expected: str) -> str:
-        """Step over the next character, which must be one of these."""
+        """Step over the next character, which must be one of `expected`."""
         found = self.demand(expected, " or ".join(expected))
         self._place += 1
         return found
 
     def entries(self, opening: str, closing: str) -> Iterator[None]:
-        """Step into a list or an object and stop before each of its entries, which the caller reads."""
+        """Step into a list or an object, and stop before each entry, which the caller reads."""
         self.take(opening)
         if self.peek() == closing:
             self.take(closing)
@@ -91,7 +91,7 @@ class JsonWindow:
                 return
 
     def value(self) -> tuple[Any, str]:
-        """Read a value; return it and its text."""
+        """Return the next value and its text."""
         self.peek()
         while True:
             try:
@@ -100,39 +100,34 @@ class JsonWindow:
                 if not (self._may_go_on(exc) and self._read_on()):
                     raise self._unreadable(exc) from exc
             else:
-                # What looks like a number may go on; the decoder takes the 1 of 1e+ for the whole of it.
+                # A number may be cut by the end of the piece: of 1e+, the decoder takes the 1 for the number.
                 if end + len("e+") < len(self._text) or not self._read_on():
                     text = self._text[self._place : end]
                     self._place = end
                     return found, text
 
     def hold(self) -> None:
-        """Keep the text from here on, until it is released."""
+        """Keep the text from here on until `release`."""
         self.peek()
         self._held = self._place
 
     def release(self) -> str:
-        """Return the text that was held, up to here; an error names its beginning."""
+        """Return the held text up to here. From now on, errors name its beginning."""
         assert self._held is not None
         held = self._text[self._held : self._place]
         self._fault, self._held = self._held, None
         return held
 
-    def error(self, why: str) -> SourceError:
-        """Return the error that names the place where the last value, or nothing, was found."""
-        return self._error_at(self._fault, why)
-
-    def _error_at(self, place: int, why: str) -> SourceError:
-        return self._error_at_byte(self._offset(place), why)
-
-    def _error_at_byte(self, offset: int, why: str) -> SourceError:
+    def error(self, why: str, place: int | None = None, further_bytes: int = 0) -> SourceError:
+        """Return the error that names a byte of the file: at `place`, or else where the last value begins."""
+        offset = self._offset(self._fault if place is None else place) + further_bytes
         return SourceError(f"{self._name}, byte {offset}: {why}; {self._expected}. Nothing was imported")
 
     def _offset(self, place: int) -> int:
         return self._behind_bytes + len(self._text[:place].encode(self._encoding))
 
     def _may_go_on(self, exc: Exception) -> bool:
-        """Tell whether more text could make a broken value whole."""
+        """Tell whether more text could complete a broken value."""
         if not isinstance(exc, json.JSONDecodeError):
             return False
         return exc.msg.startswith("Unterminated string") or exc.pos > len(self._text) - _LONGEST_TOKEN
@@ -141,16 +136,16 @@ class JsonWindow:
         if not isinstance(exc, json.JSONDecodeError):
             return self.error("nested too deep" if isinstance(exc, RecursionError) else f"not JSON: {exc}")
         if exc.msg.startswith("Unterminated string") or exc.pos >= len(self._text.rstrip()):
-            return self._error_at(len(self._text), "the file ends here, in the midst of a value; it was cut off")
-        return self._error_at(exc.pos, f"not JSON: {exc.msg}")
+            return self.error("the file ends here, in the midst of a value; it was cut off", len(self._text))
+        return self.error(f"not JSON: {exc.msg}", exc.pos)
 
     def _read_on(self) -> bool:
-        """Let go of what was read, and append the next piece; tell whether there was one."""
+        """Drop the text that was read, and append the next piece; return False at the end of the file."""
         if self._is_at_end:
             return False
         keep = self._place if self._held is None else self._held
         if len(self._text) - keep >= _MOST_CHARACTERS:
-            raise self._error_at(keep, f"what begins here has more than {_MOST_CHARACTERS >> 20} MiB")
+            raise self.error(f"the value that begins here has more than {_MOST_CHARACTERS >> 20} MiB", keep)
         self._behind_bytes = self._offset(keep)
         self._text = self._text[keep:]
         self._place -= keep
@@ -163,7 +158,7 @@ class JsonWindow:
         try:
             piece = self._stream.read(size)
         except (OSError, pa.ArrowException) as exc:
-            raise self._error_at(len(self._text), f"cannot be read any further: {exc}") from exc
+            raise self.error(f"cannot be read any further: {exc}", len(self._text)) from exc
         self._is_at_end = not piece
         if self._decoder is None:
             mark = next((mark for mark in _ENCODINGS if piece.startswith(mark)), b"")
@@ -174,13 +169,5 @@ class JsonWindow:
         try:
             return self._decoder.decode(piece, final=self._is_at_end)
         except UnicodeDecodeError as exc:
-            # What the decoder still held from the piece before is at the front of what it complains about.
-            offset = self._offset(len(self._text)) + exc.start
-            raise self._error_at_byte(offset, f"this is not {exc.encoding.upper()}") from exc
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")  # Python reads NaN and Infinity, which no other reader does
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+            # `exc.start` also counts the bytes of a cut character that the decoder kept from the piece before.
+            raise self.error(f"this is not {exc.encoding.upper()}", len(self._text), exc.start) from exc

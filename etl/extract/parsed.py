@@ -1,15 +1,14 @@
-"""Pages of operations whose bodies are not simple JSON lists: botocore parses them, and what it returns is the page.
+"""Pages of operations that are not exported raw: botocore parses the response, and its result becomes the page.
 
-XML and CBOR services, several or nested result lists, several tokens, lists of plain values: all of these are read
-by botocore's own parsers and paginator settings. The records are written as JSON under one name, so that ledger,
-tables, verification and replay treat them like any other page. Members that the service model does not know are lost
-in botocore's parser; timestamps stay as they were sent.
+These are XML and CBOR services, several or nested result lists, several tokens, and lists of plain values. The records
+are written as JSON under one name, so that ledger, tables, verification and replay treat them like any other page.
+botocore's parser drops members that the service model does not know; timestamps stay as they were sent.
 """
 
 import datetime as dt
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -20,12 +19,12 @@ from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
 from etl.errors import TransientSourceError
 from etl.model import Dataset, Member, Operation, Page, Pager
 
+XML_PROTOCOLS = ("query", "ec2", "rest-xml")
 BODY_KEY = "records"
-"""The name that the list of records has in the body of such a page."""
+"""The name of the list of records in the body of such a page."""
 
-_NO_RESULT = 301  # botocore's own border between a result and an error
-_CBOR_MAP = 5
-"""Major type of the first byte. Source: RFC 8949, section 3.1."""
+_FIRST_ERROR_STATUS = 301  # source: botocore, parsers.py, which parses these as errors
+_CBOR_MAP = 5  # major type of the first byte; source: RFC 8949, section 3.1
 
 
 class MalformedPageError(TransientSourceError):
@@ -33,17 +32,12 @@ class MalformedPageError(TransientSourceError):
 
 
 def read_parsed_page(dataset: Dataset, operation: Operation, pages: PageIterator, number: int, tried: int) -> Page:
-    """Return the first page of an iterator, its records as JSON.
+    """Return the first page of an unused iterator, its records as JSON.
 
-    Args:
-        dataset: says whether a missing list is an empty one.
-        operation: has a pager.
-        pages: not used before.
-        number: the number that the page gets, from 1.
-        tried: how often it was asked for before.
+    `number` counts pages from 1; `tried` is how many requests for this page failed before.
 
     Raises:
-        MalformedPageError: the response has no such list, or more is to follow and it does not say from where on.
+        MalformedPageError: the list is missing, or the response announces more pages without a token.
     """
     pager = operation.pager
     assert pager is not None
@@ -51,30 +45,40 @@ def read_parsed_page(dataset: Dataset, operation: Operation, pages: PageIterator
     found = jmespath.search(pager.result, response)
     if found is None and pager.is_always_there and not dataset.allow_missing_list:
         raise MalformedPageError(
-            f"{operation.name}: {pager.result!r} is missing; expected a list, be it empty. If the service leaves "
-            "empty lists out, set `allow_missing_list: true` on the dataset"
+            f"{operation.name}: {pager.result!r} is missing; expected a list, which may be empty. If the service omits "
+            "empty lists, set `allow_missing_list: true` on the dataset"
         )
     items = [{"value": item} for item in found or []] if pager.is_plain else found or []
     records = [_as_modeled(item, operation.record) for item in items]
-    metadata = response["ResponseMetadata"]
-    return Page(
-        number=number,
+    return arrived_page(
+        number,
+        tried,
+        response,
         body=msgspec.json.encode({BODY_KEY: records}),
         records=len(records),
         first=0,
         stop=len(records),
         next_starting_token=pages.resume_token or _next_starting_token(operation.name, pager, response),
+    )
+
+
+def arrived_page(number: int, tried: int, response: Mapping[str, Any], **content: Any) -> Page:
+    """Return a page that has this content; the other fields say how its response arrived."""
+    metadata = response["ResponseMetadata"]
+    return Page(
+        number=number,
         request_id=metadata.get("RequestId", ""),
         retries=metadata.get("RetryAttempts", 0) + tried,
         received_at=dt.datetime.now(dt.UTC),
+        **content,
     )
 
 
 def plain_tokens(starting_token: str) -> dict[str, Any] | None:
-    """Return the parameters that a starting token stands for; None if it also leads into the midst of a page.
+    """Return the parameters that a starting token stands for; None if it leads to a record inside a page.
 
-    From a starting token on, botocore empties every list of the first page but the one that it counts, and it drops
-    the token "None": plain parameters suffer neither.
+    botocore has two faults here that plain parameters avoid: it empties all lists of the first page except the one that
+    it counts, and it takes the token "None" for no token.
     """
     tokens = TokenDecoder().decode(starting_token)
     if "boto_truncate_amount" in tokens:
@@ -83,32 +87,37 @@ def plain_tokens(starting_token: str) -> dict[str, Any] | None:
 
 
 def proof_hook(operation: Operation) -> Callable[..., None]:
-    """Return a handler of botocore's before-parse event that lets only whole bodies of this operation be parsed.
-
-    Raises (when called):
-        MalformedPageError: no error status, but the body is not a page of the operation.
-    """
+    """Return a handler of botocore's before-parse event that raises MalformedPageError for what is not a page."""
 
     def prove(response_dict: dict[str, Any], **_event: object) -> None:
-        if response_dict["status_code"] >= _NO_RESULT:
+        body = whole_body(operation.name, response_dict)
+        if body is None:
             return
-        body, length = response_dict["body"], response_dict["headers"].get("content-length")
-        if length is not None and length != str(len(body)):
-            raise MalformedPageError(f"{operation.name}: {len(body)} bytes arrived of {length} announced")
         assert operation.pager is not None
-        if operation.pager.protocol in ("query", "ec2", "rest-xml"):
+        if operation.pager.protocol in XML_PROTOCOLS:
             _check_xml(operation.name, operation.pager, body)
-        elif "cbor" in operation.pager.protocol:
-            if not body or body[0] >> 5 != _CBOR_MAP:
-                raise MalformedPageError(f"{operation.name}: {len(body)} bytes that are no CBOR map; expected a page")
-        else:
+        elif "cbor" not in operation.pager.protocol:
             _check_json(operation.name, operation.pager, body)
+        elif not body or body[0] >> 5 != _CBOR_MAP:
+            raise MalformedPageError(f"{operation.name}: {len(body)} bytes that are no CBOR map; expected a page")
 
     return prove
 
 
+def whole_body(name: str, response: Mapping[str, Any]) -> bytes | None:
+    """Return the body of a response; None if its status is an error. A body of another length is malformed."""
+    if response["status_code"] >= _FIRST_ERROR_STATUS:
+        return None
+    body: bytes = response["body"]
+    length = response["headers"].get("content-length")
+    # botocore asks for no compression and undoes none: a compressed body has the announced length, but is no page.
+    if length is not None and length != str(len(body)):
+        raise MalformedPageError(f"{name}: {len(body)} bytes arrived of {length} announced")
+    return body
+
+
 def _check_json(name: str, pager: Pager, body: bytes) -> None:
-    """Refuse what is no object, which botocore takes for the text of a message, or that of another operation."""
+    """Refuse a body that is no object, or another operation's. botocore takes the former for an error text."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as exc:
@@ -120,14 +129,14 @@ def _check_json(name: str, pager: Pager, body: bytes) -> None:
 
 
 def _check_xml(name: str, pager: Pager, body: bytes) -> None:
-    """Refuse XML that is not the answer of the operation: botocore finds no list in it, and goes on."""
+    """Refuse XML that does not answer the operation: botocore would find no list in it and return an empty page."""
     try:
         root = ET.fromstring(body)  # noqa: S314  botocore reads it with the same parser
     except ET.ParseError as exc:
         raise MalformedPageError(f"{name}: {len(body)} bytes that are not XML: {exc}") from exc
     found, expected = _tag(root), f"{name}Response"
     if pager.protocol == "rest-xml":
-        # Models do not know what S3 calls its answers: what is inside must do.
+        # Service models do not say how S3 names the root element, so its children decide.
         expected = f"an element with {', '.join(pager.wire_members)}"
         is_answer = not {_tag(child) for child in root}.isdisjoint(pager.wire_members)
     else:
@@ -141,19 +150,17 @@ def _tag(element: ET.Element) -> str:
 
 
 def _as_modeled(value: Any, member: Member) -> Any:
-    """Return a parsed value as its shape has it, ready for JSON.
+    """Return a parsed value as its shape describes it, ready for JSON.
 
-    botocore decodes some texts that hold JSON, as IAM's policies: they are texts again. JSON has no NaN and no
-    infinity: they become texts, as in AWS's own JSON protocols.
+    botocore decodes some strings that hold JSON, such as IAM's policies; they become strings again. JSON has no NaN
+    and no infinity; they become strings, as in AWS's own JSON protocols.
     """
     if member.kind == "structure" and isinstance(value, dict):
         shapes = {child.api_name: child for child in member.members}
         return {name: _as_modeled(inner, shapes[name]) if name in shapes else inner for name, inner in value.items()}
-    if member.kind == "list" and isinstance(value, list):
-        assert member.element is not None
+    if member.element and isinstance(value, list):
         return [_as_modeled(inner, member.element) for inner in value]
-    if member.kind == "map" and isinstance(value, dict):
-        assert member.element is not None
+    if member.element and isinstance(value, dict):
         return {key: _as_modeled(inner, member.element) for key, inner in value.items()}
     if member.kind == "string" and isinstance(value, dict | list):
         return json.dumps(value)
@@ -163,22 +170,21 @@ def _as_modeled(value: Any, member: Member) -> Any:
 
 
 def _next_starting_token(name: str, pager: Pager, response: dict[str, Any]) -> str | None:
-    """Return where the walk goes on after a whole page, in botocore's encoding.
+    """Return where the walk continues after a whole page, in botocore's encoding; None after the last page.
 
-    Source: botocore, paginate.py, PageIterator._get_next_token: the settings are JMESPath into the response; all
-    tokens are sent again, absent ones as null; the walk ends where all are absent.
+    If more pages are announced without a token, botocore would silently stop; here it is an error.
 
-    Raises:
-        MalformedPageError: more is to follow and there is no token. botocore would end there without a word.
+    Source: botocore, paginate.py, PageIterator._get_next_token. The settings are JMESPath into the response. All
+    tokens are sent again, absent ones as null. The walk ends where all are absent.
     """
     if pager.more_results and not jmespath.search(pager.more_results, response):
         return None
-    tokens = {
-        name: jmespath.search(path, response) or None
-        for name, path in zip(pager.input_tokens, pager.output_tokens, strict=True)
-    }
+    found = (jmespath.search(path, response) or None for path in pager.output_tokens)
+    tokens = dict(zip(pager.input_tokens, found, strict=True))
     if any(value is not None for value in tokens.values()):
         return str(TokenEncoder().encode(tokens))
     if pager.more_results:
-        raise MalformedPageError(f"{name}: {pager.more_results} says that more follows, and there is no token")
+        raise MalformedPageError(
+            f"{name}: {pager.more_results} says that more follows, and there is no token; expected one"
+        )
     return None

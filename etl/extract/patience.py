@@ -1,4 +1,4 @@
-"""How long a request is waited for and how often it is repeated. No other layer repeats anything."""
+"""Repeats a request and limits how long it is waited for. No other layer repeats requests."""
 
 import logging
 import threading
@@ -14,19 +14,17 @@ from etl.errors import TransientSourceError
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
-"""How often a request in flight looks whether it was told to stop."""
+"""How often, while a request is under way, the order to stop is looked for."""
 _GRACE_S = 5.0
-"""How long an answer may still take after a stop: a page that arrives in time is stored."""
+"""How long an answer may take after the order to stop; a page that arrives in time is stored."""
 
 Answer = TypeVar("Answer")
 
 
 class Patience:
-    """Asks until there is an answer, no answer can be expected, or told to stop.
+    """Repeats requests until an answer, a lasting error, the time limit, or the order to stop.
 
-    Args:
-        limits: how long in all, and how long between two tries.
-        stop: ends every wait within seconds.
+    `limits` has the time for all tries together and the longest pause; `stop` ends every wait within seconds.
     """
 
     def __init__(self, limits: Retry, stop: threading.Event) -> None:
@@ -34,15 +32,11 @@ class Patience:
         self._stop = stop
 
     def ask(self, place: str, request: Callable[[], Answer]) -> Answer:
-        """Return the answer to a request, repeated while it fails for a passing reason.
-
-        Args:
-            place: names what is asked for in messages.
-            request: asks once.
+        """Return the answer to `request`, repeated while it fails for a passing reason; `place` begins messages.
 
         Raises:
-            TransientSourceError: still failing when the time is over, or when told to stop.
-            EtlError: what else the request raises.
+            TransientSourceError: it still fails when the time is over, or at the order to stop.
+            EtlError: any other error of the request, at once.
         """
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientSourceError),
@@ -56,7 +50,7 @@ class Patience:
         return answer
 
     def _unless_stopped(self, place: str, request: Callable[[], Answer]) -> Answer:
-        """Ask in a thread that can be left behind: nothing interrupts one that waits for a socket."""
+        """Ask in a thread that can be abandoned, because nothing interrupts a thread that waits for a socket."""
         answer: Future[Answer] = Future()
         threading.Thread(target=_resolve, args=(answer, request), name="request", daemon=True).start()
         while not wait([answer], _LOOK_S).done:

@@ -1,11 +1,10 @@
-"""What a service model says about operations, whichever: nothing here knows a service."""
+"""What botocore's service models say about operations. Nothing here knows a particular service."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, get_args
 
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, DataNotFoundError, UnknownServiceError
@@ -15,58 +14,30 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from etl.errors import ConfigError
-from etl.extract.parsed import BODY_KEY
+from etl.extract.parsed import BODY_KEY, XML_PROTOCOLS
 from etl.model import KEY_KINDS, Dataset, Member, Operation, Pager, ShapeKind, leaves
 
-_JSON = ("json", "rest-json")
-_XML = ("query", "ec2", "rest-xml")
-
 MODELS = resources.files("etl.extract") / "service_models"
-_KINDS: Mapping[str, ShapeKind] = {
-    "string": "string", "character": "string", "integer": "integer", "long": "long", "float": "float",
-    "double": "double", "boolean": "boolean", "timestamp": "timestamp", "blob": "blob",
-    "structure": "structure", "map": "map", "list": "list",
-}  # fmt: skip
+_KINDS: Mapping[str, ShapeKind] = {kind: kind for kind in get_args(ShapeKind)} | {"character": "string"}
 
 
 class UnsupportedError(Exception):
     """An operation cannot be exported; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _StrictParsers:
-    """Parsers with one kind of error: where a body has wrong types, botocore's raise whatever Python does."""
-
-    factory: Any
-
-    def create_parser(self, protocol: str) -> Any:
-        """Return a parser of a protocol."""
-        parser = self.factory.create_parser(protocol)
-        parse = parser.parse
-
-        def parse_strictly(response: Any, shape: Any) -> Any:
-            try:
-                return parse(response, shape)
-            except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as exc:
-                kind = f"{type(exc).__name__}: {exc}"
-                raise ResponseParserError(f"the body is not what the service model says: {kind}") from exc
-
-        parser.parse = parse_strictly
-        return parser
-
-
 def model_session() -> Session:
     """Return a botocore session that also finds the service models of this package, after those of botocore.
 
-    Its parsers leave timestamps as they were sent: one that is none would otherwise cost a whole page.
+    Its parsers leave timestamps as they were sent; otherwise one invalid timestamp would cost a whole page.
 
     Raises:
-        ConfigError: the profile that the environment names does not exist, or a file of the AWS configuration is none.
+        ConfigError: the profile that the environment names does not exist, or an AWS configuration file is invalid.
     """
     session = Session()
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=lambda value: value)
-    session.register_component("response_parser_factory", _StrictParsers(parsers))
+    create_parser = parsers.create_parser
+    parsers.create_parser = lambda protocol: _with_one_error(create_parser(protocol))
     try:
         data_path = session.get_config_variable("data_path")
     except BotoCoreError as exc:
@@ -75,9 +46,24 @@ def model_session() -> Session:
     return session
 
 
+def _with_one_error(parser: Any) -> Any:
+    """Make a parser raise ResponseParserError for a body of wrong types: botocore lets any error of Python out."""
+    parse = parser.parse
+
+    def parse_strictly(response: Any, shape: Any) -> Any:
+        try:
+            return parse(response, shape)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as exc:
+            kind = f"{type(exc).__name__}: {exc}"
+            raise ResponseParserError(f"the body is not what the service model says: {kind}") from exc
+
+    parser.parse = parse_strictly
+    return parser
+
+
 @cache
 def _loader(data_path: str | None) -> Loader:
-    """Return what reads service models, and keeps them: to look for them takes longer than to read them."""
+    """Return the reader of service models. It is kept because finding the files takes longer than reading them."""
     loader = create_loader(data_path)
     loader.search_paths.append(str(MODELS))
     return loader
@@ -87,16 +73,11 @@ def describe_operation(session: Session, dataset: Dataset) -> Operation:
     """Return what the service model says about a dataset's operation.
 
     Raises:
-        ConfigError: no such service or operation, or it cannot be exported; says why.
+        ConfigError: there is no such service, operation or column, or the operation cannot be exported.
     """
+    service, name, may_miss = dataset.service, dataset.operation, dataset.allow_missing_list
     try:
-        operation = inspect_operation(
-            session,
-            dataset.service,
-            dataset.operation,
-            dataset.result_key,
-            may_miss_list=dataset.allow_missing_list,
-        )
+        operation = inspect_operation(session, service, name, dataset.result_key, may_miss_list=may_miss)
     except UnsupportedError as exc:
         raise ConfigError(f"dataset {dataset.name}: {exc}") from None
     _check_columns(dataset, operation.record)
@@ -106,17 +87,13 @@ def describe_operation(session: Session, dataset: Dataset) -> Operation:
 def inspect_operation(
     session: Session, service: str, name: str, result_key: str | None = None, *, may_miss_list: bool = False
 ) -> Operation:
-    """Return what the service model says about an operation.
+    """Return what the service model says about an operation; service and operation have their names in boto3.
 
-    Args:
-        session: finds the service models.
-        service: as boto3 names it.
-        name: the operation, as boto3 names its method.
-        result_key: a path to the list; None for the first that botocore's paginator counts.
-        may_miss_list: a response without the list is an empty page.
+    `result_key` is a path to the list; None takes the first list that botocore's paginator counts. With
+    `may_miss_list`, a response without the list is an empty page.
 
     Raises:
-        UnsupportedError: no such service or operation, or it cannot be exported; says why.
+        UnsupportedError: there is no such service or operation, or it cannot be exported.
     """
     service_model = _service_model(session, service)
     names = {xform_name(name): name for name in service_model.operation_names}
@@ -127,26 +104,26 @@ def inspect_operation(
         pagination = session.get_paginator_model(service).get_paginator(model.name)
     except (ValueError, UnknownServiceError, DataNotFoundError):
         raise UnsupportedError(
-            f"{model.name} has no paginator in botocore; it returns one page, with no token"
+            f"{model.name} has no paginator in botocore: it returns one page, without a token"
         ) from None
-    result_keys = tuple(_as_list(pagination["result_key"]))
-    result = result_key or result_keys[0]
+    result = result_key or _as_list(pagination["result_key"])[0]
     try:
         pager, item = _pager(model, pagination, result)
         is_raw = not may_miss_list and _is_raw(model, pager)
-        record = _record(item, _wire_name(model, result), _body_name) if is_raw else _record(item, "value", _model_name)
+        wire = {name: _body_name(shape, name) for name, shape in model.output_shape.members.items()} if is_raw else {}
+        record = _record(item, wire[result], _body_name) if is_raw else _record(item, "value", lambda _, name: name)
     except UnsupportedError as exc:
         raise UnsupportedError(f"{model.name}: {exc}") from None
     not_parameters = {*pager.input_tokens, pagination.get("limit_key")}
-    inputs = model.input_shape
+    inputs, token = model.input_shape, pager.output_tokens[0]
     return Operation(
         service=service,
         name=model.name,
         api_version=service_model.api_version,
-        result_key=_wire_name(model, result) if is_raw else BODY_KEY,
-        token_key=_wire_name(model, pager.output_tokens[0]) if is_raw else "",
+        result_key=wire.get(result, BODY_KEY),
+        token_key=wire.get(token, ""),
         result_member=result if is_raw else "",
-        token_member=pager.output_tokens[0] if is_raw else "",
+        token_member=token if is_raw else "",
         input_token=pager.input_tokens[0],
         record=record,
         parameters=tuple(name for name in inputs.members if name not in not_parameters) if inputs else (),
@@ -157,10 +134,10 @@ def inspect_operation(
 
 
 def paginated_operations(session: Session, service: str) -> dict[str, tuple[str, ...]]:
-    """Return the operations of a service that have a paginator, as boto3 names their methods, with their result keys.
+    """Return boto3's methods of a service that have a paginator, each with its result keys.
 
     Raises:
-        UnsupportedError: no such service.
+        UnsupportedError: there is no such service.
     """
     _service_model(session, service)
     try:
@@ -174,7 +151,7 @@ def paginated_operations(session: Session, service: str) -> dict[str, tuple[str,
 
 
 def parameter_names(operation: Operation, filters: Mapping[str, str]) -> dict[str, str]:
-    """Return the filters that an operation knows, under the names of its parameters: created_by -> createdBy."""
+    """Return the filters that are parameters of an operation, under their API names: created_by -> createdBy."""
     names = {xform_name(name): name for name in operation.parameters}
     return {names[name]: value for name, value in filters.items() if name in names}
 
@@ -187,26 +164,19 @@ def _service_model(session: Session, service: str) -> ServiceModel:
 
 
 def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) -> tuple[Pager, Shape]:
-    """Return how pages are found in a parsed response, and the shape of one item of the list.
-
-    Raises:
-        UnsupportedError: says why not.
-    """
+    """Return how pages are found in a parsed response, and the shape of one item of the list."""
     steps = re.findall(r"(\w+)(\[\])?(?:\.|$)", result)
     if ".".join(name + many for name, many in steps) != result:
         raise UnsupportedError(f"its result key is the expression {result!r}; expected a path of names")
     shape: Shape = model.output_shape
-    for name, many in steps:
+    for step, (name, brackets) in enumerate(steps, start=1):
+        is_list = brackets or step == len(steps)
         if shape is None or shape.type_name != "structure" or name not in shape.members:
             raise UnsupportedError(f"its responses have no member {result!r}")
         shape = shape.members[name]
-        if many and shape.type_name != "list":
+        if is_list and shape.type_name != "list":
             raise UnsupportedError(f"{name!r} in its responses is a {shape.type_name}; expected a list")
-        shape = shape.member if many else shape
-    if not steps[-1][1]:
-        if shape.type_name != "list":
-            raise UnsupportedError(f"{result!r} in its responses is a {shape.type_name}; expected a list")
-        shape = shape.member
+        shape = shape.member if is_list else shape
     protocol = model.service_model.resolved_protocol
     pager = Pager(
         protocol=protocol,
@@ -216,18 +186,14 @@ def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) ->
         more_results=pagination.get("more_results"),
         is_plain=shape.type_name != "structure" or getattr(shape, "is_document_type", False),
         is_primary=result == _as_list(pagination["result_key"])[0],
-        is_always_there=protocol not in _XML and len(steps) == 1,
+        is_always_there=protocol not in XML_PROTOCOLS and len(steps) == 1,
         wire_members=tuple(_wire_members(model.output_shape)),
     )
     return pager, shape
 
 
 def _record(item: Shape, name: str, name_of: Callable[[Shape, str], str]) -> Member:
-    """Return the structure of one record: an item, or one that has the item as its only member.
-
-    Raises:
-        UnsupportedError: it would have no columns.
-    """
+    """Return the structure of one record: the item itself, or a structure with the item as its only member."""
     member = _member(item, name, (), name_of)
     if item.type_name == "structure" and not item.members:
         raise UnsupportedError("its records have no members")
@@ -237,7 +203,7 @@ def _record(item: Shape, name: str, name_of: Callable[[Shape, str], str]) -> Mem
 
 
 def _wire_members(output: Shape) -> Iterator[str]:
-    """Yield the names of the members that the body of a response can have at its top.
+    """Yield the names that can stand at the top of a response's body.
 
     Source: botocore, parsers.py, BaseXMLResponseParser._member_key_name.
     """
@@ -251,12 +217,13 @@ def _wire_members(output: Shape) -> Iterator[str]:
 
 def _is_raw(model: OperationModel, pager: Pager) -> bool:
     """Tell whether a body is a JSON object with one list of structures and one token, both at its top."""
-    simple = len(pager.output_tokens) == 1 and not pager.more_results and not pager.is_plain
-    names = (pager.result, *pager.output_tokens)
     members = model.output_shape.members
+    names = (pager.result, *pager.output_tokens)
     return (
-        simple
-        and pager.protocol in _JSON
+        pager.protocol in ("json", "rest-json")
+        and len(pager.output_tokens) == 1
+        and not pager.more_results
+        and not pager.is_plain
         and all(name in members and "location" not in members[name].serialization for name in names)
         and "payload" not in model.output_shape.serialization
         and members[pager.output_tokens[0]].type_name == "string"
@@ -264,28 +231,14 @@ def _is_raw(model: OperationModel, pager: Pager) -> bool:
 
 
 def _body_name(shape: Shape, name: str) -> str:
+    """Return the name of a member in the body: MediaLive's Channels are `channels` there."""
     return str(shape.serialization.get("name", name))
 
 
-def _model_name(_shape: Shape, name: str) -> str:
-    return name
-
-
-def _wire_name(model: OperationModel, member: str) -> str:
-    """Return the name of a member of the response in its body: MediaLive's Channels are `channels` there."""
-    shape = model.output_shape.members.get(member)
-    return str(shape.serialization.get("name", member)) if shape is not None else member
-
-
 def _member(
-    shape: Shape,
-    api_name: str,
-    above: tuple[str, ...],
-    name_of: Callable[[Shape, str], str],
-    *,
-    required: bool = False,
+    shape: Shape, api_name: str, above: tuple[str, ...], name_of: Callable[[Shape, str], str], *, required: bool = False
 ) -> Member:
-    """Return the neutral form of a shape, with all that lies below it; `name_of` says what members are called."""
+    """Return a shape and all shapes below it without botocore; `above` names the structures that contain it."""
     kind = _KINDS.get(shape.type_name)
     empty = shape.type_name == "structure" and not shape.members
     if kind is None or shape.name in above or empty or getattr(shape, "is_document_type", False):
@@ -318,21 +271,20 @@ def _member(
 
 
 def _check_columns(dataset: Dataset, record: Member) -> None:
-    """Refuse a key or order column that the records do not have, or of a type that does not do."""
+    """Refuse a key or order column that the records do not have, or that has an unsuitable type."""
     kinds: dict[str, ShapeKind] = {member.name: member.kind for member in record.members}
     kinds |= {name: member.kind for name, _, member in leaves(record)}
-    for column in (*dataset.key, *([dataset.order_by] if dataset.order_by else [])):
-        if column not in kinds:
-            raise ConfigError(
-                f"dataset {dataset.name}: key or order_by names {column!r}; the records have {', '.join(sorted(kinds))}"
-            )
-    for column in dataset.key:
-        if kinds[column] not in KEY_KINDS:
-            found = f"{column!r}, a {kinds[column]}"
-            raise ConfigError(f"dataset {dataset.name}: key names {found}; expected a plain value")
-    if dataset.order_by and kinds[dataset.order_by] != "timestamp":
-        found = f"{dataset.order_by!r}, a {kinds[dataset.order_by]}"
-        raise ConfigError(f"dataset {dataset.name}: order_by names {found}; expected a timestamp: the newest wins")
+    orders = [dataset.order_by] if dataset.order_by else []
+    for setting, columns, allowed, expected in (
+        ("key", dataset.key, KEY_KINDS, "a plain value"),
+        ("order_by", orders, {"timestamp"}, "a timestamp: the record with the newest one is kept"),
+    ):
+        for column in columns:
+            place = f"dataset {dataset.name}: {setting} names {column!r}"
+            if column not in kinds:
+                raise ConfigError(f"{place}; the records have {', '.join(sorted(kinds))}")
+            if kinds[column] not in allowed:
+                raise ConfigError(f"{place}, a {kinds[column]}; expected {expected}")
 
 
 def _as_list(value: Any) -> list[str]:
@@ -340,5 +292,5 @@ def _as_list(value: Any) -> list[str]:
 
 
 def _plain(documentation: str) -> str:
-    """Return the HTML of a service model as one line of text."""
+    """Return the HTML of a service model as one line of plain text."""
     return " ".join(re.sub(r"<[^>]+>", "", documentation or "").split())

@@ -1,4 +1,4 @@
-"""What botocore raises, translated once into our errors: the class says what the caller should do next."""
+"""The one translation of botocore's errors into ours. The class of an error says what the caller should do next."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -30,10 +30,10 @@ _OPERATOR_MISTAKES = (
     boto.UnknownRegionError, boto.UnknownFIPSEndpointError, boto.ServiceNotInRegionError,
     boto.InvalidIMDSEndpointError, boto.InvalidIMDSEndpointModeError, boto.InvalidSTSRegionalEndpointsConfigError,
     boto.InvalidChecksumConfigError, boto.NoAuthTokenError, boto.UnknownTokenProviderError, boto.LoginError,
-    boto.ValidationError, boto.MissingParametersError,
-    boto.InvalidEndpointDiscoveryConfigurationError, boto.EndpointVariantError, boto.UnknownCredentialError,
-    boto.SSOError, boto.InfiniteLoopConfigError, boto.InvalidProxiesConfigError,
-    boto.EndpointResolutionError, boto.MissingDependencyException, boto.InvalidDefaultsMode,
+    boto.ValidationError, boto.MissingParametersError, boto.InvalidEndpointDiscoveryConfigurationError,
+    boto.EndpointVariantError, boto.UnknownCredentialError, boto.SSOError, boto.InfiniteLoopConfigError,
+    boto.InvalidProxiesConfigError, boto.EndpointResolutionError, boto.MissingDependencyException,
+    boto.InvalidDefaultsMode,
 )  # fmt: skip
 _PASSING = (
     boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.CredentialRetrievalError,
@@ -43,7 +43,7 @@ _PASSING = (
 
 
 def translate(exc: Exception, place: str, action: str) -> EtlError:
-    """Return our error for one of botocore's. `ClientError` is not a `BotoCoreError`: both come here."""
+    """Return our error for one of botocore's: a `ClientError`, or a `BotoCoreError`, which is no base of the former."""
     if isinstance(exc, boto.ClientError):
         return _translate_response(exc, place, action)
     if isinstance(exc, boto.ParamValidationError) and "report" in getattr(exc, "kwargs", {}):
@@ -51,7 +51,7 @@ def translate(exc: Exception, place: str, action: str) -> EtlError:
         return ConfigError(f"{place}: {report}; check the `parameters` of the dataset and what `for_each` binds")
     if isinstance(exc, _OPERATOR_MISTAKES):
         return ConfigError(
-            f"{place}: {first_line(exc)}; see the AWS credential chain and `source` in the configuration"
+            f"{place}: {first_line(exc)}; check the AWS credential chain and `source` in the configuration"
         )
     if isinstance(exc, _PASSING):
         return TransientSourceError(f"{place}: {first_line(exc)}")
@@ -61,10 +61,10 @@ def translate(exc: Exception, place: str, action: str) -> EtlError:
 
 
 def _translate_response(exc: boto.ClientError, place: str, action: str) -> EtlError:
-    """Return our error for an answer of the service that is an error."""
+    """Return our error for a response with an error status."""
     error, metadata = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
     code, status = error.get("Code", "?"), int(metadata.get("HTTPStatusCode", 0))
-    # AWS answers a bad signature with all that should have been signed, session token included, below the first line.
+    # Only the first line: below it, AWS repeats a badly signed request, session token included.
     message = str(error.get("Message") or "").partition("\n")[0]
     exc.args = (first_line(exc),)
     said = f"{place}: {action} answered {status} {code}: {message}".rstrip(": ")
@@ -72,20 +72,18 @@ def _translate_response(exc: boto.ClientError, place: str, action: str) -> EtlEr
     if code in _THROTTLED or status == 429 or status >= 500:  # noqa: PLR2004
         return TransientSourceError(f"{said}{request}")
     if code in EXPIRED:
-        return TransientSourceError(f"{said}{request}; renew the credentials and run again: it resumes")
+        return TransientSourceError(f"{said}{request}; renew the credentials and run again to continue")
     if code in _SIGNATURE:
         return SourceError(f"{said}{request}; {_clock_difference(metadata)}")
     if status == 404:  # noqa: PLR2004
         return GoneError(f"{said}{request}; what is listed no longer exists")
-    if status == 402:  # noqa: PLR2004
-        return SourceError(f"{said}{request}; the account's quota is used up: raise it, then run again")
-    if status in (401, 403):
-        return SourceError(f"{said}{request}; the credentials need {action}: grant it, then run again")
-    return SourceError(f"{said}{request}; check the parameters in the configuration")
+    denied = f"the credentials need {action}: grant it, then run again"
+    steps = {401: denied, 402: "the account's quota is used up: raise it, then run again", 403: denied}
+    return SourceError(f"{said}{request}; {steps.get(status, 'check the parameters in the configuration')}")
 
 
 def _clock_difference(metadata: Mapping[str, Any]) -> str:
-    """Say how far this machine's clock is from the Date of the answer: most bad signatures come from there."""
+    """Say how far this machine's clock is from the Date header of the response: it causes most bad signatures."""
     try:
         server = parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
     except (KeyError, ValueError):

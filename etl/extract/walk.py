@@ -1,7 +1,7 @@
 """The walk: page after page of a slice, from a checkpoint on.
 
-It promises that the next page is asked for only when the caller comes back for it, which is after the caller made
-the last one durable; and that no starting token is followed twice.
+The walk asks for the next page only when the caller resumes the generator, after the last page became durable. It
+follows no starting token twice.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,13 +22,13 @@ def walk(  # noqa: PLR0913  the limits are independent
     max_pages: int,
     stopped: Callable[[], bool],
 ) -> Iterator[Page]:
-    """Yield the pages of a slice from a checkpoint to the end, to `max_items` records, or until told to stop.
+    """Yield the pages of a slice from a checkpoint to the end, to `max_items` records, or until `stopped`.
 
-    The last page yielded says whether the end was reached: its `next_starting_token` is None.
+    The end was reached if the `next_starting_token` of the last page is None.
 
     Raises:
-        PageTokenError: a token comes back, at once or later (botocore only sees the first), or pages never end.
-        EtlError: whatever `fetch` raises.
+        PageTokenError: a token returns, at once or later (botocore sees only the former), or pages never end.
+        EtlError: as `fetch` raises it.
     """
     token, number, seen = checkpoint.starting_token, checkpoint.pages, set(checkpoint.seen)
     if token is not None:
@@ -44,7 +44,7 @@ def walk(  # noqa: PLR0913  the limits are independent
         if token is not None and token in seen:
             raise PageTokenError(
                 f"{slice_}, page {number}: its next token was followed before; expected a new one. The listing goes "
-                "in a circle: run again with --fresh, and tell the service's owner if it stays"
+                "in a circle: run again with --fresh, and tell the service's owner if the error remains"
             )
         yield page
         if token is None:

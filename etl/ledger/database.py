@@ -1,16 +1,16 @@
-"""A ledger as a SQLite file: made aside, opened with every write synced, its errors told apart."""
+"""A ledger as a SQLite file. It is written under another name first, and every write to it is synced."""
 
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from etl.errors import LedgerError, StorageError, first_line
-from etl.storage.disk import put_in_place
+from etl.storage.disk import put_in_place, storage_errors
 
 _APPLICATION_ID = 0x4E65746C
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")
 
 
 class Database:
@@ -22,12 +22,8 @@ class Database:
         self._lock = threading.RLock()
 
     @classmethod
-    def create(cls, path: Path, version: int, schema: str, first: tuple[str, tuple[Any, ...]]) -> None:
-        """Make a file with its tables and its first row. Whoever finds it under its name finds all of it.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+    def create(cls, path: Path, version: int, schema: str, insert: str, *values: object) -> None:
+        """Make a file with its tables and the row that `insert` writes. A file under this name is always whole."""
         draft = path.with_suffix(".new")
         with sqlite_errors(draft):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,22 +32,16 @@ class Database:
             connection.executescript(
                 f"begin; pragma application_id={_APPLICATION_ID}; pragma user_version={version}; {schema}"
             )
-            connection.execute(*first)
+            connection.execute(insert, values)
             connection.commit()
             connection.close()
             put_in_place(draft, path)
 
     @classmethod
     def open(cls, path: Path, version: int, upgrades: Mapping[int, Sequence[str]]) -> "Database":
-        """Open a file that exists.
+        """Open a file that exists, and upgrade it to `version`, the version of the tables that the caller knows.
 
-        Args:
-            path: of the file.
-            version: of the tables that the caller knows.
-            upgrades: older version -> the statements that make the next one of it.
-
-        Raises:
-            LedgerError: it is no ledger, is damaged, or was written by a newer version.
+        `upgrades` maps each older version to the statements that turn it into the next one.
         """
         with sqlite_errors(path):
             connection = sqlite3.connect(
@@ -59,17 +49,15 @@ class Database:
             )
             connection.row_factory = sqlite3.Row
             if connection.execute("pragma application_id").fetchone()[0] != _APPLICATION_ID:
-                raise LedgerError(f"{path}: is not a ledger of nimble-etl; move it away, or run with --fresh")
+                raise LedgerError(f"{path}: this is not a ledger of nimble-etl; move it away, or run with --fresh")
             found = connection.execute("pragma user_version").fetchone()[0]
             if found > version:
                 raise LedgerError(
-                    f"{path}: has format {found}; this version reads up to {version}. Use the newer nimble-etl"
+                    f"{path}: has format {found}; this version reads up to {version}. Use a newer nimble-etl"
                 )
-            connection.execute("pragma journal_mode=wal")
-            connection.execute("pragma synchronous=full")
-            connection.execute("pragma foreign_keys=on")
+            connection.executescript("pragma journal_mode=wal; pragma synchronous=full; pragma foreign_keys=on")
             if found < version:
-                connection.execute("begin immediate")  # another process may be at it
+                connection.execute("begin immediate")  # another process may upgrade it at the same time
                 for older in range(connection.execute("pragma user_version").fetchone()[0], version):
                     for statement in upgrades[older]:
                         connection.execute(statement)
@@ -78,23 +66,23 @@ class Database:
         return cls(path, connection)
 
     def close(self) -> None:
-        """Close the file; what was stored stays."""
+        """Close the file."""
         with self._lock:
             self._connection.close()
 
     def rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
-        """Return the answer to a query."""
+        """Return the rows that a query finds."""
         with self._lock, sqlite_errors(self.path):
             return self._connection.execute(statement, values).fetchall()
 
     def write(self, statement: str, *values: object) -> None:
-        """Execute one statement, durably."""
+        """Execute one statement in a synced transaction."""
         with self.transaction() as connection:
             connection.execute(statement, values)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection; what was executed is durable at the end, or never happened."""
+        """Yield the connection. At the end, everything executed on it is durable, or none of it is."""
         with self._lock, sqlite_errors(self.path):
             self._connection.execute("begin immediate")
             try:
@@ -107,18 +95,16 @@ class Database:
 
 @contextmanager
 def sqlite_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises into ours: a full disk is another matter than a torn file.
+    """Tell a disk that refuses (StorageError) from a damaged file (LedgerError).
 
-    SQLite has no checksums: a flipped bit can also show as a value that cannot be what was written.
+    SQLite has no checksums. A flipped bit can therefore also appear as a value that nobody wrote: hence `ValueError`,
+    `TypeError` and `IndexError`.
     """
     try:
-        yield
-    except sqlite3.OperationalError as exc:
-        name = getattr(exc, "sqlite_errorname", "")  # none if Python, not SQLite, could not read a value
-        if not name or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")):
-            raise LedgerError(f"{path}: {exc}; the ledger is damaged: run with --fresh") from exc
-        raise StorageError.at(path, f"{exc} ({name})") from exc
-    except OSError as exc:
-        raise StorageError.at(path, exc.strerror or exc) from exc
+        with storage_errors(path):
+            yield
     except (sqlite3.DatabaseError, ValueError, TypeError, IndexError) as exc:
+        name = getattr(exc, "sqlite_errorname", "")  # empty if Python, not SQLite, could not read a value
+        if isinstance(exc, sqlite3.OperationalError) and name and not name.startswith(_DAMAGE):
+            raise StorageError.at(path, f"{exc} ({name})") from exc
         raise LedgerError(f"{path}: {first_line(exc)}; the ledger is damaged: run with --fresh") from exc

@@ -1,4 +1,4 @@
-"""The state directory: the lock that lets one job at a time work on it, its ledgers, and how long they stay there."""
+"""The state directory: the lock that admits one job at a time, the ledgers, and when old ledgers are deleted."""
 
 import datetime as dt
 import fcntl
@@ -21,7 +21,7 @@ RUN_ID_TIME = "%Y%m%dT%H%M%SZ"
 
 @contextmanager
 def lock(state_dir: Path) -> Iterator[None]:
-    """Hold the kernel's lock on the state directory; it dies with the process.
+    """Hold the kernel's lock on the state directory. It ends with the process at the latest.
 
     Raises:
         LockedError: another process holds it.
@@ -29,7 +29,7 @@ def lock(state_dir: Path) -> Iterator[None]:
     """
     path = state_dir / "lock"
     try:
-        make_directory(path.parent)
+        make_directory(state_dir)
         file = path.open("a+")
     except OSError as exc:
         raise StorageError.at(path, exc.strerror, "state_dir must be a directory that can be written") from exc
@@ -40,55 +40,48 @@ def lock(state_dir: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise LockedError(f"{path}: another run holds the lock (process {holder}); wait until it ends") from None
-        try:
+        with storage_errors(path):
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
-        except OSError as exc:
-            raise StorageError.at(path, exc.strerror) from exc
         yield
     finally:
-        with suppress(OSError):  # its text is for people only; the lock goes with the descriptor
+        with suppress(OSError):  # only people read the process id; closing releases the lock even if it fails
             file.close()
 
 
 def ledger_paths(state_dir: Path) -> list[Path]:
-    """Return the ledgers of a state directory, oldest first: run ids begin with their time."""
+    """Return the ledgers, oldest first: their names begin with the time of the run."""
     return sorted((state_dir / "runs").glob("*.sqlite"))
 
 
-def set_aside_paths(state_dir: Path) -> list[Path]:
-    """Return the ledgers of a state directory that could not be read."""
-    return sorted((state_dir / "runs").glob("*.damaged"))
-
-
 def set_aside(path: Path) -> None:
-    """Rename a ledger that cannot be read, and what SQLite keeps beside it; no run finds it again."""
+    """Rename a ledger that cannot be read, and the files that SQLite keeps beside it, so that no run finds it again."""
     with storage_errors(path):
-        for suffix in ("", "-wal", "-shm"):  # the ledger itself first: without its log it could pass for an older one
+        for suffix in ("", "-wal", "-shm"):  # the ledger first: without its log it could pass for an older one
             file = Path(f"{path}{suffix}")
             if file.exists():
                 file.rename(f"{path.with_suffix('.damaged')}{suffix}")
 
 
 def remove_ledger(path: Path) -> None:
-    """Delete a ledger and what SQLite keeps beside it; the ledger itself last, so that nothing is left without it."""
+    """Delete a ledger after the files that SQLite keeps beside it, so that none of them is left alone."""
     with storage_errors(path):
         for file in (Path(f"{path}-wal"), Path(f"{path}-shm"), path):
             file.unlink(missing_ok=True)
 
 
 def remove_old_ledgers(state_dir: Path, keep: dt.timedelta, max_checkpoint_age: dt.timedelta) -> None:
-    """Delete the ledgers of runs that began longer ago than `keep`, but none that may be resumed."""
+    """Delete the ledgers of runs that began longer ago than `keep`, except those that may still be resumed."""
     now = dt.datetime.now(dt.UTC)
-    for path in (*ledger_paths(state_dir), *set_aside_paths(state_dir)):
-        began_at = _began_at(path)
-        if began_at is None or now - began_at <= keep:
-            continue
-        if now - began_at <= max_checkpoint_age and _is_open(path):
-            continue
-        log.info("%s is deleted: run.keep_ledgers is %s", path.name, keep)
-        remove_ledger(path)
+    for path in (*ledger_paths(state_dir), *(state_dir / "runs").glob("*.damaged")):
+        try:
+            age = now - dt.datetime.strptime(path.stem.partition("-")[0], RUN_ID_TIME).replace(tzinfo=dt.UTC)
+        except ValueError:
+            continue  # the job gave this file no name of a run, so it does not delete it
+        if age > keep and not (age <= max_checkpoint_age and _is_open(path)):
+            log.info("%s is deleted: run.keep_ledgers is %s", path.name, keep)
+            remove_ledger(path)
 
 
 def _is_open(path: Path) -> bool:
@@ -97,10 +90,3 @@ def _is_open(path: Path) -> bool:
             return ledger.run().state is RunState.OPEN
     except LedgerError:
         return False
-
-
-def _began_at(path: Path) -> dt.datetime | None:
-    try:
-        return dt.datetime.strptime(path.stem.partition("-")[0], RUN_ID_TIME).replace(tzinfo=dt.UTC)
-    except ValueError:
-        return None  # not named by us: not ours to delete

@@ -1,19 +1,19 @@
 """The durable record of one run: every page received, and the starting token that follows it.
 
-One SQLite file per run. Storing a page and moving the starting token is one transaction, synced before it returns:
-that is the checkpoint. Whoever holds a ledger can publish it without another request, for it also keeps the dataset
-definitions and the API shapes that it was walked with. The only importer of sqlite3.
+There is one SQLite file per run. One synced transaction stores a page and moves the starting token: that is the
+checkpoint. A ledger also keeps the dataset definitions and API shapes of its run, so it can be published without
+another request.
 """
 
 import datetime as dt
 import hashlib
 import json
-import logging
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,10 +23,8 @@ from etl.ledger import rows
 from etl.ledger.database import Database, sqlite_errors
 from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, RunState, Slice, SliceFacts, SliceState
 
-log = logging.getLogger(__name__)
-
 FORMAT = 2
-"""Version of the tables below; a ledger of a newer one is refused."""
+"""Version of the tables below. A ledger of a newer version is refused."""
 _SCHEMA = """
 create table run (
     run_id text primary key, snapshot_date text not null, started_at text not null, request text not null,
@@ -55,36 +53,30 @@ create table publication (
 );
 """
 _UPGRADES = {
-    # Facts about a run were published as a dataset called etl, for a "slice" that was the number of an invocation.
+    # Format 1 published the facts about a run as a dataset "etl" whose one slice id was the number of an invocation.
     1: (
         "alter table publication add column is_of_facts integer not null default 0",
         "update publication set is_of_facts = 1, dataset = '' where dataset = 'etl' and length(slices) < 16",
     )
 }
-"""Format -> what makes the next one of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One intent to publish slices of a dataset. Numbers rise within a run; they make commits recognisable."""
+    """One intent to publish slices of a dataset. Its number, which rises within a run, identifies its commits."""
 
     number: int
     dataset: str
     slice_ids: tuple[str, ...]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Arrived:
-    """A page that is to be stored, as parameters of the two statements, and what became of it."""
+    """A page that waits to be stored: the parameters of the two statements, and whether they are durable."""
 
     page: tuple[object, ...]
     progress: tuple[object, ...]
-    is_settled: bool = False
-    failure: Exception | None = None
-
-    def settle(self, failure: Exception | None = None) -> None:
-        """Say that it is durable, or why not."""
-        self.is_settled, self.failure = True, failure
+    stored: Future[None] = field(default_factory=Future)
 
 
 class Ledger:
@@ -100,39 +92,34 @@ class Ledger:
     def create(
         cls, path: Path, run_id: str, snapshot_date: dt.date, request: str, state: RunState = RunState.OPEN
     ) -> "Ledger":
-        """Make a new ledger.
+        """Make a new ledger for a UTC date, which never changes; the file must not exist.
 
-        Args:
-            path: where; must not exist.
-            run_id: identity of the run.
-            snapshot_date: the UTC date that the run is for, frozen from here on.
-            request: digest of what was asked for; only the same request goes on with this ledger.
-            state: only an open run is gone on with.
+        `request` is the digest of what was asked for: only the same request continues this ledger.
 
         Raises:
             StorageError: the file cannot be written.
         """
         now = _now()
-        row = (run_id, snapshot_date.isoformat(), now, request, state, now)
-        statement = (
+        Database.create(
+            path, FORMAT, _SCHEMA,
             "insert into run (run_id, snapshot_date, started_at, request, state, worked_until)"
-            " values (?, ?, ?, ?, ?, ?)"
-        )
-        Database.create(path, FORMAT, _SCHEMA, (statement, row))
+            " values (?, ?, ?, ?, ?, ?)",
+            run_id, snapshot_date.isoformat(), now, request, state, now,
+        )  # fmt: skip
         reach("ledger.created")
         return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> "Ledger":
-        """Open a ledger that exists; one of an older format is brought up to date.
+        """Open a ledger that exists, and upgrade it if its format is older.
 
         Raises:
-            LedgerError: it is no ledger, is damaged, or was written by a newer version.
+            LedgerError: the file is no ledger, is damaged, or was written by a newer version.
         """
         return cls(Database.open(path, FORMAT, _UPGRADES))
 
     def close(self) -> None:
-        """Close the file; what was stored stays."""
+        """Close the file."""
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -141,10 +128,8 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # The run
-
     def run(self) -> RunFacts:
-        """Return what is known about the run."""
+        """Return the facts about the run."""
         with sqlite_errors(self.path):
             return rows.run_facts(self._database.rows("select * from run")[0])
 
@@ -153,7 +138,7 @@ class Ledger:
         self._database.write("update run set account_id = ?", account_id)
 
     def close_run(self, state: RunState) -> None:
-        """End the run; no later invocation goes on with it."""
+        """End the run: no later invocation continues it."""
         self._database.write("update run set state = ?", state)
 
     def add_time(self, seconds: float) -> None:
@@ -162,12 +147,10 @@ class Ledger:
             "update run set seconds = seconds + ?, invocations = invocations + 1, worked_until = ?", seconds, _now()
         )
 
-    # Datasets and slices
-
     def add_dataset(self, dataset: Dataset, operation: Operation, *, published: bool) -> None:
-        """Keep a definition and the API shape that its pages are laid out with, in place of earlier ones.
+        """Store a definition and the API shape of its records, in place of earlier ones.
 
-        A dataset that is not to be published is walked because slices of others come from it.
+        A dataset with `published=False` is walked only because its records are the parents of other slices.
         """
         self._database.write(
             "insert into dataset values (?1, ?2, ?3, ?4) on conflict do update set definition = ?2, operation = ?3",
@@ -175,20 +158,18 @@ class Ledger:
         )  # fmt: skip
 
     def datasets(self, *, published: bool = False) -> dict[str, tuple[Dataset, Operation]]:
-        """Return the definitions and shapes of the run, parents first; of all datasets, or of those to be published."""
+        """Return definitions and shapes by name, parents first: of all datasets, or only of those to be published."""
+        found = self._database.rows(
+            "select name, definition, operation from dataset where published or not ? order by rowid", published
+        )
         with sqlite_errors(self.path):
             return {
-                row["name"]: (
-                    Dataset.model_validate_json(row["definition"]),
-                    Operation.model_validate_json(row["operation"]),
-                )
-                for row in self._database.rows(
-                    "select * from dataset where published or not ? order by rowid", published
-                )
+                name: (Dataset.model_validate_json(definition), Operation.model_validate_json(operation))
+                for name, definition, operation in found
             }
 
     def add_slice(self, slice_: Slice, starting_token: str | None = None) -> None:
-        """Plan the walk of a slice; one that is planned already stays as it is."""
+        """Plan the walk of a slice. A slice that is already planned stays as it is."""
         self._database.write(
             "insert or ignore into slice (slice_id, position, dataset, account_id, region, parents, filters, state,"
             " first_starting_token, starting_token)"
@@ -198,7 +179,7 @@ class Ledger:
         )  # fmt: skip
 
     def slices(self, dataset: str | None = None) -> list[SliceFacts]:
-        """Return the slices of the run, or of one dataset, in the order in which they were planned."""
+        """Return the slices of the run, or of one dataset, in the order of planning."""
         found = self._database.rows(
             "select slice.*, count(page.number) as pages, coalesce(sum(stop - first), 0) as records,"
             " coalesce(sum(retries), 0) as retries, min(received_at) as observed_from,"
@@ -212,7 +193,7 @@ class Ledger:
             return [rows.slice_facts(row) for row in found]
 
     def checkpoint(self, slice_: Slice) -> Checkpoint:
-        """Return where the walk of a slice goes on."""
+        """Return where the walk of a slice continues."""
         starting_token, facts = self._chain(slice_)
         return Checkpoint(
             starting_token=starting_token,
@@ -221,10 +202,15 @@ class Ledger:
         )
 
     def store_page(self, slice_: Slice, page: Page) -> None:
-        """Make a page and the starting token that follows it durable: the checkpoint.
+        """Store a page and the starting token that follows it durably: the checkpoint.
+
+        Several threads call this at once, and one sync serves all their pages: each queues its page *before* it waits
+        for the lock, and the holder of the lock stores all queued pages. The invariant: this returns only after the
+        transaction with this page and its token was committed. If it returned earlier, the walk would go on, and a
+        crash would lose pages that a later checkpoint counts as durable.
 
         Raises:
-            StorageError: it is not durable; the walk must not go on.
+            StorageError: the page is not durable; the walk must not go on.
         """
         body = rows.zstd().compress(page.body, asbytes=True)
         state = SliceState.WALKING if page.next_starting_token else SliceState.COMPLETE
@@ -236,44 +222,42 @@ class Ledger:
         )  # fmt: skip
         self._arrived.append(arrived)
         with self._storing:
-            if not arrived.is_settled:
+            if not arrived.stored.done():
                 self._store_arrived(arrived)
-        if arrived.failure is not None:
-            raise arrived.failure
+        arrived.stored.result()
 
     def _store_arrived(self, first: _Arrived) -> None:
-        """Store a page, and those of other slices that came meanwhile: one sync is enough for all."""
-        several = [first]
+        """Store a page and all queued ones; if that fails, each alone, so that a bad page does not fail the others."""
+        several = [first]  # it may be missing in the queue, if an interrupted holder of the lock took it out
         while self._arrived:
             arrived = self._arrived.popleft()
             if arrived is not first:
                 several.append(arrived)
         try:
             self._store(several)
-        except Exception:  # noqa: BLE001  the page that is at fault must not keep the others out
+        except Exception:  # noqa: BLE001  tried again below
             for arrived in several:
                 try:
                     self._store([arrived])
-                except Exception as exc:  # noqa: BLE001  raised where the page is waited for
-                    arrived.settle(exc)
+                except Exception as exc:  # noqa: BLE001  `store_page` raises it in the thread of this page
+                    arrived.stored.set_exception(exc)
 
     def _store(self, several: Sequence[_Arrived]) -> None:
         with self._database.transaction() as connection:
-            for arrived in several:
-                connection.execute(
-                    "insert into page select slice_id, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from slice"
-                    " where slice_id = ?",
-                    arrived.page,
-                )
-                connection.execute(
-                    "update slice set starting_token = ?, state = ?, error = null, resumable = 0 where slice_id = ?",
-                    arrived.progress,
-                )
+            connection.executemany(
+                "insert into page select slice_id, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from slice"
+                " where slice_id = ?",
+                [arrived.page for arrived in several],
+            )
+            connection.executemany(
+                "update slice set starting_token = ?, state = ?, error = null, resumable = 0 where slice_id = ?",
+                [arrived.progress for arrived in several],
+            )
         for arrived in several:
-            arrived.settle()
+            arrived.stored.set_result(None)
 
     def fail_slice(self, slice_: Slice, state: SliceState, error: str, *, resumable: bool) -> None:
-        """Note why a walk ended early. A resumable one goes on at its checkpoint next time."""
+        """Note why a walk ended early. The next run continues a resumable one at its checkpoint."""
         self._database.write(
             "update slice set state = ?, error = ?, resumable = ? where slice_id = ?",
             SliceState.WALKING if resumable else state, error, resumable, slice_.slice_id,
@@ -284,7 +268,7 @@ class Ledger:
         self._database.write("update slice set error = ? where slice_id = ?", reason, slice_.slice_id)
 
     def restart_slice(self, slice_: Slice) -> None:
-        """Begin a new attempt at a slice: its pages so far are dropped, for a listing cannot be mended."""
+        """Begin a new attempt at a slice without its pages so far: two listings cannot be combined."""
         with self._database.transaction() as connection:
             connection.execute("delete from page where slice_id = ?", (slice_.slice_id,))
             connection.execute(
@@ -294,7 +278,7 @@ class Ledger:
             )
 
     def pages(self, slice_: Slice) -> Iterator[Page]:
-        """Yield the stored pages of a slice in the order of the walk, bodies proven unchanged.
+        """Yield the stored pages of a slice in the order of the walk, their bodies proven unchanged.
 
         Raises:
             LedgerError: a page is missing, or its body is not what was received.
@@ -307,11 +291,7 @@ class Ledger:
             yield page
 
     def _chain(self, slice_: Slice) -> tuple[str | None, list[sqlite3.Row]]:
-        """Return where the walk of a slice stands, and place, number and token of each page that led there.
-
-        Raises:
-            LedgerError: a page is missing.
-        """
+        """Return the starting token of a slice, and a row per page that led there; a missing page is an error."""
         found = self._database.rows(
             "select page.rowid as place, number, next_starting_token, starting_token, first_starting_token, state"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
@@ -330,7 +310,7 @@ class Ledger:
         return stands, pages
 
     def page_facts(self) -> list[sqlite3.Row]:
-        """Return number, sizes, hashes and times of every page of the current attempts, without bodies."""
+        """Return a row per page of the current attempts: number, sizes, hash and times, but no body."""
         return self._database.rows(
             "select page.slice_id, dataset, account_id, region, page.attempt, number, size_bytes, body_sha256,"
             " records, stop - first as kept, next_starting_token, request_id, retries, received_at"
@@ -338,14 +318,12 @@ class Ledger:
             " order by position, number"
         )
 
-    # Publishing
-
     def plan_publication(self, dataset: str, slice_ids: Sequence[str]) -> Publication:
-        """Write down the intent to publish slices, or return the same intent if a crash left it open."""
+        """Store the intent to publish slices, or return the same intent if a crash left it open."""
         return self._plan(dataset, sorted(slice_ids), is_of_facts=False)
 
     def plan_facts(self, invocation: int) -> Publication:
-        """Write down the intent to publish the facts about this run, as after one of its invocations."""
+        """Store the intent to publish the facts about this run after one of its invocations."""
         return self._plan("", [str(invocation)], is_of_facts=True)
 
     def _plan(self, dataset: str, wanted: Sequence[str], *, is_of_facts: bool) -> Publication:
@@ -363,11 +341,9 @@ class Ledger:
         return Publication(row["number"], dataset, tuple(wanted))
 
     def mark_published(self, publication: Publication, outcomes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Say *published*: the commit is durable and was read back.
+        """Say *published* after the commit became durable and was read back.
 
-        Args:
-            publication: what was planned.
-            outcomes: for each slice id: rows, rejects, duplicates, partial, drift.
+        `outcomes` holds for each slice id: rows, rejects, duplicates, partial, drift.
         """
         with self._database.transaction() as connection:
             connection.execute("update publication set published_at = ? where number = ?", (_now(), publication.number))
@@ -380,7 +356,7 @@ class Ledger:
                 )  # fmt: skip
 
     def open_publications(self) -> list[Publication]:
-        """Return the intents to publish slices that were never marked as published: a crash came in between."""
+        """Return the publications of slices that a crash left unmarked."""
         found = self._database.rows(
             "select * from publication where published_at is null and not is_of_facts order by number"
         )
@@ -388,7 +364,7 @@ class Ledger:
             return [Publication(row["number"], row["dataset"], tuple(json.loads(row["slices"]))) for row in found]
 
     def owes_facts(self) -> bool:
-        """Tell whether slices were published since the facts about the run last were."""
+        """Tell whether slices were published after the last publication of facts."""
         (row,) = self._database.rows(
             "select coalesce(max(number) filter (where not is_of_facts), 0)"
             " > coalesce(max(number) filter (where is_of_facts), 0) as owed"

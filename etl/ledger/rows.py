@@ -1,92 +1,74 @@
-"""What the rows of a ledger stand for."""
+"""The rows of a ledger as values. A column has the name of the field that it fills."""
 
 import datetime as dt
 import hashlib
 import json
 import sqlite3
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from etl.errors import LedgerError
 from etl.model import Page, RunFacts, RunState, Slice, SliceFacts, SliceState
 
+Value = TypeVar("Value", RunFacts, SliceFacts, Page)
+
 
 def run_facts(row: sqlite3.Row) -> RunFacts:
-    """Return what is known about a run."""
-    return RunFacts(
-        run_id=row["run_id"],
+    """Return a row of the table `run`."""
+    return _value(
+        RunFacts,
+        row,
         snapshot_date=dt.date.fromisoformat(row["snapshot_date"]),
         started_at=dt.datetime.fromisoformat(row["started_at"]),
-        request=row["request"],
-        account_id=row["account_id"],
-        state=RunState(row["state"]),
-        seconds=row["seconds"],
-        invocations=row["invocations"],
         worked_until=dt.datetime.fromisoformat(row["worked_until"]),
+        state=RunState(row["state"]),
     )
 
 
 def slice_facts(row: sqlite3.Row) -> SliceFacts:
-    """Return what is known about a slice."""
-    return SliceFacts(
-        slice=Slice(
-            dataset=row["dataset"],
-            account_id=row["account_id"],
-            region=row["region"],
-            parents=json.loads(row["parents"]),
-            filters=json.loads(row["filters"]),
-        ),
-        attempt=row["attempt"],
+    """Return a row of the table `slice`, with the sums over its pages."""
+    parents, filters = json.loads(row["parents"]), json.loads(row["filters"])
+    return _value(
+        SliceFacts,
+        row,
+        slice=Slice(row["dataset"], row["account_id"], row["region"], parents, filters),
         state=SliceState(row["state"]),
-        first_starting_token=row["first_starting_token"],
-        starting_token=row["starting_token"],
-        error=row["error"],
         resumable=bool(row["resumable"]),
-        publication=row["publication"],
-        published_at=_instant(row["published_at"]),
         partial=bool(row["partial"]),
-        pages=row["pages"],
-        records=row["records"],
-        retries=row["retries"],
+        published_at=_instant(row["published_at"]),
         observed_from=_instant(row["observed_from"]),
         observed_until=_instant(row["observed_until"]),
-        rows=row["rows"],
-        rejects=row["rejects"],
-        duplicates=row["duplicates"],
         drift=tuple(json.loads(row["drift"] or "[]")),
     )
 
 
 def page(row: sqlite3.Row, place: str) -> Page:
-    """Return a page; `place` begins the message of an error.
+    """Return a row of the table `page`; `place` begins the message of an error.
 
     Raises:
         LedgerError: the stored body is not what was received.
     """
-    broken = f"{place}, page {row['number']}: the stored body is not what was received"
+    broken = f"{place}, page {row['number']}: the stored body is not what was received; run with --fresh"
     try:
         body = zstd().decompress(row["body"], decompressed_size=row["size_bytes"], asbytes=True)
-    except (OSError, ValueError, SystemError, MemoryError) as exc:  # the last two: its size was changed
-        raise LedgerError(f"{broken}; run with --fresh") from exc
+    except (OSError, ValueError, SystemError, MemoryError) as exc:  # the last two if its size was changed
+        raise LedgerError(broken) from exc
     if hashlib.sha256(body).hexdigest() != row["body_sha256"]:
-        raise LedgerError(f"{broken}; run with --fresh")
-    return Page(
-        number=row["number"],
-        body=body,
-        records=row["records"],
-        first=row["first"],
-        stop=row["stop"],
-        next_starting_token=row["next_starting_token"],
-        request_id=row["request_id"],
-        retries=row["retries"],
-        received_at=dt.datetime.fromisoformat(row["received_at"]),
-    )
+        raise LedgerError(broken)
+    return _value(Page, row, body=body, received_at=dt.datetime.fromisoformat(row["received_at"]))
 
 
 def zstd() -> Any:
-    """Return the codec of bodies. Who only asks how a ledger stands does not load Arrow for it."""
+    """Return the codec of bodies. Arrow is imported only here: commands that read no body start faster without it."""
     from pyarrow import Codec  # noqa: PLC0415
 
     return Codec("zstd")
+
+
+def _value(kind: type[Value], row: sqlite3.Row, **converted: Any) -> Value:
+    """Return a value whose fields are columns of the row, except those that are given converted."""
+    plain = {field.name: row[field.name] for field in fields(kind) if field.name not in converted}
+    return kind(**plain, **converted)
 
 
 def _instant(text: str | None) -> dt.datetime | None:
