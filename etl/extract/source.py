@@ -79,8 +79,9 @@ class Source:
                 sts = self._new_client("sts", self._settings.region)
             return str(sts.get_caller_identity()["Account"])
         except (ResponseParserError, KeyError) as exc:
-            raise ConfigError(
-                "account: the endpoint does not answer sts:GetCallerIdentity as AWS does; set source.account_id"
+            raise TransientSourceError(
+                "account: sts:GetCallerIdentity did not say which; run again, or set source.account_id if the endpoint "
+                "has no STS"
             ) from exc
         except (boto.BotoCoreError, boto.ClientError) as exc:
             raise translate(exc, "account", "sts:GetCallerIdentity") from exc
