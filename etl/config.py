@@ -78,7 +78,7 @@ class SourceSettings(Frozen):
         EMBEDDED, description="embedded: the local studio that comes with this job; null: AWS; or any other URL"
     )
     region: str = Field("us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="AWS Region of the requests")
-    account_id: str | None = Field(None, pattern=r"^\d{12}$", description="null: ask the credentials, then STS")
+    account_id: str | None = Field(None, pattern=r"^\d{12}$", description="null: taken from the credentials or STS")
     studio_ids: tuple[str, ...] = Field((), description="studios to export; empty: all that ListStudios returns")
     filters: Mapping[str, str] = Field({}, description="request parameters that narrow the listing, such as owned_by")
     retry: Retry = Retry()

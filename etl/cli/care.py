@@ -23,14 +23,12 @@ def status_command(
     from etl.jobs.status import status  # noqa: PLC0415
 
     found = status(load_settings(config, Overrides(max_age=max_age)), last)
-    titles = {
-        "runs": "Last runs",
-        "unfinished": "Unfinished: the next run continues",
-        "snapshots": "Newest complete snapshots",
-    }
     facts = []
-    for name, title in titles.items():
-        rows = getattr(found, name)
+    for name, rows, title in (
+        ("runs", found.runs, "Last runs"),
+        ("unfinished", found.unfinished, "Unfinished: the next run continues"),
+        ("snapshots", found.snapshots, "Newest complete snapshots"),
+    ):
         facts.append(Facts(name, rows, [column for column in next(iter(rows), ()) if column != "error"], title))
     notes = [row["error"] for row in (*found.unfinished, *found.snapshots) if row["error"]]
     if not (found.runs or found.unfinished):

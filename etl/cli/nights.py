@@ -133,8 +133,8 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 
     def ready(url: str) -> None:
         key_id, secret = EmbeddedStudio.credentials
-        print(f"The embedded studio answers at {url}; sign requests with", flush=True)
-        print(f"AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret}", flush=True)
+        keys = f"AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret}"
+        print(f"The embedded studio answers at {url}; sign requests with\n{keys}", flush=True)
 
     try:
         at = dt.datetime.fromisoformat(instant) if instant else None
