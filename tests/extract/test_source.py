@@ -344,7 +344,7 @@ def test_fault_7_expired_credentials_are_renewed_once_and_not_for_ever(answers, 
     assert fetch(patient).retries == 1
     answers(error(403, "ExpiredTokenException"))
     server.paths.clear()
-    stop = patient._stop
+    stop = patient._patience._stop
     server.choose = lambda _path: (len(server.paths) > 1 and stop.set()) or error(403, "ExpiredTokenException")
     try:
         with pytest.raises(TransientSourceError, match="renew the credentials and run again"):
@@ -474,7 +474,7 @@ def answered(status, code, headers=None, **rest):
         (400, "RequestLimitExceeded", TransientSourceError, ""),
         (500, "InternalServerError", TransientSourceError, ""),
         (503, "SlowDown", TransientSourceError, ""),
-        (403, "ExpiredToken", TransientSourceError, "renew the credentials and run again: it resumes"),
+        (403, "ExpiredToken", TransientSourceError, "renew the credentials and run again to continue"),
         (403, "AccessDeniedException", SourceError, "the credentials need nimble:ListStudios: grant it"),
         (401, "UnauthorizedException", SourceError, "the credentials need nimble:ListStudios"),
         (402, "ServiceQuotaExceededException", SourceError, "quota is used up: raise it"),
