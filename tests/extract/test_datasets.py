@@ -220,7 +220,7 @@ def test_hash_of_the_model_changes_with_the_model_and_only_then():
         ("deadline", "get_farm", "farm_id", "GetFarm has no paginator"),
         ("apigateway", "get_usage", "x", "'items' in its responses is a map; expected a list"),
         ("bedrock-agentcore-control", "list_dataset_examples", "x", "its records have no members"),
-        ("nimble", "list_studios", "studio_idd", "key or order_by names 'studio_idd'; the records have .*studio_id"),
+        ("nimble", "list_studios", "studio_idd", "key names 'studio_idd'; the records have .*studio_id"),
         ("nimble", "list_studios", "tags", "key names 'tags', a map"),
         ("nimble", "list_studios", "studio_encryption_configuration", "key names .*, a structure"),
     ],

@@ -410,7 +410,7 @@ def test_a_page_that_promises_more_and_gives_no_token_is_not_the_last_one(chosen
 
 def test_a_service_that_never_gives_the_page_ends_as_an_error_not_as_the_last_page(server, answers):
     answers(b"{}")
-    with pytest.raises(TransientSourceError, match="'TableNames' is missing; expected a list, be it empty"):
+    with pytest.raises(TransientSourceError, match="'TableNames' is missing; expected a list, which may be empty"):
         fetch(source_at(server.url, timeout="0.001s"), TABLES)
 
 

@@ -474,7 +474,7 @@ def answered(status, code, headers=None, **rest):
         (400, "RequestLimitExceeded", TransientSourceError, ""),
         (500, "InternalServerError", TransientSourceError, ""),
         (503, "SlowDown", TransientSourceError, ""),
-        (403, "ExpiredToken", TransientSourceError, "renew the credentials and run again: it resumes"),
+        (403, "ExpiredToken", TransientSourceError, "renew the credentials and run again to continue"),
         (403, "AccessDeniedException", SourceError, "the credentials need nimble:ListStudios: grant it"),
         (401, "UnauthorizedException", SourceError, "the credentials need nimble:ListStudios"),
         (402, "ServiceQuotaExceededException", SourceError, "quota is used up: raise it"),
