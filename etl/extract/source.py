@@ -68,21 +68,30 @@ class Source:
         """
         if self._settings.account_id:
             return self._settings.account_id
-        return self._patience.ask("account", self._ask_account)
-
-    def _ask_account(self) -> str:
         try:
             credentials = self._session.get_credentials()
-            if credentials is not None and getattr(credentials, "account_id", None):  # reading it may refresh them
-                return str(credentials.account_id)
-            with self._lock:
-                sts = self._new_client("sts", self._settings.region)
-            return str(sts.get_caller_identity()["Account"])
-        except (ResponseParserError, KeyError) as exc:
+            if credentials is not None:
+                credentials.get_frozen_credentials()  # refreshes them: a provider that fails now is not waited for
+                if getattr(credentials, "account_id", None):
+                    return str(credentials.account_id)
+        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as exc:
+            raise translate(exc, "account", "sts:GetCallerIdentity") from exc
+        account_id = self._patience.ask("account", self._ask_sts)
+        if account_id is None:
             raise TransientSourceError(
                 "account: sts:GetCallerIdentity did not say which; run again, or set source.account_id if the endpoint "
                 "has no STS"
-            ) from exc
+            )
+        return account_id
+
+    def _ask_sts(self) -> str | None:
+        """Return the account that STS says; None if the answer is not one of STS, which a repetition would not change."""
+        try:
+            with self._lock:
+                sts = self._new_client("sts", self._settings.region)
+            return str(sts.get_caller_identity()["Account"])
+        except (ResponseParserError, KeyError):
+            return None
         except (boto.BotoCoreError, boto.ClientError) as exc:
             raise translate(exc, "account", "sts:GetCallerIdentity") from exc
 
