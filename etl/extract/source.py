@@ -85,7 +85,7 @@ class Source:
         return account_id
 
     def _ask_sts(self) -> str | None:
-        """Return the account that STS says; None if the answer is not one of STS, which a repetition would not change."""
+        """Return the account that STS says; None if the answer is not one of STS: a repetition would not change it."""
         try:
             with self._lock:
                 sts = self._new_client("sts", self._settings.region)
