@@ -34,20 +34,21 @@ create table streaming_sessions as
 select
     's' || n % $studios as studio_id, 'session-0123456789-' || n as session_id,
     case n % $owners when 0 then $name when 1 then null else md5(n % $owners || '') || 'ffffffff' end as owned_by,
-    if(n % 3 = 0, 'STOPPED', 'READY') as state, (n % 7 + 1) * 500 as volume_configuration_size
+    if(n % 3 = 0, 'STOPPED', 'READY') as state, (n % 7 + 1) * 500 as volume_configuration_size,
+    'g4dn.16xlarge' as ec2_instance_type, date '2026-11-20' as snapshot_date,
+    timestamptz '2026-11-20 02:00:00Z' as extracted_at,
+    extracted_at - to_seconds(hash(session_id) % 400_000) as updated_at
 from range($owners * 3) as s (n);
 create table daily_states as
 select snapshot_date, slice_id as studio_id, states.state, 1000 + hash(run_id, slice_id) % 100 as sessions,
     sessions * 500 as volume_gib
 from snapshots, (values ('READY'), ('STOPPED'), ('START_FAILED'), ('STOP_IN_PROGRESS'), ('UNKNOWN')) as states (state);
 create table daily_hours as
-select snapshot_date as day, studio_id, owned_by, if(studio_id = 's0', $name, 'g5.' || studio_id) as ec2_instance_type,
+select snapshots.snapshot_date as day, studio_id, owned_by, if(studio_id = 's0', $name, 'g5.' || studio_id) as ec2_instance_type,
     hash(run_id, session_id) % 20000 as running_hours
 from snapshots join streaming_sessions on slice_id = studio_id;
 create table idle_times as
-select
-    *, 'g4dn.16xlarge' as ec2_instance_type, hash(session_id) % 400_000 as idle_seconds,
-    timestamptz '2026-11-16 02:00:00Z' as updated_at, volume_configuration_size as volume_gib
+select *, hash(session_id) % 400_000 as idle_seconds, volume_configuration_size as volume_gib
 from streaming_sessions where state = 'READY';
 create table planned_ends as
 select *, if(hash(session_id) % 2 = 1, 'stop', 'terminate') as ending,
