@@ -221,7 +221,7 @@ def test_fault_39_past_months_say_the_same_from_packs_as_file_by_file(job, studi
     flip_byte(pack, 200)
     (problem,) = job.problems()
     assert problem.startswith(f"{pack}: cannot be read")
-    assert problem.endswith("; remove it: the next catalog makes it anew")
+    assert problem.endswith("; remove it: the next catalog makes a new one")
 
     pack.unlink()
     before = files()

@@ -14,9 +14,9 @@ from benchmarks.year.build import build
 from benchmarks.year.compare import compare
 from benchmarks.year.observed import observe
 
-TODAY = dt.datetime.now(dt.UTC).date()
-NIGHTS = [TODAY - dt.timedelta(days=back) for back in (7, 6, 4, 3, 1, 0)]
-"""Two of them were missed."""
+LAST = dt.date(2026, 11, 20)
+NIGHTS = [LAST - dt.timedelta(days=back) for back in (7, 6, 4, 3, 1, 0)]
+"""Two of them were missed. In a world so small, some nights have no failed session at all; on these there are some."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_every_mart_macro_and_query_agrees_with_the_events_of_the_studio(year):
     found = list(compare(year))
 
     assert [(what, difference) for what, _, difference in found if difference] == []
-    assert all(rows for what, rows, _ in found if what != "query failed_sessions"), "none of them is empty"
+    assert all(rows for _, rows, _ in found), "none of them is empty"
     assert len(found) > 40
 
 
