@@ -44,7 +44,8 @@ select snapshot_date, slice_id as studio_id, states.state, 1000 + hash(run_id, s
     sessions * 500 as volume_gib
 from snapshots, (values ('READY'), ('STOPPED'), ('START_FAILED'), ('STOP_IN_PROGRESS'), ('UNKNOWN')) as states (state);
 create table daily_hours as
-select snapshots.snapshot_date as day, studio_id, owned_by, if(studio_id = 's0', $name, 'g5.' || studio_id) as ec2_instance_type,
+select snapshots.snapshot_date as day, studio_id, owned_by,
+    if(studio_id = 's0', $name, 'g5.' || studio_id) as ec2_instance_type,
     hash(run_id, session_id) % 20000 as running_hours
 from snapshots join streaming_sessions on slice_id = studio_id;
 create table idle_times as
