@@ -1,5 +1,6 @@
 """A ledger as a SQLite file. It is written under another name first, and every write to it is synced."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from etl.errors import LedgerError, StorageError, first_line
-from etl.storage.disk import put_in_place, storage_errors
+from etl.storage.disk import open_own, put_in_place, storage_errors
 
 _APPLICATION_ID = 0x4E65746C
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")
@@ -28,6 +29,7 @@ class Database:
         with sqlite_errors(draft):
             path.parent.mkdir(parents=True, exist_ok=True)
             draft.unlink(missing_ok=True)
+            os.close(open_own(draft, os.O_RDWR | os.O_EXCL))  # SQLite gives its log files the same mode
             connection = sqlite3.connect(draft)
             connection.executescript(
                 f"begin; pragma application_id={_APPLICATION_ID}; pragma user_version={version}; {schema}"
@@ -57,6 +59,7 @@ class Database:
                 )
             connection.executescript("pragma journal_mode=wal; pragma synchronous=full; pragma foreign_keys=on")
             if found < version:
+                path.chmod(0o600)
                 connection.execute("begin immediate")  # another process may upgrade it at the same time
                 for older in range(connection.execute("pragma user_version").fetchone()[0], version):
                     for statement in upgrades[older]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from etl.errors import LedgerError, LockedError, StorageError
 from etl.ledger.ledger import Ledger
 from etl.model import RunState
-from etl.storage.disk import make_directory, storage_errors
+from etl.storage.disk import make_directory, open_own, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ def lock(state_dir: Path) -> Iterator[None]:
     """
     path = state_dir / "lock"
     try:
-        make_directory(state_dir)
-        file = path.open("a+")
+        make_directory(state_dir, 0o700)
+        file = os.fdopen(open_own(path, os.O_RDWR), "r+")
     except OSError as exc:
         raise StorageError.at(path, exc.strerror, "state_dir must be a directory that can be written") from exc
     try:

@@ -3,6 +3,8 @@
 import json
 import logging
 import subprocess
+import threading
+from concurrent.futures import Future
 from dataclasses import asdict
 
 import urllib3
@@ -11,6 +13,9 @@ from etl.config import OnFinish
 from etl.events import Ended, Event, Listener
 
 log = logging.getLogger(__name__)
+
+_TRIES, _PAUSES_S = 3, 3
+"""How often a report is POSTed, and how long the pauses between are together, in seconds."""
 
 
 def notifier(on_finish: OnFinish) -> Listener:
@@ -40,14 +45,26 @@ def _run(on_finish: OnFinish, report: str) -> None:
 
 
 def _post(on_finish: OnFinish, url: str, report: str) -> None:
+    """POST the report in a thread that can be abandoned: a server that sends a byte now and then never times out."""
+    answer: Future[str | None] = Future()
     timeout_s = on_finish.timeout.total_seconds()
-    retries = urllib3.Retry(total=2, backoff_factor=1, allowed_methods=None, status_forcelist=range(500, 600))
-    headers = {"Content-Type": "application/json"}
+    threading.Thread(target=lambda: answer.set_result(_problem(url, report, timeout_s)), daemon=True).start()
     try:
-        answer = urllib3.request("POST", url, body=report, headers=headers, timeout=timeout_s, retries=retries)
-        problem = f"the answer is {answer.status}" if answer.status >= 400 else None  # noqa: PLR2004
-    except urllib3.exceptions.HTTPError as exc:
-        # The message repeats the URL, and the URL of a health check is its key.
-        problem = type(exc).__name__
+        problem = answer.result(_TRIES * timeout_s + _PAUSES_S)
+    except TimeoutError:
+        problem = "no answer in time"
     if problem:
         log.error("on_finish.url: %s", problem)
+
+
+def _problem(url: str, report: str, timeout_s: float) -> str | None:
+    """Return what went wrong with a POST. A redirect is not followed: the report would reach another host."""
+    retries = urllib3.Retry(total=_TRIES - 1, backoff_factor=1, allowed_methods=None, status_forcelist=range(500, 600))
+    headers = {"Content-Type": "application/json"}
+    try:
+        answer = urllib3.request(
+            "POST", url, body=report, headers=headers, timeout=timeout_s, retries=retries, redirect=False
+        )
+    except urllib3.exceptions.HTTPError as exc:
+        return type(exc).__name__  # its message repeats the URL, and the URL of a health check is its key
+    return f"the answer is {answer.status}" if answer.status >= 300 else None  # noqa: PLR2004

@@ -20,13 +20,24 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError.at(path, exc.strerror or exc) from exc
 
 
-def make_directory(path: Path) -> None:
-    """Make a directory and its missing parents. Their names are on the disk when this returns."""
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Make a directory and its missing parents. Their names are on the disk when this returns.
+
+    A new directory has the `mode`, less the umask; its parents have the usual one.
+    """
     if not path.parent.is_dir():
         make_directory(path.parent)
-    path.mkdir(exist_ok=True)
+    path.mkdir(mode, exist_ok=True)
     with suppress(PermissionError):  # we may not open the parent, so we cannot sync its entries
         sync_directory(path.parent)
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Return a descriptor of a file that is made, if it is missing, for its owner alone.
+
+    A symbolic link in its place is an error: the file that it leads to may be somebody else's.
+    """
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def check_writable(path: Path, setting: str) -> None:
@@ -38,7 +49,7 @@ def check_writable(path: Path, setting: str) -> None:
     probe = path / ".probe"
     try:
         make_directory(path)
-        probe.write_bytes(b"")
+        os.close(open_own(probe, os.O_WRONLY))
         probe.unlink(missing_ok=True)
     except OSError as exc:
         raise StorageError.at(path, exc.strerror, f"{setting} must be a directory that can be written") from exc

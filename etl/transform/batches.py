@@ -180,7 +180,9 @@ def _paths(extra: Any, member: Member | None, path: str = "") -> Iterator[str]:
 
 
 def _unknown_values(column: Column, values: pa.Array) -> set[str]:
-    """Return the values of a column that its enum does not have."""
+    """Return the values of a column that its enum does not have; none of a column whose values are not shown."""
+    if column.rule != "allow":
+        return set()
     is_list = column.member.kind == "list"
     texts = column.member.element if is_list else column.member
     if texts is None or texts.kind != "string" or not texts.enum:

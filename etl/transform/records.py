@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from etl.model import Dataset, Member, Operation, Page, leaves
+from etl.transform.nesting import MOST_LEVELS, depth_of, items_of
 
 _NUMBER = float | Literal["NaN", "Infinity", "-Infinity"]
 """JSON has no numbers for these three, so AWS sends them as texts. Source: Smithy, AWS restJson1 protocol."""
@@ -89,7 +90,7 @@ class Reader:
         """Return the records of a page that belong to the walk, except those at the positions `without`."""
         try:
             values = self._page.decode(page.body).records
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return self._read_one_by_one(page, without)
         positions: Sequence[int] = range(page.first, page.stop)
         if without:
@@ -104,6 +105,8 @@ class Reader:
         """Return each record of a page, kept or not, as its JSON text."""
         try:
             return [bytes(item) for item in self._raw_page.decode(page.body).records]
+        except RecursionError:
+            return list(items_of(page.body, self._operation.result_key))
         except msgspec.DecodeError:
             # JSON allows lone surrogates, msgspec does not. As ASCII text they stay as they are.
             return [json.dumps(item).encode() for item in json.loads(page.body)[self._operation.result_key]]
@@ -119,6 +122,9 @@ class Reader:
             if position in without:
                 continue
             text = raw[position]
+            if depth_of(text) > MOST_LEVELS:
+                misfits.append(Misfit(position, f"is nested deeper than {MOST_LEVELS} levels", text.decode()))
+                continue
             try:
                 known, extra = split_unknown(msgspec.json.decode(text), self.record)
                 value = msgspec.convert(known, self._type)

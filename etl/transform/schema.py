@@ -46,6 +46,11 @@ _FROM = (
     field("page_number", pa.int32(), "page of the slice that the record arrived on, from 1: see etl_pages"),
     field("extracted_at", TIMESTAMP, "when that page was received"),
 )
+_OF_HISTORY = (
+    "change", "changed_columns", "old_values", "previous_date",
+    "valid_from", "valid_to", "seen_until", "is_current", "next_date", "last_date",
+)  # fmt: skip
+"""Columns that the change log, or the views on it, add to those of a dataset."""
 EXTRA = field("extra", pa.string(), "members that the service model does not know, as JSON text; null if none")
 REJECTS = pa.schema(
     [
@@ -167,7 +172,8 @@ def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) 
         (field(column, pa.string(), f"{parameter} that the slice was listed for"), parameter)
         for parameter, column in parameters.items()
     )
-    taken = {*parameters.values(), *(column.name for column in (SNAPSHOT_DATE, *WHERE, EXTRA, *_FROM))}
+    own = (column.name for column in (SNAPSHOT_DATE, *WHERE, EXTRA, *_FROM))
+    taken = {*parameters.values(), *own, *_OF_HISTORY}
     columns = tuple(_with_rules(dataset, _columns(operation.record, f"{operation.result_key}[]", taken, dataset.units)))
     taken_above = frozenset((*dataset.key, *parameters.values()))
     children = []

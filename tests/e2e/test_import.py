@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from botocore.session import Session
 from support.dumps import printed, rows_apart_from_pages, save
-from support.job import DATE, DATE_FLAG, NIGHT, job_at
+from support.job import DATE, DATE_FLAG, NIGHT, Job, job_at
+from support.shapes import ACCOUNT
 from support.studios import studio_of
 
 from etl.emulator import World
@@ -398,3 +399,31 @@ def test_an_operators_mistake_is_a_sentence_and_leaves_nothing(tmp_path, job, pa
     assert says in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ledger_paths(job.directory / "state") == []
+
+
+def test_fault_64_members_that_are_called_like_columns_of_the_history_do_not_change_its_answers(tmp_path):
+    """RDS certificates have ValidFrom: as-of would ask for the date of the API instead of that of the snapshot."""
+    job = Job(
+        tmp_path,
+        "embedded",
+        ("", ""),
+        rest="datasets: [{name: certificates, service: rds, operation: describe_certificates, "
+        "key: [certificate_identifier]}]",
+    )
+    for day, thumbprint in ((1, "a"), (2, "b"), (3, "b")):
+        certificate = {
+            "CertificateIdentifier": "ca", "CertificateArn": f"arn:aws:rds:us-west-2:{ACCOUNT}:cert:ca",
+            "Thumbprint": thumbprint, "ValidFrom": "2019-01-01T00:00:00+00:00",
+        }  # fmt: skip
+        (file,) = save(tmp_path, json.dumps({"Certificates": [certificate]}))
+        done = job.cli("import", str(file), "--dataset", "certificates", "--snapshot-date", f"2026-11-0{day}")
+        assert done.returncode == 0, done.stderr
+
+    columns = "thumbprint, valid_from::varchar, valid_to::varchar, is_current"
+    assert job.ask(f"select {columns} from certificates_versions order by valid_from") == [
+        ("a", "2026-11-01", "2026-11-02", False),
+        ("b", "2026-11-02", None, True),
+    ]
+    assert job.ask("select thumbprint from certificates_as_of('2026-11-01')") == [("a",)]
+    assert job.ask("select thumbprint from certificates_as_of('2026-11-03')") == [("b",)]
+    assert job.ask("select distinct year(api_valid_from) from certificates_history") == [(2019,)]

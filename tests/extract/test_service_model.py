@@ -176,3 +176,16 @@ def test_endpoints_that_never_were_are_refused(session: botocore.session.Session
         client = session.create_client("nimble", region_name="us-west-2", config=config)
         with pytest.raises(botocore.exceptions.EndpointProviderError, match=r"no (FIPS|dual-stack) endpoint"):
             client.list_studios()
+
+
+def test_lists_of_results_have_the_bounds_of_the_last_botocore_that_knew_nimble(model):
+    """Botocore 1.35.47, nimble 2020-08-01: the lengths of two lists, and the one list that is always there."""
+    bounds = {name: model.shape_for(name).metadata for name in ("StudioMembershipList", "StudioComponentList")}
+    assert bounds == {"StudioMembershipList": {"min": 0, "max": 20}, "StudioComponentList": {"min": 0, "max": 50}}
+    required = {
+        name: model.operation_model(name).output_shape.required_members
+        for name in model.operation_names
+        if name.startswith("List")
+    }
+    assert {name for name, members in required.items() if members} == {"ListStudios"}
+    assert required["ListStudios"] == ["studios"]

@@ -8,8 +8,9 @@ import sys
 
 import pyarrow as pa
 import pytest
-from support.dumps import printed
+from support.dumps import printed, save
 from support.job import DATE, DATE_FLAG, Job
+from support.shapes import ACCOUNT
 from support.warehouse import THINGS, rows_of
 
 from etl.errors import ConfigError, EtlError, SourceError
@@ -288,3 +289,25 @@ def test_fault_58_errors_are_of_the_taxonomy(tmp_path, job):
         path.write_bytes(WHOLE[:at] + b"\x00" + WHOLE[at:])
         with pytest.raises(EtlError, match=rf"byte ({at}|{at - 1}): "):
             load(job, path)
+
+
+@pytest.mark.parametrize("levels", [250, 900, 974])
+def test_fault_61_a_record_that_is_nested_too_deep_is_a_reject_and_keeps_no_command_back(levels, tmp_path, job):
+    """A ledger whose page no parser reads ended every later command in a traceback, until somebody removed it."""
+    arn = f"arn:aws:nimble:us-west-2:{ACCOUNT}:streaming-session/"
+    deep = "[" * levels + "]" * levels
+    text = (
+        f'{{"sessions": [{{"sessionId": "a", "arn": "{arn}a", "new": {deep}}}, {{"sessionId": "b", "arn": "{arn}b"}}]}}'
+    )
+    (file,) = save(tmp_path, text)
+
+    done = job.cli("import", str(file), "--studio-id", "s", *DATE_FLAG)
+
+    assert done.returncode == 5, done.stderr
+    assert job.ask("select session_id from streaming_sessions where studio_id = 's'") == [("b",)]
+    assert job.ask("select reason from etl_rejects") == [("is nested deeper than 200 levels",)]
+    for command in (("verify",), ("replay", "--since", "2026-01-01"), ("compact",), ("vacuum",)):
+        done = job.cli(*command)
+        assert "Traceback" not in done.stderr
+        assert done.returncode in (0, 5)
+    assert job.problems() == []

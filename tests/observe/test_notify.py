@@ -1,12 +1,20 @@
 """Health checks and alerts hear how a run ended, whatever way it ended; their trouble is not the job's."""
 
+import datetime as dt
 import json
+import socket
 import sys
+import threading
+from contextlib import suppress
 
 import pytest
 from support.answers import Answers, http
 
+from etl.config import OnFinish
+from etl.events import Ended
 from etl.ledger.directory import lock
+from etl.observe import notify as module
+from etl.observe.notify import notifier
 
 URL_KEY = "c0ffee-check-key"
 
@@ -101,3 +109,40 @@ def test_a_url_that_answers_no_is_logged(job, listener):
 
     assert done.returncode == 0
     assert "on_finish.url: the answer is 404" in done.stderr
+
+
+def test_fault_63_a_redirect_is_not_followed(job, listener):
+    """The report says who failed at what: it is for the host that was configured, and for nobody else."""
+    with Answers(http(status="307 Temporary Redirect", Location=f"{listener.url}/elsewhere")) as first:
+        tell(job, url=url_of(first))
+
+        done = job.cli("run")
+
+    assert done.returncode == 0
+    assert first.paths
+    assert listener.paths == []
+    assert "on_finish.url: the answer is 307" in done.stderr
+
+
+def test_fault_63_a_server_that_drips_is_not_waited_for(caplog, monkeypatch):
+    """Each byte comes in time, the answer never: what is bounded is the time of all."""
+    over = threading.Event()
+    monkeypatch.setattr(module, "_PAUSES_S", 0)
+
+    def drip(connection):
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while not over.wait(0.02):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: drip(server.accept()[0]), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        notifier(OnFinish(url=url, timeout=dt.timedelta(seconds=0.2)))(Ended(0, None))
+        assert thread.is_alive(), "it still drips"
+        over.set()
+        thread.join()
+
+    assert "on_finish.url: no answer in time" in caplog.text

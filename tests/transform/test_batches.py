@@ -213,3 +213,18 @@ def test_numbers_that_json_has_not_arrive_as_texts_and_are_numbers():
             "nan", "inf", "-inf", "1.0", "2.5", "None",
         ]  # fmt: skip
     assert one.rejects.column("record_number").to_pylist() == [6, 7]
+
+
+def test_values_that_privacy_hides_are_no_drift():
+    """They are hashes by then: none of them is in the enum of the service model, and a list of them is one text."""
+    hidden = shapes.dataset(privacy={"state": "hash", "groups": "hash"})
+    shown = shapes.dataset()
+    drifts = []
+    for chosen in (hidden, shown):
+        layout = layout_of(chosen, shapes.operation(), b"key")
+        pages = [shapes.page([{"thingId": "1", "state": "BRAND_NEW", "groups": ["c"]}])]
+        (one,) = flatten(layout, shapes.snapshot(chosen), shapes.part(), pages, {})
+        assert one.rejects.num_rows == 0
+        drifts.append(one.drift)
+
+    assert drifts == [frozenset(), {"state = BRAND_NEW", "groups = c"}]

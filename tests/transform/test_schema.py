@@ -294,3 +294,13 @@ def test_rule_for_what_there_is_not_is_a_configuration_error(place, says):
     with pytest.raises(ConfigError) as caught:
         laid_out(*members, privacy={place: "hash"})
     assert str(caught.value) == says
+
+
+def test_fault_64_members_that_are_called_like_columns_of_the_history_get_another_name():
+    names = ["change", "changed_columns", "old_values", "previous_date", "valid_from", "valid_to", "seen_until"]
+    names += ["is_current", "next_date", "last_date"]
+    record = structure("thing", member("thing_id", "string"), *(member(name, "string") for name in names))
+    layout = layout_of(dataset(order_by=None), operation(record))
+
+    assert {column.field.name for column in layout.columns} == {"thing_id", *(f"api_{name}" for name in names)}
+    assert len(set(layout.changes.names)) == len(layout.changes.names)
