@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from etl.config import Run as Limits
@@ -16,6 +16,8 @@ from etl.pipeline.plan import Plan
 
 log = logging.getLogger(__name__)
 
+_LOOK_S = 0.1
+"""How often the main thread wakes up while slices are walked."""
 _ATTEMPTS = 3
 """How often one invocation walks a slice whose tokens expire."""
 
@@ -59,6 +61,9 @@ class Walks:
                 futures = [pool.submit(self._walk, ledger, slice_) for slice_ in walking]
                 try:
                     for future in futures:
+                        # The kernel may give a signal to any thread. Python handles it when this one wakes up.
+                        while not wait([future], _LOOK_S).done:
+                            pass
                         future.result()
                 except BaseException:
                     self.stop.set()  # the other walks end at their next page
