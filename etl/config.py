@@ -81,6 +81,7 @@ class SourceSettings(Frozen):
     account_id: str | None = Field(None, pattern=r"^\d{12}$", description="null: taken from the credentials or STS")
     studio_ids: tuple[str, ...] = Field((), description="studios to export; empty: all that ListStudios returns")
     filters: Mapping[str, str] = Field({}, description="request parameters that narrow the listing, such as owned_by")
+    max_page_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="refuse a response that is larger")
     retry: Retry = Retry()
 
     @property
@@ -102,17 +103,18 @@ class Run(Frozen):
         dt.timedelta(hours=12), description="abandon an unfinished run if its last page is older, and begin a new run"
     )
     keep_ledgers: Duration = Field(
-        dt.timedelta(days=90), description="delete older ledgers; their runs can no longer be verified or replayed"
+        dt.timedelta(days=90),
+        description="delete older ledgers, except the newest; such runs cannot be verified or replayed",
     )
 
 
 class Publish(Frozen):
-    """Guards against a source that suddenly returns too few records, compared with a slice's last snapshot."""
+    """Guards against a source that suddenly yields too few rows, compared with a slice's last snapshot."""
 
     max_fall: float = Field(
-        0.5, ge=0, le=1, description="hold a slice back if it lost a larger share and more than fall_tolerance records"
+        0.5, ge=0, le=1, description="hold a slice back if it lost a larger share and more than fall_tolerance rows"
     )
-    fall_tolerance: int = Field(20, ge=0, description="accept losing up to this many records, unless none are left")
+    fall_tolerance: int = Field(20, ge=0, description="accept losing up to this many rows, unless none are left")
 
 
 class StatusLimits(Frozen):
@@ -140,6 +142,9 @@ class Warehouse(Frozen):
     )
     vacuum_grace: Duration = Field(
         dt.timedelta(days=2), description="`vacuum` keeps replaced files this long, because readers may still use them"
+    )
+    lock_timeout: Duration = Field(
+        dt.timedelta(minutes=10), description="wait this long while another job commits to this warehouse"
     )
 
     @property

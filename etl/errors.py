@@ -3,6 +3,7 @@
     EtlError
     ├─ ConfigError             the operator must edit something                        exit 2
     ├─ LockedError             another run is at work                                  exit 4
+    ├─ StoppedError            a signal ended a wait                                   exit 3
     ├─ SourceError             the source says no for good: denied, unknown            exit 1
     │  ├─ GoneError            what was listed no longer exists (404)                  exit 1
     │  └─ PageTokenError       repeated, cyclic or endless tokens                      exit 1
@@ -13,14 +14,19 @@
     ├─ WarehouseError          a table is missing, damaged, or of a newer version      exit 1
     ├─ StorageError            a disk said no: full, read-only, I/O error              exit 3
     ├─ CommitConflictError     proven not landed; staged files may go                  exit 3
-    └─ CommitUnknownError      may have landed; delete nothing                         exit 3
+    ├─ CommitUnknownError      may have landed; delete nothing                         exit 3
+    └─ UnforeseenError         a fault of this program: its traceback is in the log    exit 1
 
 A message gives the place, what was found, what was expected, and the next step.
 """
 
+import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
+
+log = logging.getLogger(__name__)
 
 
 class EtlError(Exception):
@@ -36,9 +42,15 @@ class ConfigError(EtlError):
 
 
 class LockedError(EtlError):
-    """Another run holds the lock of this state directory."""
+    """Another run holds the lock of this state directory or warehouse."""
 
     exit_code = 4
+
+
+class StoppedError(EtlError):
+    """A signal ended the wait for something. The next run continues."""
+
+    exit_code = 3
 
 
 class SourceError(EtlError):
@@ -100,6 +112,35 @@ class CommitUnknownError(EtlError):
     exit_code = 3
 
 
+class UnforeseenError(EtlError):
+    """An error that nobody foresaw. It costs what it happened to; the rest of the job goes on."""
+
+
+def unforeseen(place: object, exc: Exception) -> UnforeseenError:
+    """Return the error for one that nobody foresaw, whose traceback goes to the log.
+
+    Raises:
+        MemoryError: it is one. Going on without memory ends in libraries that hang.
+    """
+    if isinstance(exc, MemoryError):
+        raise exc
+    log.error("%s: nobody foresaw this error", place, exc_info=exc)
+    return UnforeseenError(
+        f"{place}: {type(exc).__name__}: {first_line(exc)}; nobody foresaw this error. Please report it with its "
+        "traceback, which is in the log"
+    )
+
+
 def first_line(exc: BaseException) -> str:
     """Return the first line of an error's message, or its class. Further lines may repeat secrets and statements."""
-    return (str(exc).splitlines() or [""])[0] or type(exc).__name__
+    return cut((str(exc).splitlines() or [""])[0] or type(exc).__name__)
+
+
+def shortened(names: Sequence[str], most: int = 20) -> list[str]:
+    """Return some names and, if there are more, their number: a source may have any number of them."""
+    return [*map(cut, names[:most]), *([f"{len(names) - most} more"] if len(names) > most else [])]
+
+
+def cut(text: str, most: int = 1000) -> str:
+    """Return a text that fits into a message: what a server or a file says may be of any length."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"

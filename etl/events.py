@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from etl.model import Page, Slice
 
 Step = Literal[
-    "ledger.created", "page.received", "page.stored", "slice.walked", "publication.planned", "table.staged",
-    "table.synced", "table.committed", "table.durable", "snapshot.read_back", "publication.marked",
-    "facts.published", "catalog.built", "catalog.swapped", "run.closed",
+    "ledger.created", "page.received", "page.stored", "slice.walked", "tables.noted", "publication.planned",
+    "table.staged", "table.synced", "table.committed", "table.durable", "snapshot.read_back", "publication.marked",
+    "facts.published", "tables.whole", "catalog.built", "catalog.swapped", "run.closed",
 ]  # fmt: skip
 STEPS: tuple[Step, ...] = get_args(Step)
 """Steps at which tests kill the job. The state of the disk differs between any two of them."""

@@ -294,8 +294,9 @@ class SliceFacts:
     """What the ledger knows about one slice of its run.
 
     `records` counts the records that belong to the walk. The first page arrived at `observed_from`, the last at
-    `observed_until`. `publication` is the number of the slice's last publication, at `published_at`; None before the
-    first.
+    `observed_until`. `pages_sha256` is a digest of all its pages; None without one. `publication` is the number, in
+    the warehouse, of the slice's last publication, at `published_at`; None before the first. `table_rows` has the rows
+    that it wrote to each table; it is empty if a former version published.
     """
 
     slice: Slice
@@ -317,6 +318,8 @@ class SliceFacts:
     rejects: int | None
     duplicates: int | None
     drift: tuple[str, ...]
+    table_rows: Mapping[str, int]
+    pages_sha256: str | None
 
     @property
     def whole(self) -> bool:

@@ -30,8 +30,8 @@ class CheckResult:
 class Outcome:
     """The state of a run after an invocation worked on it for `seconds`.
 
-    `interrupted`: a signal stopped the work before it could publish. `failed_checks` have severity *error*. `failure`
-    ended the work on this run, but not the invocation: another run was asked for.
+    `interrupted`: a signal stopped the work before it could publish. `failed_checks` have severity *error*. `failure`:
+    why slices that are complete could not be published; the next run tries again.
     """
 
     run: RunFacts
@@ -45,13 +45,13 @@ class Outcome:
     def finished(self) -> bool:
         """Tell whether a later invocation has nothing left to walk or publish."""
         walked = bool(self.slices) and all(facts.state is not SliceState.WALKING for facts in self.slices)
-        return walked and not self.interrupted
+        return walked and not self.interrupted and not self.failure
 
     @property
     def exit_code(self) -> int:
         """Return 0, 1, 3 or 5, with the meanings of the README."""
         if self.failure:
-            return self.failure.exit_code
+            return 5 if any(facts.publication is not None for facts in self.slices) else self.failure.exit_code
         if not self.finished and self.run.state is RunState.OPEN:
             return 3
         if not self.finished or any(facts.error for facts in self.slices):

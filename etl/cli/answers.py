@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from etl.cli.options import CONFIG, Config, Form, Json, settings_of
-from etl.cli.output import FINDINGS, Facts, Format, Output, write_markdown, write_table
+from etl.cli.output import FINDINGS, Facts, Format, Output, rows_of, write_markdown, write_table
 from etl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def check_command(config: Config = CONFIG, as_json: Json = False) -> None:
 def _answer(table: "pa.Table", form: Format, *, as_json: bool) -> None:
     """Print the answer to a query."""
     if as_json:
-        Output(as_json=True).show(Facts("rows", table.to_pylist()))
+        Output(as_json=True).show(Facts("rows", rows_of(table)))
     else:
         write_table(table, form)
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from etl.cli import answers, care, nights, setup
+from etl.cli.output import visible
 from etl.cli.process import LogFormat, prepare, set_up_logging
 from etl.errors import ConfigError, EtlError
 from etl.events import listening
@@ -39,7 +40,7 @@ def main() -> None:
     except EtlError as exc:
         if os.environ.get("NIMBLE_ETL_DEBUG"):
             raise
-        print(f"nimble-etl: {exc}", file=sys.stderr)
+        print(f"nimble-etl: {visible(str(exc))}", file=sys.stderr)
         sys.exit(exc.exit_code)
 
 

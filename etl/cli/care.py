@@ -18,7 +18,7 @@ def status_command(
     max_age: Annotated[str | None, typer.Option(help="Limit to use instead of status.max_age, such as 26h.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the last runs and the age of each snapshot. Also shows unfinished work. Exit 5 if a snapshot is too old."""
+    """Show the last runs, what is unfinished or lost, and the age of each snapshot. Exit 5 if too old or lost."""
     from etl.configfile import Overrides, load_settings  # noqa: PLC0415
     from etl.jobs.status import status  # noqa: PLC0415
 
@@ -28,13 +28,14 @@ def status_command(
         ("runs", found.runs, "Last runs"),
         ("unfinished", found.unfinished, "Unfinished: the next run continues"),
         ("snapshots", found.snapshots, "Newest complete snapshots"),
+        ("losses", found.losses, "Lost: published, and not there"),
     ):
         facts.append(Facts(name, rows, [column for column in next(iter(rows), ()) if column != "error"], title))
     notes = [row["error"] for row in (*found.unfinished, *found.snapshots) if row["error"]]
     if not (found.runs or found.unfinished):
         notes.append("No run yet. `nimble-etl run` makes the first.")
     Output(as_json=as_json).show(*facts, notes=notes)
-    if found.is_stale:
+    if found.is_stale or found.losses:
         raise typer.Exit(FINDINGS)
 
 

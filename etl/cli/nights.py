@@ -10,7 +10,7 @@ import typer
 from etl.cli.options import CONFIG, AllowFall, Config, Json, PublishPartial, SnapshotDate, date_of, settings_of
 from etl.cli.output import Facts, Output
 from etl.cli.process import progress, stopped_by_signals
-from etl.errors import ConfigError, EtlError
+from etl.errors import ConfigError, EtlError, shortened
 from etl.events import Ended, listening, tell
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _closing_lines(outcome: "Outcome") -> Iterator[str]:
             yield f"{'held back' if facts.state is SliceState.COMPLETE else facts.state.value}: {facts.error}"
         if facts.starting_token:
             yield f"{facts.slice}: stopped after {facts.records} records; StartingToken {facts.starting_token}"
-        for drift in facts.drift:
+        for drift in shortened(facts.drift):
             yield f"{facts.slice}: the service model does not know {drift}"
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
     yield (

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it, except tab and line feed; the last ones turn the direction of text."""
 FINDINGS = 5
 """Exit code of a command that found something wrong in the published data."""
 
@@ -66,7 +68,7 @@ class Output:
                 if some.title:
                     print()
         for note in notes:
-            print(note)
+            print(one_line(note))
 
 
 class _Lines:
@@ -86,7 +88,7 @@ def write_table(table: "pa.Table", form: Format) -> None:
         except NotImplementedError as exc:  # for instance, an interval
             raise ConfigError(f"--format parquet: {exc}; cast that column to a type that Parquet has") from exc
         return
-    rows = table.to_pylist()
+    rows = rows_of(table)
     if form is Format.JSON:
         for row in rows:
             write_json(row)
@@ -100,12 +102,17 @@ def write_table(table: "pa.Table", form: Format) -> None:
         write_rows(rows, table.column_names)
 
 
+def rows_of(table: "pa.Table") -> list[dict[str, Any]]:
+    """Return the rows of an Arrow table as values that every form can show."""
+    return [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+
+
 def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write rows as a table in GitHub's Markdown."""
-    print("| " + " | ".join(columns) + " |")
+    print("| " + " | ".join(one_line(column).replace("|", "\\|") for column in columns) + " |")
     print("|" + " --- |" * len(columns))
     for row in rows:
-        cells = (_text(row.get(column)).replace("|", "\\|").replace("\n", " ") for column in columns)
+        cells = (visible(_text(row.get(column))).replace("|", "\\|").replace("\n", " ") for column in columns)
         print("| " + " | ".join(cells) + " |")
 
 
@@ -118,9 +125,9 @@ def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         numeric = any(isinstance(row.get(column), int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(one_line(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_visible(_text(row.get(column)))) for column in columns))
+        table.add_row(*(Text(one_line(_text(row.get(column)))) for column in columns))
     console().print(table)
 
 
@@ -146,12 +153,19 @@ def _text(value: Any) -> str:
         return _json(value, ensure_ascii=False)
     if isinstance(value, dt.datetime):
         return value.isoformat(sep=" ")
+    if isinstance(value, Decimal):
+        return str(value)
     return value if isinstance(value, str) else str(_json_value(value))
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Return a text with its control characters escaped: a terminal would obey them."""
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Return a text as `visible` does, and with its line breaks escaped: what a server says must not look like ours."""
+    return visible(text).replace("\n", "\\n")
 
 
 def _json(value: Any, *, ensure_ascii: bool) -> str:
@@ -169,4 +183,16 @@ def _json_value(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, Decimal) and value.as_tuple().exponent == 0:
+        return int(value)  # DuckDB sums integers as HUGEINT; other decimals stay exact, as texts
     return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return an interval as ISO 8601 writes it (P1D, P2MT3.5S), and every other value as it is."""
+    if not hasattr(value, "nanoseconds"):  # of pyarrow's MonthDayNano, which is a tuple of numbers
+        return value
+    parts = [f"{count}{unit}" for count, unit in ((value.months, "M"), (value.days, "D")) if count]
+    seconds = Decimal(value.nanoseconds) / 1_000_000_000
+    time = f"T{seconds.normalize():f}S" if value.nanoseconds or not parts else ""
+    return f"P{''.join(parts)}{time}"

@@ -12,6 +12,7 @@ from enum import StrEnum
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
+from etl.cli.output import one_line
 from etl.events import listening
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def prepare() -> None:
 def set_up_logging(level: int, log_format: LogFormat) -> None:
     """Write log lines to stderr."""
     line, time = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"
-    formatter = logging.Formatter(line, time)
+    formatter: logging.Formatter = _Lines(line, time)
     if log_format is LogFormat.JSON:
         from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
 
@@ -64,6 +65,14 @@ def set_up_logging(level: int, log_format: LogFormat) -> None:
     for name in ("botocore", "boto3", "uvicorn"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+class _Lines(logging.Formatter):
+    """Writes each message on one line, whatever a server has put into it. A traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  its name in logging
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
 
 
 class _Descriptor(io.FileIO):

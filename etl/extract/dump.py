@@ -128,6 +128,8 @@ class Dump:
                 is_document = True
                 window.demand("[", f"the list {name!r}")
                 yield from self._list(window)
+            elif name in members:
+                raise window.error(f"the member {name!r} is there a second time")
             else:
                 members[name], _ = window.value()
         if is_document:

@@ -118,12 +118,22 @@ def whole_body(name: str, response: Mapping[str, Any]) -> bytes | None:
 
 def _check_json(name: str, pager: Pager, body: bytes) -> None:
     """Refuse a body that is no object, or another operation's. botocore takes the former for an error text."""
+    doubled: list[str] = []
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            doubled.extend(found)
+        return found
+
     try:
-        value = json.loads(body)
+        value = json.loads(body, object_pairs_hook=members)
     except (ValueError, RecursionError) as exc:
         raise MalformedPageError(f"{name}: {len(body)} bytes that are not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise MalformedPageError(f"{name}: {len(body)} bytes that are no JSON object; expected a page")
+    if doubled:
+        raise MalformedPageError(f"{name}: one of {', '.join(doubled)} is there twice in one object; expected it once")
     if value and not value.keys() & set(pager.wire_members):
         raise MalformedPageError(f"{name}: an object without any of {', '.join(pager.wire_members)}; expected a page")
 

@@ -81,6 +81,7 @@ def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int
     try:
         text = body.decode("utf-8")
         envelope = decoder.decode(body)
+        _check_keys(text, operation)
     except (UnicodeDecodeError, msgspec.ValidationError, RecursionError) as exc:
         raise MalformedPageError(f"{operation.name}: {exc}; {expected}") from exc
     except msgspec.DecodeError as exc:
@@ -94,6 +95,17 @@ def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int
             raise MalformedPageError(f"{operation.name}: the list or the token has a wrong type; {expected}") from exc
         return len(records), token
     return len(envelope.records), envelope.token
+
+
+def _check_keys(text: str, operation: Operation) -> None:
+    """Refuse a body that has its list or its token twice: readers keep one of the two in silence."""
+    names = (operation.result_key, operation.token_key)
+    if "\\u" not in text and all(text.count(f'"{name}"') <= 1 for name in names):
+        return  # reading the whole body again would cost as much as all other work on it
+    pairs = json.JSONDecoder(object_pairs_hook=list).decode(text)
+    for name in names:
+        if sum(found == name for found, _ in pairs) > 1:
+            raise MalformedPageError(f"{operation.name}: {name!r} is there twice; expected it once")
 
 
 def refuse_constant(name: str) -> None:

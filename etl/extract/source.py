@@ -17,7 +17,8 @@ from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
 from botocore.parsers import ResponseParserError
 
 from etl.config import SourceSettings
-from etl.errors import ConfigError, EtlError, TokenRejectedError, TransientSourceError
+from etl.errors import ConfigError, EtlError, TokenRejectedError, TransientSourceError, unforeseen
+from etl.extract.bounded import BoundedSession
 from etl.extract.parsed import MalformedPageError, plain_tokens, proof_hook, read_parsed_page
 from etl.extract.patience import Patience
 from etl.extract.raw import raw_page_hook, read_raw_page
@@ -138,6 +139,10 @@ class Source:
                 raise translate(exc, place, action) from exc
             except (boto.BotoCoreError, ResponseParserError) as exc:
                 raise translate(exc, place, action) from exc
+            except EtlError:
+                raise
+            except Exception as exc:  # a server may send anything: it costs this slice
+                raise unforeseen(place, exc) from exc
 
         return self._patience.ask(place, once)
 
@@ -180,7 +185,12 @@ class Source:
 
     def _new_client(self, service: str, region: str) -> Any:
         """Return a new client. The caller holds the lock, because a session cannot make two clients at once."""
-        return self._session.client(service, region_name=region, endpoint_url=self._endpoint.url, config=_CLIENT_CONFIG)
+        client = self._session.client(
+            service, region_name=region, endpoint_url=self._endpoint.url, config=_CLIENT_CONFIG
+        )
+        endpoint = client._endpoint  # noqa: SLF001  botocore has no public way to read a body in pieces
+        endpoint.http_session = BoundedSession(endpoint.http_session, self._settings.max_page_bytes)
+        return client
 
     def _paginator(self, dataset: Dataset, region: str) -> Any:
         """Return boto3's paginator of the dataset's operation; its client is the dataset's own, as are the hooks."""

@@ -8,7 +8,16 @@ from typing import Any
 import botocore.exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from etl.errors import ConfigError, EtlError, GoneError, PageTokenError, SourceError, TransientSourceError, first_line
+from etl.errors import (
+    ConfigError,
+    EtlError,
+    GoneError,
+    PageTokenError,
+    SourceError,
+    TransientSourceError,
+    cut,
+    first_line,
+)
 
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 _THROTTLED = {
@@ -65,7 +74,7 @@ def _translate_response(exc: boto.ClientError, place: str, action: str) -> EtlEr
     error, metadata = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
     code, status = error.get("Code", "?"), int(metadata.get("HTTPStatusCode", 0))
     # Only the first line: below it, AWS repeats a badly signed request, session token included.
-    message = str(error.get("Message") or "").partition("\n")[0]
+    message = cut(str(error.get("Message") or "").partition("\n")[0])
     exc.args = (first_line(exc),)
     said = f"{place}: {action} answered {status} {code}: {message}".rstrip(": ")
     request = f" (request {metadata['RequestId']})" if metadata.get("RequestId") else ""

@@ -20,7 +20,7 @@ from etl.events import PageStored, reach, tell
 from etl.extract.datasets import select_datasets
 from etl.extract.dump import Dump
 from etl.extract.service_model import describe_operation, model_session
-from etl.jobs.workplace import workplace
+from etl.jobs.workplace import Published, workplace
 from etl.ledger.directory import remove_ledger, remove_old_ledgers
 from etl.ledger.ledger import Ledger
 from etl.model import Dataset, Page, RunState, Slice, SliceState, digest
@@ -65,7 +65,6 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
     check_layouts({dataset.name: layout})
     parents = {**dataset.fixed_parents, **_bound(dataset, request.parents)}
     with workplace(settings) as place:
-        place.check_settled()
         dump = Dump(dataset, operation, request.account_id, request.region)
         pages = dump.pages(request.files)
         first = next(pages)
@@ -88,8 +87,13 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
                 remove_ledger(ledger.path)
                 raise
             limits = None if request.allow_fall else settings.publish
-            publish(ledger, place.tables, layout, limits=limits, partial=request.publish_partial)
-            outcome = place.finish_run(ledger, began)
+            outcome = place.finish_run(
+                ledger,
+                began,
+                lambda change: Published(
+                    publish(ledger, place.tables, layout, change, limits=limits, partial=request.publish_partial)
+                ),
+            )
         remove_old_ledgers(settings.state_dir, settings.run.keep_ledgers, settings.run.max_checkpoint_age)
     return outcome
 

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from etl.config import EMBEDDED, Settings
 from etl.errors import ConfigError, LedgerError
 from etl.extract.source import Endpoint, Source
-from etl.jobs.workplace import Workplace, plan_of, workplace
+from etl.jobs.workplace import Published, Workplace, plan_of, workplace
 from etl.ledger.directory import ledger_paths, remove_old_ledgers, set_aside
 from etl.ledger.ledger import Ledger
+from etl.load.delta.atomic import Change
 from etl.model import RunState, SliceState
 from etl.outcome import Outcome
 from etl.pipeline.model_watch import find_changes
 from etl.pipeline.plan import Plan
-from etl.pipeline.publish import publish
-from etl.pipeline.settle import UNPUBLISHABLE
+from etl.pipeline.publish import UNPUBLISHABLE, publish
 from etl.pipeline.walks import Stop, Walks
 
 log = logging.getLogger(__name__)
@@ -60,9 +60,9 @@ def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
     """
     today = dt.datetime.now(dt.UTC).date()
     target = request.snapshot_date or today
-    if target > today and settings.source.endpoint_url != EMBEDDED:
+    if target > today:
         raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
-    with workplace(settings) as place:
+    with workplace(settings, stop.is_set) as place:
         with _source(settings, target, stop) as source, _deadline(settings, stop):
             plan = plan_of(settings, source.operation)
             if request.starting_token and len(plan.published) != 1:
@@ -127,7 +127,6 @@ class _Job:
         except UNPUBLISHABLE as exc:
             if run.snapshot_date == target:
                 raise
-            self.place.unsettled.append(exc)
             log.error("run %s, snapshot date %s: %s", run.run_id, run.snapshot_date, exc)  # noqa: TRY400  the operator's
             with Ledger.open(ledger.path) as left:
                 return Outcome(left.run(), tuple(left.slices()), 0, failure=exc)
@@ -136,15 +135,23 @@ class _Job:
         """Take a run through its steps, as far as they go now, and return how it stands."""
         began = time.monotonic()
         limits = None if self.request.allow_fall else self.settings.publish
+
+        def publish_all(change: Change) -> Published:
+            failure = None
+            for name in self.plan.datasets:
+                if self.stop.is_set() and not self.stop.by_deadline:
+                    return Published(failure, interrupted=True)
+                if name in self.plan.published:
+                    failed = publish(
+                        ledger, self.place.tables, self.plan.layouts[name], change,
+                        limits=limits, partial=self.request.publish_partial,
+                    )  # fmt: skip
+                    failure = failure or failed
+            return Published(failure)
+
         with ledger:
             Walks(self.plan, self.source, self.settings.run, self.stop, self.request.starting_token).walk(ledger)
-            publishing = True
-            for name in self.plan.datasets:
-                publishing = not self.stop.is_set() or self.stop.by_deadline
-                if publishing and name in self.plan.published:
-                    layout = self.plan.layouts[name]
-                    publish(ledger, self.place.tables, layout, limits=limits, partial=self.request.publish_partial)
-            return self.place.finish_run(ledger, began, interrupted=not publishing)
+            return self.place.finish_run(ledger, began, publish_all)
 
     def _goes_on_with(self, ledger: Ledger) -> bool:
         """Tell whether this invocation continues a run; close one that no later invocation may continue."""

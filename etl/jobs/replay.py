@@ -18,7 +18,9 @@ from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import workplace
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
+from etl.load.delta.atomic import all_or_nothing
 from etl.load.delta.tables import Tables
+from etl.load.snapshots import newest_publications
 from etl.model import Dataset, Operation, SliceFacts
 from etl.outcome import Outcome
 from etl.pipeline.publish import mark, publish_facts
@@ -26,6 +28,8 @@ from etl.pipeline.write import Walked, Writer, write_slices
 from etl.transform.schema import layout_of
 
 log = logging.getLogger(__name__)
+
+_EVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +49,39 @@ class _Date:
     """The ledgers of one date, oldest first, and for each slice the ledger that its rows come from."""
 
     ledgers: list[Ledger] = field(default_factory=list)
-    winners: dict[str, tuple[dt.datetime, Ledger, SliceFacts]] = field(default_factory=dict)
+    winners: dict[str, tuple[Ledger, SliceFacts]] = field(default_factory=dict)
 
     def add(self, ledger: Ledger, *, with_held_back: bool) -> None:
-        """Add a ledger. The latest publication of a slice wins; for one held back, the time of its walk counts."""
+        """Add a ledger. The latest publication of a slice wins; one held back wins over those walked before it."""
         self.ledgers.append(ledger)
         wanted = ledger.datasets(published=True)
         for facts in ledger.slices():
             held_back = with_held_back and facts.whole and facts.slice.dataset in wanted
-            at = facts.published_at or (facts.observed_until if held_back else None)
+            if facts.publication is None and not held_back:
+                continue
             former = self.winners.get(facts.slice.slice_id)
-            if at and (former is None or former[0] < at):
-                self.winners[facts.slice.slice_id] = (at, ledger, facts)
+            if former is None or _is_newer(facts, former[1]):
+                self.winners[facts.slice.slice_id] = (ledger, facts)
 
     def walked(self, dataset: str) -> list[Walked]:
         """Return each ledger with those of its slices of a dataset that readers see."""
         found = []
         for ledger in self.ledgers:
-            owned = [facts for _, owner, facts in self.winners.values() if owner is ledger]
+            owned = [facts for owner, facts in self.winners.values() if owner is ledger]
             ready = [facts for facts in owned if facts.slice.dataset == dataset]
             if ready:
                 found.append(Walked(ledger, ready))
         return found
+
+
+def _is_newer(facts: SliceFacts, other: SliceFacts) -> bool:
+    """Tell whether facts of a slice are newer than others of the same date.
+
+    Numbers of publications tell, and no clock. A walk that was never published has none.
+    """
+    if facts.publication is None or other.publication is None:
+        return (facts.observed_until or _EVER) > (other.observed_until or _EVER)
+    return (facts.publication, facts.published_at or _EVER) > (other.publication, other.published_at or _EVER)
 
 
 def replay(settings: Settings, selection: Selection) -> list[Outcome]:
@@ -80,13 +95,12 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
         ConfigError: no ledger matches.
         WarehouseError: a data file cannot be read, and the ledgers do not have all of its rows.
     """
-    with workplace(settings) as place, ExitStack() as opened:
+    with workplace(settings) as place, ExitStack() as opened, place.alone():
         outcomes = [
             outcome
             for date, found in sorted(_select(settings, selection, opened).items())
             for outcome in _replay_date(settings, place.tables, date, found)
         ]
-        place.settle()
         failed = place.show()
     return [replace(outcome, failed_checks=failed) for outcome in outcomes]
 
@@ -114,35 +128,45 @@ def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapp
 
 def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date) -> list[Outcome]:
     """Rewrite every slice of a date, and return how its runs stand."""
-    prefix, rebuild = f"replay-{secrets.token_hex(8)}", _is_all(tables, date, found)
-    for number, (dataset, operation) in enumerate(_definitions(settings, found.ledgers), start=1):
-        # A number for each dataset: all of them commit to etl_rejects.
-        writer = Writer(f"nimble-etl/{prefix}", number, prefix, rebuild=rebuild)
-        walked = found.walked(dataset.name)
-        if not walked:
-            continue
-        publications = []
-        for one in walked:
-            one.ledger.add_dataset(dataset, operation, published=True)
-            slice_ids = [facts.slice.slice_id for facts in one.ready]
-            publications.append(one.ledger.plan_publication(dataset.name, slice_ids))
-        counts = write_slices(tables, layout_of(dataset, operation, settings.privacy.secret), walked, writer)
-        for one, publication in zip(walked, publications, strict=True):
-            mark(one.ledger, publication, one.ready, counts)
-    told = [(one, Outcome(one.run(), tuple(slices), 0)) for one in found.ledgers if (slices := one.slices())]
-    if told:
-        publish_facts(tables, told, rebuild=rebuild)
+    writer = Writer(f"replay-{secrets.token_hex(8)}", rebuild=_leave_to_others(tables, date, found))
+    with all_or_nothing(tables) as change:
+        for dataset, operation in _definitions(settings, found.ledgers):
+            walked = found.walked(dataset.name)
+            if not walked:
+                continue
+            publications = []
+            for one in walked:
+                one.ledger.add_dataset(dataset, operation, published=True)
+                slice_ids = [facts.slice.slice_id for facts in one.ready]
+                publications.append(one.ledger.plan_publication(dataset.name, slice_ids))
+            counts = write_slices(tables, layout_of(dataset, operation, settings.privacy.secret), walked, writer)
+            for one, publication in zip(walked, publications, strict=True):
+                mark(one.ledger, publication, change.sequence, one.ready, counts)
+        told = [(one, Outcome(one.run(), tuple(slices), 0)) for one in found.ledgers if (slices := one.slices())]
+        if told:
+            publish_facts(tables, told, rebuild=writer.rebuild)
+    for ledger in found.ledgers:
+        ledger.confirm()
     return [outcome for _, outcome in told]
 
 
-def _is_all(tables: Tables, date: dt.date, found: _Date) -> bool:
-    """Tell whether the ledgers have every published slice of a date: only then may damaged files be replaced."""
+def _leave_to_others(tables: Tables, date: dt.date, found: _Date) -> bool:
+    """Leave out slices that another machine has published later. Tell whether nothing of the date is missing then.
+
+    Only if the ledgers have every published slice of the date may damaged files be replaced.
+    """
     try:
-        rows = tables.rows("etl_slices", date, ["slice_id", "is_published"])
+        published = newest_publications(tables, date)
     except WarehouseError as exc:
         log.warning("%s: its rows are rewritten from the ledgers", exc)
         return True
-    missing = {row["slice_id"] for row in rows if row["is_published"]} - found.winners.keys()
+    own = {ledger.run().run_id for ledger in found.ledgers}
+    for slice_id, row in published.items():
+        _, facts = found.winners.get(slice_id, (None, None))
+        if facts and row["run_id"] not in own and (row.get("publication") or 0) > (facts.publication or 0):
+            log.info("%s, %s: run %s of another machine has published it later", date, facts.slice, row["run_id"])
+            del found.winners[slice_id]
+    missing = published.keys() - found.winners.keys()
     if missing:
         log.warning("%s: %d published slices are in no ledger; damaged files stay", date, len(missing))
     return not missing

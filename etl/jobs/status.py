@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from etl.config import Settings
@@ -10,7 +10,10 @@ from etl.errors import LedgerError
 from etl.extract.datasets import select_datasets
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
+from etl.load.delta.atomic import is_unfinished
+from etl.load.delta.tables import Tables
 from etl.model import RunState
+from etl.pipeline.losses import Loss, find_losses
 from etl.read.query import Catalog, open_catalog
 from etl.sqltext import quoted
 
@@ -40,12 +43,14 @@ order by last.dataset, last.region, last.parents::varchar
 class Status:
     """Rows for people and for JSON. `unfinished` has the slices of runs that the next `run` may continue.
 
-    `is_stale` is true if a slice that its parent still lists has no snapshot younger than `status.max_age`.
+    `losses` are what tables, facts and ledgers have lost of what was published. `is_stale` is true if a slice that its
+    parent still lists has no snapshot younger than `status.max_age`.
     """
 
     runs: list[dict[str, Any]]
     unfinished: list[dict[str, Any]]
     snapshots: list[dict[str, Any]]
+    losses: list[dict[str, Any]]
     is_stale: bool = False
 
 
@@ -54,8 +59,9 @@ def status(settings: Settings, last: int) -> Status:
     catalog = settings.warehouse.catalog
     unfinished = list(_unfinished(settings))
     max_age = settings.status.max_age
+    losses = [asdict(loss) for loss in losses_of(settings)]
     if not catalog.exists():
-        return Status([], unfinished, [], is_stale=max_age is not None)
+        return Status([], unfinished, [], losses, is_stale=max_age is not None)
     with open_catalog(catalog) as opened:
         runs = opened.rows(_RUNS, {"last": last})
         snapshots = opened.rows(_SNAPSHOTS, {"now": dt.datetime.now(dt.UTC)})
@@ -66,7 +72,15 @@ def status(settings: Settings, last: int) -> Status:
             row["state"] = "no longer listed"
         elif max_age is not None and (seconds_old is None or dt.timedelta(seconds=seconds_old) >= max_age):
             row["state"] = "too old"
-    return Status(runs, unfinished, snapshots, any(row["state"] == "too old" for row in snapshots))
+    return Status(runs, unfinished, snapshots, losses, any(row["state"] == "too old" for row in snapshots))
+
+
+def losses_of(settings: Settings) -> list[Loss]:
+    """Return what is lost; nothing while a job publishes, because tables then hold a part of what it does."""
+    tables = Tables(settings.warehouse.path)
+    before = None if is_unfinished(tables) else tables.versions()
+    losses = list(find_losses(tables, ledger_paths(settings.state_dir))) if before is not None else []
+    return losses if not is_unfinished(tables) and tables.versions() == before else []
 
 
 def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,10 +12,13 @@ from etl.jobs.workplace import workplace
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.packs import remove_old_packs
-from etl.load.catalog.views import has_slices
 from etl.load.delta import upkeep
-from etl.load.delta.tables import Tables
+from etl.load.delta.atomic import all_or_nothing
+from etl.load.delta.tables import PARTITION, Replacement, Tables
+from etl.load.snapshots import has_slices
+from etl.pipeline.write import Writer
 from etl.read.query import ask
+from etl.transform.facts import SLICES, batch
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +43,7 @@ def compact(settings: Settings) -> list[Upkeep]:
         EtlError: a commit failed; what readers see has not changed.
     """
     done = []
-    with workplace(settings) as place:
-        place.check_settled()
+    with workplace(settings) as place, place.alone():
         tables = place.tables
         for name in tables.names():
             before = tables.file_count(name)
@@ -61,8 +64,7 @@ def vacuum(settings: Settings) -> list[Upkeep]:
         EtlError: the disk refused; what readers see has not changed.
     """
     done = []
-    with workplace(settings) as place:
-        place.check_settled()
+    with workplace(settings) as place, place.alone():
         tables = place.tables
         place.show()  # a killed run may have left a catalog that names older files
         if _drop_old_dates(settings, tables):
@@ -88,15 +90,31 @@ def _drop_old_dates(settings: Settings, tables: Tables) -> bool:
     newest = ask(settings.warehouse.catalog, "select distinct snapshot_date from current_slices")
     kept = {*newest.column(0).to_pylist(), *_dates_of_ledgers(settings)}
     oldest = dt.datetime.now(dt.UTC).date() - keep
-    dropped = False
-    for name in tables.names():
-        table = tables.read(name)
-        if table and has_slices(table):
-            for date in sorted(date for date in table.files if date < oldest and date not in kept):
-                log.info("%s: the rows of %s are dropped: warehouse.keep_snapshots is %s", name, date, keep)
-                upkeep.drop(tables, name, date)
-                dropped = True
-    return dropped
+    daily = [table for name in tables.names() if (table := tables.read(name)) and has_slices(table)]
+    dates = {date for table in daily for date in table.files if date < oldest and date not in kept}
+    for date in sorted(dates):
+        log.info("the daily rows of %s are dropped: warehouse.keep_snapshots is %s", date, keep)
+        with all_or_nothing(tables):
+            for table in daily:
+                upkeep.drop(tables, table.name, date)
+            _note_drop(tables, date)
+    return bool(dates)
+
+
+def _note_drop(tables: Tables, date: dt.date) -> None:
+    """Say in etl_slices that the daily rows of a date are dropped: otherwise they would pass for lost."""
+    empty = dict.fromkeys(SLICES.names)
+    by_run: dict[str, list[dict[str, object]]] = {}
+    for row in tables.rows("etl_slices", date, [name for name in SLICES.names if name != PARTITION]):
+        by_run.setdefault(row["run_id"], []).append({**empty, **row, "is_dropped": True})
+    writer = Writer(f"drop-{uuid.uuid4().hex}")
+    stage = writer.stage(tables, "etl_slices", SLICES, Replacement(date, "run_id", tuple(by_run)))
+    try:
+        for run_id, rows in by_run.items():
+            stage.write(batch(SLICES, date, run_id, rows))
+        writer.commit(tables, "etl_slices", stage)
+    finally:
+        stage.discard()
 
 
 def _dates_of_ledgers(settings: Settings) -> Iterator[dt.date]:

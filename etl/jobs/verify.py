@@ -1,28 +1,38 @@
-"""Proof that published snapshots are complete: recomputed from the ledgers and the data files.
+"""Proof that published snapshots are complete: recomputed from the ledgers, and read as readers read them.
 
-For each published slice, the newest ledger that published it must show three things. The chain of pages has no gap and
-ends. Every stored body is what was received. The committed rows are, value for value, those that the pages become.
+For each published slice, three things are shown. The ledger that published it last has a chain of pages without a gap,
+which ends. Every stored body is what was received. The rows that the catalog shows are, value for value, those that the
+pages become. Besides, every data file is read, with what the log and its own statistics say about it, and what tables,
+facts and ledgers have lost is named.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from etl.config import Settings
-from etl.errors import EtlError, LedgerError, WarehouseError, first_line
+from etl.errors import EtlError, LedgerError, LockedError, WarehouseError, first_line, unforeseen
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
-from etl.load.catalog.packs import packs_of
+from etl.load.catalog.packs import is_whole, packs_of
+from etl.load.delta.atomic import is_unfinished
 from etl.load.delta.parquet import check_file
 from etl.load.delta.tables import PARTITION, Tables
+from etl.load.snapshots import has_slices, newest_publications
 from etl.model import SliceFacts, Snapshot
+from etl.pipeline.losses import find_losses
 from etl.pipeline.write import count_slice
+from etl.read.query import open_catalog
 from etl.sqltext import quoted
 from etl.transform.schema import REJECTS, layout_of
+
+Measure = tuple[int, int]
+"""The number of rows and the sum of their hashes. Two tables with the same rows in another order measure the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,77 +46,155 @@ class Finding:
 
 
 class _Rows:
-    """A `Sink` that keeps no row, but only the number of rows and the sum of their hashes.
-
-    Two tables with the same rows in another order measure the same; a repeated row makes a difference.
-    """
+    """A `Sink` that keeps no row, but only their measure."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> None:
         self._connection = connection
-        struct = ", ".join(quoted(field.name) for field in schema if field.name != PARTITION)
-        self._select = f"select count(*), coalesce(sum(hash(row({struct}))::hugeint), 0) from"
-        self.measured = (0, 0)
+        self._select = f"select {_measure(schema)} from some_rows"  # noqa: S608  quoted
+        self.measured: Measure = (0, 0)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._connection.register("some_rows", pa.Table.from_batches([batch]))
-        rows, hashes = self.measure("some_rows", [])
+        ((rows, hashes),) = self._connection.execute(self._select).fetchall()
         self.measured = (self.measured[0] + rows, self.measured[1] + hashes)
 
-    def measure(self, relation: str, parameters: Sequence[object]) -> tuple[int, int]:
-        ((rows, hashes),) = self._connection.execute(f"{self._select} {relation}", parameters).fetchall()
-        return rows, hashes
+
+def _measure(schema: pa.Schema) -> str:
+    struct = ", ".join(quoted(field.name) for field in schema if field.name != PARTITION)
+    return f"count(*) as rows, coalesce(sum(hash(row({struct}))::hugeint), 0) as hashes"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What readers see: the rows of each slice, measured once for all snapshots of a table.
+
+    `connection` is the catalog; None if there is none, and then the data files are read.
+    """
+
+    tables: Tables
+    connection: duckdb.DuckDBPyConnection | None
+    _known: dict[tuple[str, str, dt.date | None], Mapping[tuple[dt.date, str], Measure]] = field(default_factory=dict)
+
+    def in_catalog(self, name: str, schema: pa.Schema, date: dt.date, slice_id: str) -> Measure:
+        """Return the measure of a slice as the catalog shows it."""
+        if self.connection is None:
+            return self.in_files(name, schema, date, slice_id)
+        committed = self.tables.read(name)
+        relation = quoted(f"{name}_history" if committed and has_slices(committed) else name)
+        found = self._measured(self.connection, name, schema, None, relation)
+        return found.get((date, slice_id), (0, 0))
+
+    def in_files(self, name: str, schema: pa.Schema, date: dt.date, slice_id: str) -> Measure:
+        """Return the measure of a slice in the committed data files."""
+        files = self.tables.files(name, date)
+        if not files:
+            return (0, 0)
+        options = f"union_by_name = true, hive_partitioning = true, hive_types = {{'{PARTITION}': date}}"
+        with duckdb.connect() as connection:
+            found = self._measured(connection, name, schema, date, f"read_parquet(?, {options})", files)
+        return found.get((date, slice_id), (0, 0))
+
+    def _measured(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        name: str,
+        schema: pa.Schema,
+        date: dt.date | None,
+        relation: str,
+        *parameters: object,
+    ) -> Mapping[tuple[dt.date, str], Measure]:
+        measure = _measure(schema)
+        key = (name, measure, date)
+        if key not in self._known:
+            statement = f"select {PARTITION}, slice_id, {measure} from {relation} group by all"  # noqa: S608  quoted
+            try:
+                rows = connection.execute(statement, list(parameters)).fetchall()
+            except duckdb.Error as exc:
+                raise WarehouseError(f"table {name}: cannot be read: {first_line(exc)}") from exc
+            self._known[key] = {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        return self._known[key]
 
 
 def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator[Finding]:
-    """Yield a finding for each published slice of one date, or of all dates, and for each file that is damaged."""
+    """Yield a finding for each published slice of one date, or of all dates, and for whatever is damaged or lost.
+
+    Raises:
+        LockedError: a job publishes at this moment, or has died while it did.
+    """
     tables = Tables(settings.warehouse.path)
+    tables.freeze()
+    if is_unfinished(tables):
+        raise LockedError(
+            f"{settings.warehouse.path}: a job publishes at this moment, or has died while it did; verify again when "
+            "it has ended. `nimble-etl compact` puts back what a dead one has left"
+        )
     yield from _verify_files(tables, snapshot_date)
-    newest: dict[tuple[dt.date, str], tuple[dt.datetime, Path]] = {}
-    for path in ledger_paths(settings.state_dir):
-        try:
-            with Ledger.open(path) as ledger:
-                run = ledger.run()
-                if snapshot_date not in (None, run.snapshot_date):
-                    continue
-                for facts in ledger.slices():
-                    if facts.published_at is not None:
-                        # A later publication for the same date has replaced the rows of an earlier one.
-                        place, candidate = (run.snapshot_date, facts.slice.slice_id), (facts.published_at, path)
-                        newest[place] = max(newest.get(place, candidate), candidate)
-        except LedgerError as exc:
-            yield Finding(None, path.name, None, str(exc))
-    for (_, slice_id), (_, path) in newest.items():
-        with Ledger.open(path) as ledger:
-            (facts,) = [facts for facts in ledger.slices() if facts.slice.slice_id == slice_id]
-            yield _verify_slice(ledger, tables, facts, settings.privacy.secret)
+    ledgers = ledger_paths(settings.state_dir)
+    losses = [loss for loss in find_losses(tables, ledgers, None) if snapshot_date in (None, loss.snapshot_date)]
+    yield from (Finding(loss.snapshot_date, loss.what, None, loss.problem) for loss in losses)
+    lost = {(loss.snapshot_date, loss.what) for loss in losses}
+    with ExitStack() as opened:
+        catalog, connection = settings.warehouse.catalog, None
+        if catalog.exists():
+            try:
+                connection = opened.enter_context(open_catalog(catalog)).connection
+            except EtlError as exc:
+                yield Finding(None, catalog.name, None, str(exc))
+        shown = _Shown(tables, connection)
+        for path in ledgers:
+            try:
+                with Ledger.open(path) as ledger:
+                    run = ledger.run()
+                    if snapshot_date in (None, run.snapshot_date):
+                        for facts in _published(tables, ledger):
+                            if (run.snapshot_date, str(facts.slice)) not in lost:
+                                yield _verify_slice(ledger, shown, facts, settings.privacy.secret)
+            except LedgerError as exc:
+                yield Finding(None, path.name, None, str(exc))
+            except Exception as exc:  # noqa: BLE001  it costs this ledger
+                yield Finding(None, path.name, None, str(unforeseen(path, exc)))
+
+
+def _published(tables: Tables, ledger: Ledger) -> Iterator[SliceFacts]:
+    """Yield the slices of a ledger whose rows readers see: no later publication has replaced them."""
+    run = ledger.run()
+    current: Mapping[str, Mapping[str, Any]] | None
+    try:
+        current = newest_publications(tables, run.snapshot_date)
+    except WarehouseError:
+        current = None  # its files are damaged, and named; the ledger itself says what it has published
+    for facts in ledger.slices():
+        row = current.get(facts.slice.slice_id) if current is not None else None
+        if facts.publication is not None and (current is None or (row and row["run_id"] == run.run_id)):
+            yield facts
 
 
 def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Finding]:
-    """Read every committed data file and pack, and compare their checksums."""
+    """Read every committed data file and pack, and compare them with what is said about them."""
     for name in tables.names():
         try:
             committed = tables.read(name, with_facts=True)
         except WarehouseError as exc:
             yield Finding(None, name, None, str(exc))
             continue
-        for date, files in (committed.files if committed else {}).items():
+        if committed is None:
+            continue
+        for date, files in committed.files.items():
             for file in files if snapshot_date in (None, date) else []:
+                told = committed.facts[file]
                 try:
-                    check_file(file)
+                    check_file(file, told.rows, told.nulls)
                 except WarehouseError as exc:
                     yield Finding(date, name, None, str(exc))
-        for pack in packs_of(tables.path, committed) if committed else ():
+        for pack in packs_of(tables.path, committed):
             dates = {date for date, _ in pack.members}
-            if pack.path.exists() and snapshot_date in {None, *dates}:
-                try:
-                    check_file(str(pack.path))
-                except WarehouseError as exc:
-                    advice = "remove it: the next catalog makes a new one"
-                    yield Finding(min(dates), name, None, f"{str(exc).partition('; run again')[0]}; {advice}")
+            if pack.path.exists() and snapshot_date in {None, *dates} and not is_whole(pack):
+                advice = "remove it: the next catalog makes it again"
+                yield Finding(min(dates), name, None, f"{pack.path}: it is not what was written; {advice}")
 
 
-def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: bytes | None) -> Finding:
-    """Compare the rows that the pages of a slice become with the rows that are committed."""
+def _verify_slice(ledger: Ledger, shown: _Shown, facts: SliceFacts, secret: bytes | None) -> Finding:
+    """Compare the rows that the pages of a slice become with the rows that readers see."""
     run = ledger.run()
     what = str(facts.slice)
     try:
@@ -119,27 +207,27 @@ def _verify_slice(ledger: Ledger, tables: Tables, facts: SliceFacts, secret: byt
             schemas = {"etl_rejects": REJECTS, **layout.schemas}
             expected = {name: _Rows(connection, schema) for name, schema in schemas.items()}
             counts = count_slice(ledger, layout, snapshot, facts, expected)
-            for name, rows in expected.items():
-                _compare(tables, name, rows, run.snapshot_date, facts.slice.slice_id)
+        for name, schema in schemas.items():
+            _compare(shown, name, schema, expected[name].measured, run.snapshot_date, facts.slice.slice_id)
     except EtlError as exc:
         return Finding(run.snapshot_date, what, None, str(exc))
     return Finding(run.snapshot_date, what, counts.rows, None)
 
 
-def _compare(tables: Tables, name: str, expected: _Rows, snapshot_date: dt.date, slice_id: str) -> None:
-    """Refuse committed rows of a slice that differ from the expected rows."""
-    committed = tables.read(name)
-    files = committed.files.get(snapshot_date, []) if committed else []
-    found, wanted = (0, 0), expected.measured
-    if files:
-        try:
-            found = expected.measure("read_parquet(?, union_by_name = true) where slice_id = ?", [files, slice_id])
-        except duckdb.Error as exc:
-            why = first_line(exc)
-            raise WarehouseError(f"table {name}, {snapshot_date}, slice {slice_id}: cannot be read: {why}") from exc
-    if found != wanted:
-        values = ", and values differ" if found[0] == wanted[0] else ""
+def _compare(  # noqa: PLR0913, PLR0917  what is compared, and where it is
+    shown: _Shown, name: str, schema: pa.Schema, wanted: Measure, date: dt.date, slice_id: str
+) -> None:
+    """Refuse rows of a slice that differ from the expected rows."""
+    if shown.in_catalog(name, schema, date, slice_id) == wanted:
+        return
+    place = f"table {name}, {date}, slice {slice_id}"
+    found = shown.in_files(name, schema, date, slice_id)
+    if found == wanted:
         raise WarehouseError(
-            f"table {name}, {snapshot_date}, slice {slice_id}: {found[0]} rows are committed, {wanted[0]} follow from "
-            f"the ledger{values}; rewrite them with `nimble-etl replay --since {snapshot_date}`"
+            f"{place}: the catalog shows other rows than the table has; `nimble-etl compact` builds it"
         )
+    values = ", and values differ" if found[0] == wanted[0] else ""
+    raise WarehouseError(
+        f"{place}: {found[0]} rows are committed, {wanted[0]} follow from the ledger{values}; rewrite them with "
+        f"`nimble-etl replay --since {date}`"
+    )

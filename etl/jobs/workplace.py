@@ -4,12 +4,14 @@ Here every job begins, and here every run begins and ends.
 """
 
 import datetime as dt
+import json
 import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from etl.config import Settings
 from etl.errors import EtlError
@@ -19,17 +21,29 @@ from etl.ledger.directory import RUN_ID_TIME, ledger_paths, lock
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.catalog.prices import PRICES, read_prices
-from etl.load.delta.log import mend
+from etl.load.delta.atomic import Change, all_or_nothing, alone
 from etl.load.delta.tables import Tables
 from etl.model import Dataset, Operation, RunState
 from etl.outcome import CheckResult, Outcome
+from etl.pipeline.losses import find_losses
 from etl.pipeline.plan import Plan
 from etl.pipeline.publish import publish_facts
-from etl.pipeline.settle import settle
+from etl.pipeline.settle import finish, settle
 from etl.storage.disk import check_writable
 from etl.transform.facts import ETL_TABLES
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 5
+"""Losses that a log shows. `status` and `verify` list all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How the slices of a run were published. `failure`: why some could not be. `interrupted`: a signal ended it."""
+
+    failure: EtlError | None = None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +54,34 @@ class Workplace:
         settings: flags of the command line merged in.
         tables: those of the warehouse.
         content: what the catalog shows besides the committed tables.
-        unsettled: why some half-finished publications cannot be finished. A job adds its own.
+        unsettled: why some half-finished publications cannot be finished.
+        stopped: tells whether a signal has asked the job to end.
     """
 
     settings: Settings
     tables: Tables
     content: Content
     unsettled: list[EtlError]
+    stopped: Callable[[], bool]
 
-    def check_settled(self) -> None:
-        """Refuse to go on if the next catalog would show half of a publication.
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the lock of the warehouse. Whoever commits or builds a catalog does so inside this block.
 
-        Raises:
-            EtlError: the first reason.
-        """
-        if self.unsettled:
-            raise self.unsettled[0]
-
-    def settle(self) -> None:
-        """Try again to finish publications that are half done: their tables may have been repaired.
+        What a dead job has left half committed is finished from its ledger if it is here, and otherwise put back.
 
         Raises:
-            EtlError: the first reason why one of them cannot be finished.
+            LockedError: another job has not let it go within `warehouse.lock_timeout`.
+            StoppedError: a signal ended the wait for it.
         """
-        if self.unsettled:
-            secret = self.settings.privacy.secret
-            self.unsettled[:] = settle(ledger_paths(self.settings.state_dir), self.tables, secret)
-            self.check_settled()
+        ledgers, secret = ledger_paths(self.settings.state_dir), self.settings.privacy.secret
+        with alone(
+            self.tables,
+            self.settings.warehouse.lock_timeout,
+            self.stopped,
+            lambda left: finish(left, ledgers, self.tables, secret),
+        ):
+            yield
 
     def begin_run(self, what: str, snapshot_date: dt.date, request: str, state: RunState = RunState.OPEN) -> Ledger:
         """Return the ledger of a new run. `what` names it in the log; `request` is a digest of the whole request."""
@@ -75,20 +90,30 @@ class Workplace:
         path = self.settings.state_dir / "runs" / f"{run_id}.sqlite"
         return Ledger.create(path, run_id, snapshot_date, request, state)
 
-    def finish_run(self, ledger: Ledger, began: float, *, interrupted: bool = False) -> Outcome:
-        """Publish the facts about a run, build the catalog, close the run if nothing is left, and return its outcome.
+    def finish_run(self, ledger: Ledger, began: float, publish: Callable[[Change], Published]) -> Outcome:
+        """Publish what a run has walked, all or nothing; build the catalog; close the run if nothing is left.
 
-        `began` is when the work on it began, in seconds of `time.monotonic`. If the run is `interrupted` by a signal,
-        only the working time is noted.
+        `began` is when the work on it began, in seconds of `time.monotonic`. `publish` is called with the
+        change that it is inside of.
+
+        Raises:
+            EtlError: as `alone` and `publish`; nothing of this run was published.
         """
-        seconds = time.monotonic() - began
-        ledger.add_time(seconds)
-        outcome = Outcome(ledger.run(), tuple(ledger.slices()), seconds, interrupted)
-        if not interrupted and (outcome.finished or any(facts.publication for facts in outcome.slices)):
-            publish_facts(self.tables, [(ledger, outcome)])
-            reach("facts.published")
-            self.settle()  # otherwise the catalog would show half of a publication
-            outcome = replace(outcome, failed_checks=self.show())
+        with self.alone():
+            with all_or_nothing(self.tables) as change:
+                published = publish(change)
+                seconds = time.monotonic() - began
+                ledger.add_time(seconds)
+                outcome = Outcome(
+                    ledger.run(), tuple(ledger.slices()), seconds, published.interrupted, failure=published.failure
+                )
+                has_news = outcome.finished or any(facts.publication is not None for facts in outcome.slices)
+                if has_news:
+                    publish_facts(self.tables, [(ledger, outcome)])
+                    reach("facts.published")
+            ledger.confirm()
+            if has_news and not outcome.interrupted:
+                outcome = replace(outcome, failed_checks=self.show())
         if outcome.finished:
             ledger.close_run(RunState.FAILED if outcome.exit_code == 1 else RunState.PUBLISHED)
             reach("run.closed")
@@ -101,29 +126,41 @@ class Workplace:
             StorageError: the disk refused; the old catalog stays.
             WarehouseError: a committed data file is missing or damaged; the old catalog stays.
         """
-        failed = [check for check in build_catalog(self.tables, self.content) if check.failures]
+        content = replace(self.content, checks=[self._nothing_is_missing()])
+        failed = [check for check in build_catalog(self.tables, content) if check.failures]
         for check in failed:
             log.log(logging.ERROR if check.severity == "error" else logging.WARNING, "%s", check)
         return tuple(check for check in failed if check.severity == "error")
 
+    def _nothing_is_missing(self) -> CheckResult:
+        """Compare tables, facts and ledgers with each other."""
+        found = [*map(str, self.unsettled), *map(str, find_losses(self.tables, ledger_paths(self.settings.state_dir)))]
+        meaning = "Everything that ledgers and facts call published is in the tables."
+        examples = json.dumps(found[:_SHOWN]) if found else None
+        return CheckResult("nothing_is_missing", "error", meaning, len(found), examples)
+
 
 @contextmanager
-def workplace(settings: Settings) -> Iterator[Workplace]:
+def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -> Iterator[Workplace]:
     """Yield the place of work: locked, proven to be writable, and settled as far as possible.
 
     Raises:
         ConfigError: the price table is not one.
-        LockedError: another job works on this state directory.
+        LockedError: another job works on this state directory, or holds the lock of the warehouse for too long.
+        StoppedError: `stopped` became true meanwhile.
         StorageError: a directory cannot be written; found before the first request.
     """
     content = content_of(settings)
     with lock(settings.state_dir):
         check_writable(settings.state_dir / "runs", "state_dir")
         check_writable(settings.warehouse.path, "warehouse.path")
-        mend(settings.warehouse.path)
-        tables = Tables(settings.warehouse.path)
-        unsettled = settle(ledger_paths(settings.state_dir), tables, settings.privacy.secret)
-        yield Workplace(settings, tables, content, unsettled)
+        place = Workplace(settings, Tables(settings.warehouse.path), content, [], stopped)
+        with place.alone():
+            ledgers = ledger_paths(settings.state_dir)
+            place.unsettled[:] = settle(ledgers, place.tables, settings.privacy.secret)
+            for loss in islice(find_losses(place.tables, ledgers), _SHOWN):
+                log.error("%s", loss)
+        yield place
 
 
 def content_of(settings: Settings) -> Content:

@@ -1,53 +1,40 @@
 """The state directory: the lock that admits one job at a time, the ledgers, and when old ledgers are deleted."""
 
 import datetime as dt
-import fcntl
 import logging
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from etl.errors import LedgerError, LockedError, StorageError
+from etl.errors import LedgerError, StorageError
 from etl.ledger.ledger import Ledger
 from etl.model import RunState
-from etl.storage.disk import make_directory, open_own, storage_errors
+from etl.storage.disk import make_directory, storage_errors
+from etl.storage.locks import locked
 
 log = logging.getLogger(__name__)
 
 RUN_ID_TIME = "%Y%m%dT%H%M%SZ"
 """Run ids begin with the UTC time at which the run began."""
+_AT_ONCE = 10
+"""How many ledgers one job deletes."""
 
 
 @contextmanager
 def lock(state_dir: Path) -> Iterator[None]:
-    """Hold the kernel's lock on the state directory. It ends with the process at the latest.
+    """Hold the lock on the state directory, which is made if it is missing.
 
     Raises:
         LockedError: another process holds it.
         StorageError: the directory cannot be written.
     """
-    path = state_dir / "lock"
     try:
         make_directory(state_dir, 0o700)
-        file = os.fdopen(open_own(path, os.O_RDWR), "r+")
     except OSError as exc:
-        raise StorageError.at(path, exc.strerror, "state_dir must be a directory that can be written") from exc
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise LockedError(f"{path}: another run holds the lock (process {holder}); wait until it ends") from None
-        with storage_errors(path):
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+        then = "state_dir must be a directory that can be written"
+        raise StorageError.at(state_dir / "lock", exc.strerror, then) from exc
+    with locked(state_dir / "lock", "state_dir"):
         yield
-    finally:
-        with suppress(OSError):  # only people read the process id; closing releases the lock even if it fails
-            file.close()
 
 
 def ledger_paths(state_dir: Path) -> list[Path]:
@@ -72,21 +59,30 @@ def remove_ledger(path: Path) -> None:
 
 
 def remove_old_ledgers(state_dir: Path, keep: dt.timedelta, max_checkpoint_age: dt.timedelta) -> None:
-    """Delete the ledgers of runs that began longer ago than `keep`, except those that may still be resumed."""
-    now = dt.datetime.now(dt.UTC)
-    for path in (*ledger_paths(state_dir), *(state_dir / "runs").glob("*.damaged")):
+    """Delete the ledgers of runs that began longer ago than `keep`, the oldest first, and only some at a time.
+
+    A clock that is wrong makes every ledger old. So the newest ledger stays, and those that may still be resumed or
+    published. What is left over is deleted by the next jobs.
+    """
+    now, files = dt.datetime.now(dt.UTC), ledger_paths(state_dir)
+    old = []
+    for path in (*files[:-1], *(state_dir / "runs").glob("*.damaged")):
         try:
             age = now - dt.datetime.strptime(path.stem.partition("-")[0], RUN_ID_TIME).replace(tzinfo=dt.UTC)
         except ValueError:
             continue  # the job gave this file no name of a run, so it does not delete it
-        if age > keep and not (age <= max_checkpoint_age and _is_open(path)):
-            log.info("%s is deleted: run.keep_ledgers is %s", path.name, keep)
-            remove_ledger(path)
+        if age > keep and not _is_needed(path, may_be_resumed=age <= max_checkpoint_age):
+            old.append(path)
+    for path in old[:_AT_ONCE]:
+        log.info("%s is deleted: run.keep_ledgers is %s", path.name, keep)
+        remove_ledger(path)
+    if len(old) > _AT_ONCE:
+        log.warning("%d more ledgers are older than run.keep_ledgers; is the clock right?", len(old) - _AT_ONCE)
 
 
-def _is_open(path: Path) -> bool:
+def _is_needed(path: Path, *, may_be_resumed: bool) -> bool:
     try:
         with Ledger.open(path) as ledger:
-            return ledger.run().state is RunState.OPEN
+            return bool(ledger.open_publications()) or (may_be_resumed and ledger.run().state is RunState.OPEN)
     except LedgerError:
         return False

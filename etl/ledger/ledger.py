@@ -23,7 +23,7 @@ from etl.ledger import rows
 from etl.ledger.database import Database, sqlite_errors
 from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, RunState, Slice, SliceFacts, SliceState
 
-FORMAT = 2
+FORMAT = 3
 """Version of the tables below. A ledger of a newer version is refused."""
 _SCHEMA = """
 create table run (
@@ -39,31 +39,45 @@ create table slice (
     account_id text not null, region text not null, parents text not null, filters text not null,
     attempt integer not null default 1, state text not null, first_starting_token text, starting_token text,
     error text, resumable integer not null default 0, publication integer, partial integer not null default 0,
-    rows integer, rejects integer, duplicates integer, drift text
+    rows integer, rejects integer, duplicates integer, drift text, table_rows text
 );
 create table page (
     slice_id text not null references slice, attempt integer not null, number integer not null,
-    body blob not null, size_bytes integer not null, body_sha256 text not null, records integer not null,
-    first integer not null, stop integer not null, next_starting_token text, request_id text not null,
-    retries integer not null, received_at text not null, primary key (slice_id, attempt, number)
+    size_bytes integer not null, body_sha256 text not null, records integer not null, first integer not null,
+    stop integer not null, next_starting_token text, request_id text not null, retries integer not null,
+    received_at text not null, body blob not null, primary key (slice_id, attempt, number)
 );
 create table publication (
-    number integer primary key, dataset text not null, slices text not null, published_at text,
-    is_of_facts integer not null default 0
+    number integer primary key, dataset text not null, slices text not null, published_at text, sequence integer,
+    is_whole integer not null default 0
 );
 """
+"""The body of a page is its last column: sums over the others then read none of it."""
 _UPGRADES = {
     # Format 1 published the facts about a run as a dataset "etl" whose one slice id was the number of an invocation.
     1: (
         "alter table publication add column is_of_facts integer not null default 0",
         "update publication set is_of_facts = 1, dataset = '' where dataset = 'etl' and length(slices) < 16",
-    )
+    ),
+    # Format 2 published facts under a number of their own: what was published after the last facts is not whole.
+    2: (
+        "alter table slice add column table_rows text",
+        "alter table publication add column sequence integer",
+        "alter table publication add column is_whole integer not null default 0",
+        "update publication set sequence = 0 where published_at is not null",
+        (
+            "update publication set is_whole = 1 where sequence = 0"
+            " and number < (select max(number) from publication where is_of_facts and sequence = 0)"
+        ),
+        "delete from publication where is_of_facts",
+        "alter table publication drop column is_of_facts",
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One intent to publish slices of a dataset. Its number, which rises within a run, identifies its commits."""
+    """One intent to publish slices of a dataset. Numbers rise within a run."""
 
     number: int
     dataset: str
@@ -183,14 +197,24 @@ class Ledger:
         found = self._database.rows(
             "select slice.*, count(page.number) as pages, coalesce(sum(stop - first), 0) as records,"
             " coalesce(sum(retries), 0) as retries, min(received_at) as observed_from,"
-            " max(received_at) as observed_until, publication.published_at"
+            " max(received_at) as observed_until, publication.published_at, publication.sequence"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
             " left join publication on publication.number = slice.publication"
             " where ?1 is null or slice.dataset = ?1 group by slice.slice_id order by position",
             dataset,
         )
+        hashes = self._page_hashes()
         with sqlite_errors(self.path):
-            return [rows.slice_facts(row) for row in found]
+            return [rows.slice_facts(row, hashes.get(row["slice_id"], ())) for row in found]
+
+    def _page_hashes(self) -> dict[str, list[str]]:
+        """Return the hashes of the page bodies of each slice, in the order of the walk, by slice id."""
+        found: dict[str, list[str]] = {}
+        for row in self._database.rows(
+            "select slice_id, body_sha256 from slice join page using (slice_id, attempt) order by slice_id, number"
+        ):
+            found.setdefault(row["slice_id"], []).append(row["body_sha256"])
+        return found
 
     def checkpoint(self, slice_: Slice) -> Checkpoint:
         """Return where the walk of a slice continues."""
@@ -215,8 +239,8 @@ class Ledger:
         body = rows.zstd().compress(page.body, asbytes=True)
         state = SliceState.WALKING if page.next_starting_token else SliceState.COMPLETE
         arrived = _Arrived(
-            (page.number, body, len(page.body), hashlib.sha256(page.body).hexdigest(), page.records, page.first,
-             page.stop, page.next_starting_token, page.request_id, page.retries, page.received_at.isoformat(),
+            (page.number, len(page.body), hashlib.sha256(page.body).hexdigest(), page.records, page.first, page.stop,
+             page.next_starting_token, page.request_id, page.retries, page.received_at.isoformat(), body,
              slice_.slice_id),
             (page.next_starting_token, state, slice_.slice_id),
         )  # fmt: skip
@@ -245,8 +269,9 @@ class Ledger:
     def _store(self, several: Sequence[_Arrived]) -> None:
         with self._database.transaction() as connection:
             connection.executemany(
-                "insert into page select slice_id, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from slice"
-                " where slice_id = ?",
+                "insert into page (slice_id, attempt, number, size_bytes, body_sha256, records, first, stop,"
+                " next_starting_token, request_id, retries, received_at, body)"
+                " select slice_id, attempt, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from slice where slice_id = ?",
                 [arrived.page for arrived in several],
             )
             connection.executemany(
@@ -319,58 +344,52 @@ class Ledger:
         )
 
     def plan_publication(self, dataset: str, slice_ids: Sequence[str]) -> Publication:
-        """Store the intent to publish slices, or return the same intent if a crash left it open."""
-        return self._plan(dataset, sorted(slice_ids), is_of_facts=False)
-
-    def plan_facts(self, invocation: int) -> Publication:
-        """Store the intent to publish the facts about this run after one of its invocations."""
-        return self._plan("", [str(invocation)], is_of_facts=True)
-
-    def _plan(self, dataset: str, wanted: Sequence[str], *, is_of_facts: bool) -> Publication:
-        values = (dataset, json.dumps(wanted), is_of_facts)
+        """Store the intent to publish slices, or return the same intent if it is still open."""
+        wanted = sorted(slice_ids)
+        values = (dataset, json.dumps(wanted))
         with self._database.transaction() as connection:
             row = connection.execute(
-                "select number from publication"
-                " where dataset = ? and slices = ? and is_of_facts = ? and published_at is null",
-                values,
+                "select number from publication where dataset = ? and slices = ? and not is_whole", values
             ).fetchone()
             if row is None:
                 row = connection.execute(
-                    "insert into publication (dataset, slices, is_of_facts) values (?, ?, ?) returning number", values
+                    "insert into publication (dataset, slices) values (?, ?) returning number", values
                 ).fetchone()
         return Publication(row["number"], dataset, tuple(wanted))
 
-    def mark_published(self, publication: Publication, outcomes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Say *published* after the commit became durable and was read back.
+    def mark_published(
+        self, publication: Publication, sequence: int, outcomes: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Say *published* after the commits became durable and were read back. It holds once `confirm` was called.
 
-        `outcomes` holds for each slice id: rows, rejects, duplicates, partial, drift.
+        `sequence` is the number of the publication in the warehouse. `outcomes` holds for each slice id: rows, rejects,
+        duplicates, partial, drift, table_rows.
         """
         with self._database.transaction() as connection:
-            connection.execute("update publication set published_at = ? where number = ?", (_now(), publication.number))
+            connection.execute(
+                "update publication set published_at = ?, sequence = ? where number = ?",
+                (_now(), sequence, publication.number),
+            )
             for slice_id, outcome in outcomes.items():
                 connection.execute(
                     "update slice set publication = ?, rows = ?, rejects = ?, duplicates = ?, partial = ?, drift = ?,"
-                    " error = iif(state = 'complete', null, error) where slice_id = ?",
+                    " table_rows = ?, error = iif(state = 'complete', null, error) where slice_id = ?",
                     (publication.number, outcome["rows"], outcome["rejects"], outcome["duplicates"],
-                     outcome["partial"], json.dumps(sorted(outcome["drift"])), slice_id),
+                     outcome["partial"], json.dumps(sorted(outcome["drift"])), json.dumps(outcome["table_rows"]),
+                     slice_id),
                 )  # fmt: skip
 
-    def open_publications(self) -> list[Publication]:
-        """Return the publications of slices that a crash left unmarked."""
-        found = self._database.rows(
-            "select * from publication where published_at is null and not is_of_facts order by number"
-        )
-        with sqlite_errors(self.path):
-            return [Publication(row["number"], row["dataset"], tuple(json.loads(row["slices"]))) for row in found]
+    def confirm(self) -> None:
+        """Note that everything marked as published is whole: facts and all tables count."""
+        self._database.write("update publication set is_whole = 1 where published_at is not null and not is_whole")
 
-    def owes_facts(self) -> bool:
-        """Tell whether slices were published after the last publication of facts."""
-        (row,) = self._database.rows(
-            "select coalesce(max(number) filter (where not is_of_facts), 0)"
-            " > coalesce(max(number) filter (where is_of_facts), 0) as owed"
-            " from publication where published_at is not null"
-        )
-        return bool(row["owed"])
+    def open_publications(self) -> dict[str, set[str]]:
+        """Return the ids of the slices whose publication is not known to be whole, by dataset."""
+        found: dict[str, set[str]] = {}
+        with sqlite_errors(self.path):
+            for row in self._database.rows("select dataset, slices from publication where not is_whole"):
+                found.setdefault(row["dataset"], set()).update(json.loads(row["slices"]))
+        return found
 
 
 def _now() -> str:

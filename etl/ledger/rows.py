@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -25,8 +26,8 @@ def run_facts(row: sqlite3.Row) -> RunFacts:
     )
 
 
-def slice_facts(row: sqlite3.Row) -> SliceFacts:
-    """Return a row of the table `slice`, with the sums over its pages."""
+def slice_facts(row: sqlite3.Row, hashes: Sequence[str]) -> SliceFacts:
+    """Return a row of the table `slice`, with the sums over its pages. `hashes` are those of its page bodies."""
     parents, filters = json.loads(row["parents"]), json.loads(row["filters"])
     return _value(
         SliceFacts,
@@ -39,6 +40,9 @@ def slice_facts(row: sqlite3.Row) -> SliceFacts:
         observed_from=_instant(row["observed_from"]),
         observed_until=_instant(row["observed_until"]),
         drift=tuple(json.loads(row["drift"] or "[]")),
+        publication=row["sequence"],
+        table_rows=json.loads(row["table_rows"] or "{}"),
+        pages_sha256=hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else None,
     )
 
 

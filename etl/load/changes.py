@@ -6,7 +6,7 @@ holds every version of every record, and daily partitions can be removed.
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import duckdb
 import pyarrow as pa
@@ -16,10 +16,13 @@ from etl.errors import WarehouseError, first_line
 from etl.load.delta.parquet import fill, read_batches
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Committed
+from etl.model import Rule
 from etl.sqltext import literal, quoted
 
 CHANGE = "change"
 _BATCH_ROWS = 8192
+_HASH = "[0-9a-f]{64}"
+"""What a hashed value looks like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,22 @@ def logged_dataset(schema: pa.Schema) -> str | None:
     return schema.field(CHANGE).metadata[b"dataset"].decode() if CHANGE in schema.names else None
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A column whose values are compared: what privacy says now about it, and about entries of it if it is a map."""
+
+    name: str
+    rule: Rule = "allow"
+    entry_rules: Mapping[str, Rule] = field(default_factory=dict)
+
+
 def write_changes(
-    comparison: Comparison, schema: pa.Schema, keys: Sequence[str], columns: Sequence[str], stage: Stage
+    comparison: Comparison, schema: pa.Schema, keys: Sequence[str], columns: Sequence[Compared], stage: Stage
 ) -> None:
     """Stage the changes of some slices, in the `schema` of the change log.
 
-    The columns `keys` identify a record within its slice. The values of `columns` are compared.
+    The columns `keys` identify a record within its slice. The values of `columns` are compared. A snapshot that was
+    written under former rules of privacy brings no value into the log that the present rules do not allow.
 
     Raises:
         WarehouseError: a data file is missing or damaged.
@@ -111,21 +124,28 @@ def _parquet(files: Iterable[str]) -> str:
     return f"read_parquet([{', '.join(map(literal, files))}], {options})"
 
 
-def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -> str:
+def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[Compared]) -> str:
     """Return the query for the change log: one row per change, columns in the order of the schema."""
 
-    def comparable(side: str, name: str) -> str:
+    def comparable(side: str, column: Compared) -> str:
         # The entries of a map have no order: the service may return them in another order every night.
-        value = f"{side}.{quoted(name)}"
-        return f"list_sort(map_entries({value}))" if pa.types.is_map(schema.field(name).type) else value
+        value = _allowed(side, column)
+        return f"list_sort(map_entries({value}))" if pa.types.is_map(schema.field(column.name).type) else value
+
+    def sides(column: Compared) -> Sequence[str]:
+        # A value that was written before it was to be hashed is no change.
+        return ("now_rows", "then_rows") if column.rule == "hash" else ()
 
     differs = {
-        name: f"{comparable('now_rows', name)} is distinct from {comparable('then_rows', name)}" for name in columns
+        column.name: f"{comparable('now_rows', column)} is distinct from {comparable('then_rows', column)}"
+        + "".join(f" and {_is_allowed(side, column)}" for side in sides(column))
+        for column in columns
     }
     both = " and ".join(f"now_rows.{quoted(key)} = then_rows.{quoted(key)}" for key in ("slice_id", *keys))
     changed = ", ".join(f"case when {test} then '{name}' end" for name, test in differs.items())
+    by_name = {column.name: column for column in columns}
     old = ", ".join(
-        f"case when {test} then {{key: '{name}', value: to_json(then_rows.{quoted(name)})::varchar}} end"
+        f"case when {test} then {{key: '{name}', value: to_json({_allowed('then_rows', by_name[name])})::varchar}} end"
         for name, test in differs.items()
     )
     is_new, is_gone = "then_rows.slice_id is null", "now_rows.slice_id is null"
@@ -137,9 +157,36 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[str]) -
         "changed_columns": f"{if_both} list_filter([{changed}], lambda name: name is not null) end",
         "old_values": f"{if_both} map_from_entries(list_filter([{old}], lambda entry: entry is not null)) end",
     }
-    selected = ", ".join(
-        special.get(name, f"if({is_gone}, then_rows.{quoted(name)}, now_rows.{quoted(name)})") + f" as {quoted(name)}"
-        for name in schema.names
-    )
-    any_change = " or ".join([is_new, is_gone, *differs.values()])
+
+    def shown(name: str) -> str:
+        column = by_name.get(name, Compared(name))
+        return f"if({is_gone}, {_allowed('then_rows', column)}, {_allowed('now_rows', column)})"
+
+    selected = ", ".join(f"{special.get(name) or shown(name)} as {quoted(name)}" for name in schema.names)
+    any_change = " or ".join([is_new, is_gone, *(f"({test})" for test in differs.values())])
     return f"select {selected} from now_rows full outer join then_rows on {both} where {any_change}"  # noqa: S608
+
+
+def _allowed(side: str, column: Compared) -> str:
+    """Return the value of a column as the present rules allow it: null where it is dropped, or should be hashed."""
+    value = f"{side}.{quoted(column.name)}"
+    if column.rule == "drop":
+        return f"if(false, {value}, null)"  # null of its type
+    if column.rule == "hash":
+        return f"case when {_is_allowed(side, column)} then {value} end"
+    if not column.entry_rules:
+        return value
+    by_rule = {
+        rule: ", ".join(literal(key) for key, found in column.entry_rules.items() if found == rule) or "null"
+        for rule in ("drop", "hash")
+    }
+    is_hashed = f"entry.value is null or regexp_full_match(entry.value, '{_HASH}')"
+    dropped, hashed = (f"coalesce(entry.key in ({by_rule[rule]}), false)" for rule in ("drop", "hash"))
+    kept = f"not {dropped} and (not {hashed} or {is_hashed})"
+    return f"map_from_entries(list_filter(map_entries({value}), lambda entry: {kept}))"
+
+
+def _is_allowed(side: str, column: Compared) -> str:
+    """Return the test whether a value of a column that is to be hashed is null or hashed."""
+    value = f"{side}.{quoted(column.name)}::varchar"
+    return f"coalesce(regexp_full_match({value}, '{_HASH}'), true)"

@@ -1,16 +1,22 @@
 """The complete snapshots of each slice, from the facts about past runs, and the slices that have lost too much."""
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from etl.config import Publish
-from etl.load.delta.tables import Tables
+from etl.load.changes import CHANGE
+from etl.load.delta.tables import Committed, Tables
 from etl.model import RunFacts, SliceFacts
+
+_COLUMNS = (
+    "slice_id", "dataset", "run_id", "state", "is_published", "published_at", "publication", "is_partial", "records",
+    "rows", "rejects", "duplicates", "pages_sha256", "table_rows", "is_dropped",
+)  # fmt: skip
 
 
 def previous_snapshots(tables: Tables, until: dt.date, slice_ids: Iterable[str]) -> dict[str, tuple[dt.date, int]]:
-    """Return slice id -> (date, distinct records) of the newest complete snapshot on or before a date.
+    """Return slice id -> (date, rows) of the newest complete snapshot on or before a date.
 
     Slices without one are left out. Looks back without limit: if an old snapshot were missed, every session would be
     logged as new.
@@ -20,41 +26,64 @@ def previous_snapshots(tables: Tables, until: dt.date, slice_ids: Iterable[str])
 
 
 def next_snapshots(tables: Tables, after: dt.date, slice_ids: Iterable[str]) -> dict[str, tuple[dt.date, int]]:
-    """Return slice id -> (date, distinct records) of the oldest complete snapshot after a date."""
+    """Return slice id -> (date, rows) of the oldest complete snapshot after a date."""
     return _first_found(tables, [date for date in tables.dates("etl_slices") if date > after], set(slice_ids))
 
 
 def find_falls(
-    tables: Tables, run: RunFacts, ready: Iterable[SliceFacts], limits: Publish
+    tables: Tables, run: RunFacts, ready: Iterable[tuple[SliceFacts, int]], limits: Publish
 ) -> Iterator[tuple[SliceFacts, str]]:
-    """Yield the slices of a run that must be held back because they lost too many records, each with the reason.
+    """Yield the slices of a run that must be held back because they lost too many rows, each with the reason.
 
-    A slice is compared with its last complete snapshot, up to the date of the run. It is held back if it lost more than
-    the share `max_fall` of its records and more than `fall_tolerance` records, or all of them.
+    `ready` has the slices, each with the number of rows that readers would see: a record that is rejected is none. A
+    slice is compared with its last complete snapshot, up to the date of the run. It is held back if it lost more than
+    the share `max_fall` of its rows and more than `fall_tolerance` rows, or all of them.
     """
     ready = list(ready)
-    last = previous_snapshots(tables, run.snapshot_date, (facts.slice.slice_id for facts in ready))
-    for facts in ready:
+    last = previous_snapshots(tables, run.snapshot_date, (facts.slice.slice_id for facts, _ in ready))
+    for facts, rows in ready:
         date, before = last.get(facts.slice.slice_id, (None, 0))
-        missing = before - facts.records
+        missing = before - rows
         small = missing <= max(limits.fall_tolerance, before * limits.max_fall)
-        if missing > 0 and (facts.records == 0 or not small):
+        if missing > 0 and (rows == 0 or not small):
+            listed = f" of {facts.records} records" if facts.records != rows else ""
             reason = (
-                f"{facts.slice}: {facts.records} records, its snapshot of {date} has {before}: a fall of "
+                f"{facts.slice}: {rows} rows{listed}, its snapshot of {date} has {before}: a fall of "
                 f"{missing / before:.0%}, publish.max_fall is {limits.max_fall:.0%}; readers keep that snapshot. "
                 f"If the new number is right: nimble-etl replay {run.run_id} --allow-fall"
             )
             yield facts, reason
 
 
+def has_slices(table: Committed) -> bool:
+    """Tell whether a table holds rows of the snapshots of a dataset, and not facts or a change log."""
+    names = table.schema.names
+    return not table.name.startswith("etl_") and "slice_id" in names and CHANGE not in names
+
+
+def newest_publications(tables: Tables, date: dt.date) -> dict[str, dict[str, Any]]:
+    """Return slice id -> row of etl_slices of the newest publication for a date: whose rows readers see.
+
+    Columns that came later are missing where a former version has written the rows.
+
+    Raises:
+        WarehouseError: a file of the table is missing or damaged.
+    """
+    published = [row for row in tables.rows("etl_slices", date, _COLUMNS) if row["is_published"]]
+    return {row["slice_id"]: row for row in sorted(published, key=_order)}
+
+
 def _first_found(tables: Tables, dates: Iterable[dt.date], slice_ids: set[str]) -> dict[str, tuple[dt.date, int]]:
     found: dict[str, tuple[dt.date, int]] = {}
-    names = ["slice_id", "published_at", "records", "duplicates", "state", "is_published", "is_partial"]
     for date in dates:
         if found.keys() >= slice_ids:
             break
-        rows = [row for row in tables.rows("etl_slices", date, names) if row["slice_id"] in slice_ids]
-        complete = [row for row in rows if row["is_published"] and not row["is_partial"] and row["state"] == "complete"]
-        for row in sorted(complete, key=itemgetter("published_at"), reverse=True):
-            found.setdefault(row["slice_id"], (date, row["records"] - row["duplicates"]))
+        for slice_id, row in newest_publications(tables, date).items():
+            if slice_id in slice_ids and row["state"] == "complete" and not row["is_partial"]:
+                found.setdefault(slice_id, (date, row["rows"]))
     return found
+
+
+def _order(row: Mapping[str, Any]) -> tuple[int, dt.datetime]:
+    """Return what tells which of two publications of a slice and date is the newer: files of old have no number."""
+    return row.get("publication") or 0, row["published_at"]

@@ -1,7 +1,7 @@
 """From a ledger to the warehouse: choose what may be published, write it, and mark it as *published*.
 
-Nothing here asks the source for anything. Each step may be killed and done again: commits that landed are recognised
-by their transaction id, and staged files that did not become part of a table are removed.
+Nothing here asks the source for anything. Everything here is called inside `all_or_nothing`: a publication that is
+killed is put back, and is made again from the ledger.
 """
 
 import logging
@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from etl.config import Publish as Limits
-from etl.errors import CommitConflictError, WarehouseError
+from etl.errors import CommitConflictError, CommitUnknownError, EtlError, WarehouseError, shortened, unforeseen
 from etl.events import reach
 from etl.ledger.ledger import Ledger, Publication
+from etl.load.delta.atomic import Change, undone_if_it_fails
 from etl.load.delta.tables import Replacement, Tables
 from etl.load.snapshots import find_falls
 from etl.model import SliceFacts, SliceState
@@ -22,71 +23,112 @@ from etl.transform.schema import Layout
 
 log = logging.getLogger(__name__)
 
-_TRIES = 3
-"""How often one invocation tries to publish slices that another machine publishes too."""
+UNPUBLISHABLE = (WarehouseError, CommitConflictError, CommitUnknownError)
+"""Errors after which slices can still be published later: their pages are safe in the ledger."""
 _PARTIAL = (
     "its walk began at a starting token and has not seen everything, so it is not published; "
     "run again with --publish-partial too"
 )
 
 
-def publish(
-    ledger: Ledger, tables: Tables, layout: Layout, *, limits: Limits | None = None, partial: bool = False
-) -> None:
-    """Publish the slices of a dataset that are complete and not published yet.
+def publish(  # noqa: PLR0913  what, where, and what may be published
+    ledger: Ledger,
+    tables: Tables,
+    layout: Layout,
+    change: Change,
+    *,
+    limits: Limits | None = None,
+    partial: bool = False,
+) -> EtlError | None:
+    """Publish the slices of a dataset that are complete and not published yet; return why if they cannot be.
 
     Slices that lost more records than `limits` allow are held back. With `partial`, incomplete walks are published too
-    and marked as partial; they never replace a complete snapshot of the same date.
+    and marked as partial; they never replace a complete snapshot of the same date. `change` is what the caller is
+    inside of.
 
     Raises:
-        WarehouseError: the rows that were read back are not those that were written.
-        CommitConflictError: other writers were faster at every try.
-        CommitUnknownError: a commit may have landed.
         StorageError: the disk refused.
     """
     slices = ledger.slices(layout.dataset.name)
     ready = [facts for facts in slices if facts.whole and (facts.publication is None or facts.partial)]
-    held_back = list(find_falls(tables, ledger.run(), ready, limits)) if limits else []
-    fallen = [facts for facts, _ in held_back]
-    ready = [facts for facts in ready if facts not in fallen]
     parts = [facts for facts in slices if facts.pages and not facts.whole]
     if partial:
-        ready += _replace_nothing_whole(ledger, tables, parts)
-    else:
-        unasked = [facts for facts in parts if facts.state is SliceState.COMPLETE and facts.publication is None]
-        held_back += [(facts, f"{facts.slice}: {_PARTIAL}") for facts in unasked]
-    for facts, reason in held_back:
-        log.error("%s", reason)
-        ledger.hold_back(facts.slice, reason)
-    if ready:
-        publish_ready(ledger, tables, layout, ready)
+        try:
+            ready += _replace_nothing_whole(ledger, tables, parts)
+        except WarehouseError as exc:
+            return _not_published(ledger, layout, parts, exc)
+    for facts in parts if not partial else ():
+        if facts.state is SliceState.COMPLETE and facts.publication is None:
+            _hold_back(ledger, facts, f"{facts.slice}: {_PARTIAL}")
+    return publish_ready(ledger, tables, layout, change, ready, limits=limits)
 
 
-def publish_ready(ledger: Ledger, tables: Tables, layout: Layout, ready: Sequence[SliceFacts]) -> None:
-    """Publish these slices, and try again if another machine publishes them at the same time.
+def publish_ready(  # noqa: PLR0913  what, where, and what may be published
+    ledger: Ledger,
+    tables: Tables,
+    layout: Layout,
+    change: Change,
+    ready: Sequence[SliceFacts],
+    *,
+    limits: Limits | None = None,
+) -> EtlError | None:
+    """Publish these slices of a dataset, except those that `limits` hold back. Return why if they cannot be published.
 
     Raises:
-        EtlError: as `publish` says. After a WarehouseError or CommitConflictError, the ledger notes the reason for
-            each slice.
+        StorageError: the disk refused.
     """
-    run_id = ledger.run().run_id
-    for tries_left in reversed(range(_TRIES)):
-        publication = ledger.plan_publication(layout.dataset.name, [facts.slice.slice_id for facts in ready])
+    if not ready:
+        return None
+    run = ledger.run()
+    planned = []
+
+    def plan(counts: Mapping[str, Counts]) -> None:
+        if limits:
+            rows = [(facts, counts[facts.slice.slice_id].rows) for facts in ready if facts.whole]
+            if fallen := list(find_falls(tables, run, rows, limits)):
+                raise _FallenError(fallen)
+        planned.append(ledger.plan_publication(layout.dataset.name, [facts.slice.slice_id for facts in ready]))
+        change.intend(run.run_id, {facts.slice.slice_id: facts.pages_sha256 for facts in ready})
         reach("publication.planned")
-        try:
-            writer = Writer(f"nimble-etl/{run_id}", publication.number, run_id)
-            counts = write_slices(tables, layout, [Walked(ledger, ready)], writer)
-            mark(ledger, publication, ready, counts)
-        except (CommitConflictError, WarehouseError) as exc:
-            # Its commits may have landed and been replaced since. Under this number they would never be repeated.
-            ledger.mark_published(publication, {})
-            if isinstance(exc, WarehouseError) or not tries_left:
-                for facts in ready:
-                    ledger.hold_back(facts.slice, str(exc))
-                raise
-            log.warning("%s; trying again", exc)
-        else:
-            return
+
+    try:
+        with undone_if_it_fails(tables):
+            counts = write_slices(tables, layout, [Walked(ledger, ready)], Writer(run.run_id), plan)
+    except _FallenError as exc:
+        for facts, reason in exc.fallen:
+            _hold_back(ledger, facts, reason)
+        held_back = [facts for facts, _ in exc.fallen]
+        rest = [facts for facts in ready if facts not in held_back]
+        return publish_ready(ledger, tables, layout, change, rest, limits=limits)
+    except Exception as exc:
+        if isinstance(exc, EtlError) and not isinstance(exc, UNPUBLISHABLE):
+            raise
+        return _not_published(ledger, layout, ready, exc)
+    mark(ledger, planned[0], change.sequence, ready, counts)
+    return None
+
+
+class _FallenError(Exception):
+    """Some slices lost too many rows: nothing was committed yet."""
+
+    def __init__(self, fallen: Sequence[tuple[SliceFacts, str]]) -> None:
+        super().__init__()
+        self.fallen = fallen
+
+
+def _hold_back(ledger: Ledger, facts: SliceFacts, reason: str) -> None:
+    log.error("%s", reason)
+    ledger.hold_back(facts.slice, reason)
+
+
+def _not_published(ledger: Ledger, layout: Layout, ready: Sequence[SliceFacts], exc: Exception) -> EtlError:
+    """Note why slices of a dataset are not published, and return the reason. The next run tries again."""
+    place = f"dataset {layout.dataset.name}"
+    error = exc if isinstance(exc, EtlError) else unforeseen(place, exc)
+    log.error("%s cannot be published: %s", place, error)
+    for facts in ready:
+        ledger.hold_back(facts.slice, str(error))
+    return error
 
 
 def publish_facts(tables: Tables, outcomes: Sequence[tuple[Ledger, Outcome]], *, rebuild: bool = False) -> None:
@@ -95,29 +137,30 @@ def publish_facts(tables: Tables, outcomes: Sequence[tuple[Ledger, Outcome]], *,
     With `rebuild`, these must be all runs of that date: files that cannot be read are replaced.
     """
     (date,) = {outcome.run.snapshot_date for _, outcome in outcomes}
-    publications = [ledger.plan_facts(outcome.run.invocations) for ledger, outcome in outcomes]
     replacement = Replacement(date, "run_id", tuple(outcome.run.run_id for _, outcome in outcomes))
-    run_id = replacement.values[-1]
-    writer = Writer(f"nimble-etl/{run_id}", publications[-1].number, run_id, rebuild=rebuild)
+    writer = Writer(replacement.values[-1], rebuild=rebuild)
     for table, schema in RUN_TABLES.items():
-        if not writer.is_committed(tables, table):
-            stage = writer.stage(tables, table, schema, replacement)
-            try:
-                for ledger, outcome in outcomes:
-                    stage.write(batch(schema, date, outcome.run.run_id, _fact_rows(table, ledger, outcome)))
-                writer.commit(stage, table)
-            finally:
-                stage.discard()
-    for (ledger, _), publication in zip(outcomes, publications, strict=True):
-        ledger.mark_published(publication, {})
+        stage = writer.stage(tables, table, schema, replacement)
+        try:
+            for ledger, outcome in outcomes:
+                stage.write(batch(schema, date, outcome.run.run_id, _fact_rows(table, ledger, outcome)))
+            writer.commit(tables, table, stage)
+        finally:
+            stage.discard()
 
 
-def mark(ledger: Ledger, publication: Publication, ready: Sequence[SliceFacts], counts: Mapping[str, Counts]) -> None:
+def mark(
+    ledger: Ledger,
+    publication: Publication,
+    sequence: int,
+    ready: Sequence[SliceFacts],
+    counts: Mapping[str, Counts],
+) -> None:
     """Mark slices as *published* in the ledger, with the counts of each."""
     outcomes = {}
     for facts in ready:
         counted = counts[facts.slice.slice_id]
-        for name in sorted(counted.drift):
+        for name in shortened(sorted(counted.drift)):
             log.warning("%s: the service model does not know %s", facts.slice, name)
         outcomes[facts.slice.slice_id] = {
             "rows": counted.rows,
@@ -125,8 +168,9 @@ def mark(ledger: Ledger, publication: Publication, ready: Sequence[SliceFacts], 
             "duplicates": counted.duplicates,
             "drift": counted.drift,
             "partial": not facts.whole,
+            "table_rows": counted.tables,
         }
-    ledger.mark_published(publication, outcomes)
+    ledger.mark_published(publication, sequence, outcomes)
     reach("publication.marked")
 
 

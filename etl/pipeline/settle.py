@@ -1,27 +1,25 @@
-"""Finish publications that a killed process left half done."""
+"""Publish what a killed process has walked, or marked as published, without publishing it whole."""
 
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from etl.errors import CommitConflictError, CommitUnknownError, EtlError, LedgerError, WarehouseError
+from etl.errors import EtlError, LedgerError, StorageError, unforeseen
 from etl.ledger.ledger import Ledger
+from etl.load.delta.atomic import Note, all_or_nothing
 from etl.load.delta.tables import Tables
 from etl.outcome import Outcome
-from etl.pipeline.publish import publish_facts, publish_ready
+from etl.pipeline.publish import UNPUBLISHABLE, publish_facts, publish_ready
 from etl.transform.schema import layout_of
 
 log = logging.getLogger(__name__)
 
-UNPUBLISHABLE = (WarehouseError, CommitConflictError, CommitUnknownError)
-"""Errors after which a run can still be published later: its pages are safe in the ledger."""
-
 
 def settle(ledgers: Iterable[Path], tables: Tables, secret: bytes | None) -> list[EtlError]:
-    """Finish publications that a killed process left half done, and return why some of them cannot be finished.
+    """Finish the publications that a killed process had begun, and return why some of them cannot be finished.
 
-    Otherwise the next catalog shows some tables of that night without the others. Nothing is requested. A ledger that
-    cannot be read is left to the run that needs it. `secret` is the key of the hashes that privacy asks for.
+    Nothing is requested. A ledger that cannot be read is left to the run that needs it. `secret` is the key of the
+    hashes that privacy asks for. The caller holds the lock of the warehouse.
 
     Raises:
         StorageError: the disk refused.
@@ -30,21 +28,56 @@ def settle(ledgers: Iterable[Path], tables: Tables, secret: bytes | None) -> lis
     for path in ledgers:
         try:
             with Ledger.open(path) as ledger:
-                _settle(ledger, tables, secret)
+                failures += _settle(ledger, tables, secret)
         except LedgerError as exc:
             log.warning("%s", exc)
         except UNPUBLISHABLE as exc:
-            log.error("%s: its publication cannot be finished: %s", path.name, exc)  # noqa: TRY400
+            log.error("%s: its publication cannot be finished: %s", path.name, exc)  # noqa: TRY400  the operator's
             failures.append(exc)
+        except EtlError:
+            raise
+        except Exception as exc:  # noqa: BLE001  it costs this ledger
+            failures.append(unforeseen(path.name, exc))
     return failures
 
 
-def _settle(ledger: Ledger, tables: Tables, secret: bytes | None) -> None:
-    for publication in ledger.open_publications():
-        run_id = ledger.run().run_id
-        log.info("run %s ended while it published %s; its publication is finished now", run_id, publication.dataset)
-        slices = ledger.slices(publication.dataset)
-        ready = [facts for facts in slices if facts.slice.slice_id in publication.slice_ids]
-        publish_ready(ledger, tables, layout_of(*ledger.datasets()[publication.dataset], secret), ready)
-    if ledger.owes_facts():
+def finish(left: Note, ledgers: Iterable[Path], tables: Tables, secret: bytes | None) -> bool:
+    """Finish what a dead job has half committed, if its ledger is here and proves to be as it was; tell whether it was.
+
+    The caller holds the lock of the warehouse, and puts the tables back if this returns False.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    path = next((path for path in ledgers if path.stem == left.run_id), None)
+    if path is None:
+        return False
+    try:
+        with Ledger.open(path) as ledger:
+            digests = {facts.slice.slice_id: facts.pages_sha256 for facts in ledger.slices()}
+            is_planned = left.slices.keys() <= {name for ids in ledger.open_publications().values() for name in ids}
+            return is_planned and left.slices.items() <= digests.items() and not _settle(ledger, tables, secret, left)
+    except StorageError:
+        raise
+    except EtlError as exc:
+        log.error("%s: its publication cannot be finished: %s", path.name, exc)  # noqa: TRY400  the operator's
+        return False
+
+
+def _settle(ledger: Ledger, tables: Tables, secret: bytes | None, begun: Note | None = None) -> list[EtlError]:
+    left = ledger.open_publications()
+    if not left:
+        return []
+    log.info("run %s ended while it published; its publication is finished now", ledger.run().run_id)
+    failures = []
+    with all_or_nothing(tables, begun) as change:
+        for name, slice_ids in left.items():
+            ready = [facts for facts in ledger.slices(name) if facts.slice.slice_id in slice_ids]
+            layout = layout_of(*ledger.datasets()[name], secret)
+            failure = publish_ready(ledger, tables, layout, change, ready)
+            if failure and begun:
+                raise failure  # only this puts back what the dead job has committed
+            failures.append(failure)
         publish_facts(tables, [(ledger, Outcome(ledger.run(), tuple(ledger.slices()), 0))])
+    ledger.confirm()
+    return [failure for failure in failures if failure]

@@ -6,7 +6,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from etl.config import Run as Limits
-from etl.errors import ConfigError, EtlError, GoneError, SourceError, TokenRejectedError, TransientSourceError
+from etl.errors import (
+    ConfigError,
+    EtlError,
+    GoneError,
+    SourceError,
+    TokenRejectedError,
+    TransientSourceError,
+    UnforeseenError,
+)
 from etl.events import PageStored, reach, tell
 from etl.extract.source import Source
 from etl.extract.walk import walk
@@ -102,7 +110,7 @@ class Walks:
                 log.warning("%s; walking the slice again from its first page", exc)
                 ledger.restart_slice(slice_)
                 failure: EtlError = exc
-            except (SourceError, TransientSourceError) as exc:
+            except (SourceError, TransientSourceError, UnforeseenError) as exc:
                 log.error("%s", exc)  # noqa: TRY400  no traceback: the operator's matter
                 state = SliceState.GONE if isinstance(exc, GoneError) else SliceState.FAILED
                 ledger.fail_slice(slice_, state, str(exc), resumable=isinstance(exc, TransientSourceError))

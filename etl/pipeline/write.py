@@ -1,7 +1,7 @@
 """From slices of a ledger to rows: staged for every table, counted, committed and read back."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,7 +11,7 @@ import pyarrow as pa
 from etl.errors import CommitConflictError, WarehouseError
 from etl.events import reach
 from etl.ledger.ledger import Ledger
-from etl.load.changes import Comparison, write_changes
+from etl.load.changes import Compared, Comparison, write_changes
 from etl.load.delta.stage import Stage, open_stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.load.snapshots import next_snapshots, previous_snapshots
@@ -28,26 +28,24 @@ class Sink(Protocol):
         """Take some rows."""
 
 
+_WRITER = "nimble-etl"
+"""Name of the writer in the log of every table: one for all jobs, because only one of them commits at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who commits. `name` and `number` make its commits recognisable; the names of its files begin with `prefix`."""
+    """Who commits. The names of its files begin with `prefix`. `rebuild` also replaces files that cannot be read."""
 
-    name: str
-    number: int
     prefix: str
     rebuild: bool = False
-
-    def is_committed(self, tables: Tables, table: str, label: str | None = None) -> bool:
-        """Tell whether this writer's commit to a table has landed; a label tells several to one table apart."""
-        return tables.is_committed(table, f"{self.name}/{label or table}", self.number)
 
     def stage(self, tables: Tables, table: str, schema: pa.Schema, replacement: Replacement) -> Stage:
         """Return an empty stage."""
         return open_stage(tables, table, schema, replacement, self.prefix, rebuild=self.rebuild)
 
-    def commit(self, stage: Stage, label: str) -> None:
-        """Commit a stage under this writer's name and number, as `Stage.commit` does."""
-        stage.commit(f"{self.name}/{label}", self.number)
+    def commit(self, tables: Tables, table: str, stage: Stage) -> None:
+        """Commit a stage, as `Stage.commit` does."""
+        stage.commit(_WRITER, tables.last_transaction(table, _WRITER) + 1)
 
 
 @dataclass
@@ -97,8 +95,16 @@ def count_slice(
     return counts
 
 
-def write_slices(tables: Tables, layout: Layout, walked: Sequence[Walked], writer: Writer) -> dict[str, Counts]:
+def write_slices(
+    tables: Tables,
+    layout: Layout,
+    walked: Sequence[Walked],
+    writer: Writer,
+    before_commit: Callable[[Mapping[str, Counts]], None] = lambda _: None,
+) -> dict[str, Counts]:
     """Replace slices of one date in every table of a dataset, read them back, and return their counts by slice id.
+
+    `before_commit` is called with the counts once everything is staged. If it raises, nothing was committed.
 
     Raises:
         WarehouseError: the rows that were read back are not those that were written.
@@ -115,16 +121,16 @@ def write_slices(tables: Tables, layout: Layout, walked: Sequence[Walked], write
     with ExitStack() as staged:
         stages: dict[str, Stage] = {}
         for table, schema in schemas.items():
-            if not writer.is_committed(tables, table):
-                stages[table] = writer.stage(tables, table, schema, replacement)
-                staged.callback(stages[table].discard)
+            stages[table] = writer.stage(tables, table, schema, replacement)
+            staged.callback(stages[table].discard)
         for one in walked:
             snapshot = Snapshot(one.ledger.run().run_id, date, layout.dataset, layout.operation)
             for facts in one.ready:
                 counts[facts.slice.slice_id] = count_slice(one.ledger, layout, snapshot, facts, stages)
         reach("table.staged")
+        before_commit(counts)
         for table, stage in stages.items():
-            writer.commit(stage, table)
+            writer.commit(tables, table, stage)
     expected = {table: {name: one.tables.get(table, 0) for name, one in counts.items()} for table in schemas}
     _read_back(tables, replacement, expected, {one.ledger.run().run_id for one in walked})
     whole = [facts.slice.slice_id for one in walked for facts in one.ready if facts.whole and not facts.slice.filters]
@@ -141,8 +147,7 @@ def _log_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Seque
         by_date.setdefault(later, {})[name] = date
     # Later dates first: for a date that retention has removed, the log itself is read, as it was before this one.
     for snapshot_date, previous_dates in sorted(by_date.items(), reverse=True):
-        label = f"{layout.changes_table}@{snapshot_date}"
-        if not previous_dates or writer.is_committed(tables, layout.changes_table, label):
+        if not previous_dates:
             continue
         replacement = Replacement(snapshot_date, "slice_id", tuple(previous_dates))
         stage = writer.stage(tables, layout.changes_table, layout.changes, replacement)
@@ -150,11 +155,15 @@ def _log_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Seque
         assert committed is not None
         change_log = tables.read(layout.changes_table)
         keys = [column.field.name for column in layout.key_columns]
-        others = [column.field.name for column in layout.columns if column.field.name not in keys]
+        others = [
+            Compared(column.field.name, column.rule, column.entry_rules)
+            for column in layout.columns
+            if column.field.name not in keys
+        ]
         try:
             comparison = Comparison(committed, change_log, date, snapshot_date, previous_dates)
-            write_changes(comparison, layout.changes, keys, [*others, "extra"], stage)
-            writer.commit(stage, label)
+            write_changes(comparison, layout.changes, keys, [*others, Compared("extra")], stage)
+            writer.commit(tables, layout.changes_table, stage)
         finally:
             stage.discard()
 
@@ -164,21 +173,20 @@ def _read_back(
 ) -> None:
     """Check that the tables hold the rows of these runs only, and as many of each slice as were written.
 
-    Another machine may list the same slices. All tables are searched for its rows before any rows are counted: where
-    it has replaced rows, the number differs too, and publishing again is what helps.
+    Nobody else commits meanwhile if the lock of the warehouse works, and a file system may only seem to have locks.
     """
-    for table in expected:
+    for table, counts in expected.items():
+        place = f"table {table}, {replacement.snapshot_date}"
         others = tables.values(table, replacement, "run_id") - run_ids
         if others:
             raise CommitConflictError(
-                f"table {table}, {replacement.snapshot_date}: rows of run {', '.join(sorted(others))} were read back; "
-                "another machine publishes the same slices; run again to publish them once more"
+                f"{place}: rows of run {', '.join(sorted(others))} were read back; another machine publishes the same "
+                "slices although this one holds the lock: does the file system have locks (flock)? Run again"
             )
-    for table, counts in expected.items():
         found = tables.count(table, replacement)
         for slice_id, written in counts.items():
             if found[slice_id] != written:
                 raise WarehouseError(
-                    f"table {table}, {replacement.snapshot_date}, slice {slice_id}: {found[slice_id]} rows were read "
-                    f"back, {written} were written; run again to publish them once more"
+                    f"{place}, slice {slice_id}: {found[slice_id]} rows were read back, {written} were written; run "
+                    "again to publish them once more"
                 )

@@ -91,9 +91,19 @@ def open_catalog(catalog: Path) -> Iterator[Catalog]:
             connection.execute("set lock_configuration = true")
             yield Catalog(connection)
     except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as exc:
-        raise WarehouseError(f"{catalog}: {exc}; `nimble-etl verify` says what is damaged") from exc
+        raise WarehouseError(f"{catalog}: {exc}; {_remedy(catalog, str(exc))}") from exc
     except duckdb.Error as exc:
         raise ConfigError(f"{exc}") from exc
+
+
+def _remedy(catalog: Path, why: str) -> str:
+    """Return what to do about a catalog that cannot be opened or read."""
+    left = Path(f"{catalog}.wal")
+    if "lock" in why:
+        return "another program has it open for writing: end that program, or connect it with read_only"
+    if left.exists():
+        return f"another program has written into it and left {left.name}: `nimble-etl compact` builds a new catalog"
+    return "`nimble-etl verify` says what is damaged"
 
 
 def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from etl.model import Dataset, Member, Operation, Page, leaves
+from etl.transform.keys import has_doubled_key, may_have_doubled_key
 from etl.transform.nesting import MOST_LEVELS, depth_of, items_of
 
 _NUMBER = float | Literal["NaN", "Infinity", "-Infinity"]
@@ -79,6 +80,7 @@ class Reader:
         self.record = record
         self._type = struct_type(record, [paths[name] for name in dataset.key], strict=self._strict)
         self._page = _page_decoder(operation, self._type)
+        self._record = msgspec.json.Decoder(self._type)
 
     def read(self, page: Page) -> Iterator[Record | Misfit]:
         """Yield the records of a page that belong to the walk, in order."""
@@ -91,6 +93,9 @@ class Reader:
         try:
             values = self._page.decode(page.body).records
         except (msgspec.DecodeError, RecursionError):
+            return self._read_one_by_one(page, without)
+        around = 1 if page.next_starting_token is None else 2  # the list, and the token
+        if self._strict and may_have_doubled_key(page.body, values, around):
             return self._read_one_by_one(page, without)
         positions: Sequence[int] = range(page.first, page.stop)
         if without:
@@ -111,19 +116,35 @@ class Reader:
             # JSON allows lone surrogates, msgspec does not. As ASCII text they stay as they are.
             return [json.dumps(item).encode() for item in json.loads(page.body)[self._operation.result_key]]
 
+    def _read_fitting(self, text: bytes) -> Any:
+        """Return the value of a record; None if anything about it must be looked at more closely."""
+        try:
+            value = self._record.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        return None if self._strict and may_have_doubled_key(text, value) else value
+
     @cached_property
     def _raw_page(self) -> Any:
         return _page_decoder(self._operation, msgspec.Raw)
 
     def _read_one_by_one(self, page: Page, without: Container[int]) -> PageRecords:
         raw = self.raw(page)
-        fitting, misfits = [], []
+        fitting: list[tuple[int, Any, str | None]] = []
+        misfits = []
         for position in range(page.first, page.stop):
             if position in without:
                 continue
             text = raw[position]
+            value = self._read_fitting(text)
+            if value is not None:
+                fitting.append((position, value, None))
+                continue
             if depth_of(text) > MOST_LEVELS:
                 misfits.append(Misfit(position, f"is nested deeper than {MOST_LEVELS} levels", text.decode()))
+                continue
+            if has_doubled_key(text):
+                misfits.append(Misfit(position, "has a key twice in one object", text.decode()))
                 continue
             try:
                 known, extra = split_unknown(msgspec.json.decode(text), self.record)
@@ -161,6 +182,7 @@ def struct_type(member: Member, required: Sequence[tuple[str, ...]] = (), *, str
         rename={f"m{i}": child.api_name for i, child in enumerate(member.members)},
         forbid_unknown_fields=strict,
         kw_only=True,
+        omit_defaults=True,
         gc=False,
     )
 

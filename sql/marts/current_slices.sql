@@ -21,5 +21,5 @@ select
 from finished_snapshots
 qualify row_number() over (
     partition by dataset, account_id, region, parents::varchar
-    order by is_filtered, snapshot_date desc, published_at desc
+    order by is_filtered, snapshot_date desc, coalesce(publication, 0) desc, published_at desc
 ) = 1

@@ -7,4 +7,7 @@
 select *
 from etl_slices
 where is_published
-qualify row_number() over (partition by slice_id, snapshot_date order by published_at desc) = 1
+qualify row_number() over (
+    partition by slice_id, snapshot_date
+    order by coalesce(publication, 0) desc, published_at desc
+) = 1

@@ -14,5 +14,8 @@ with names as (
 
 select
     studio_id,
-    if(count(*) over (partition by studio_name) > 1, studio_name || ' ' || studio_id, studio_name) as studio_name
+    case
+        when count(*) over (partition by studio_name) > 1 then studio_name || ' ' || studio_id
+        else studio_name
+    end as studio_name
 from names

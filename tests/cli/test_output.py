@@ -5,6 +5,7 @@ import datetime as dt
 import decimal
 import io
 import json
+import logging
 import math
 import sys
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from etl.cli import output as render
+from etl.cli import process
 from etl.cli.output import Format, console, write_json, write_rows, write_table
 from etl.errors import ConfigError
 
@@ -257,3 +259,34 @@ def test_what_parquet_has_no_type_for_is_a_sentence():
     table = duckdb.sql("select interval 1 day as lag").to_arrow_table()
     with pytest.raises(ConfigError, match=r"--format parquet: .*cast"):
         write_table(table, Format.PARQUET)
+
+
+def test_sums_are_numbers_and_intervals_are_iso_8601():
+    """DuckDB sums integers as HUGEINT, which Arrow has as a decimal without fractions."""
+    with duckdb.connect() as connection:
+        answer = connection.sql(
+            "select sum(n) as total, interval 1 day as day, interval '14 months 2 hours 3.5 seconds' as long,"
+            " interval 0 day as none, 1.10::decimal(9, 2) as exact from (values (171500), (1)) as given (n)"
+        ).to_arrow_table()
+
+    assert json.loads(written(answer, Format.JSON)) == {
+        "total": 171501, "day": "P1D", "long": "P14MT7203.5S", "none": "PT0S", "exact": "1.10",
+    }  # fmt: skip
+    assert written(answer, Format.CSV).decode().splitlines()[1] == "171501,P1D,P14MT7203.5S,PT0S,1.10"
+
+
+HOSTILE = "\x1b]0;owned\x07\u202egnp\n2026-11-28 ERROR forged line"
+
+
+def test_fault_56_what_a_server_says_is_shown_and_not_obeyed(capsys):
+    """Escape sequences, line breaks and turned text, wherever people read them."""
+    rows = [{HOSTILE: HOSTILE}]
+    render.Output(as_json=False).show(render.Facts("rows", rows), notes=[HOSTILE])
+    render.write_markdown(rows, [HOSTILE])
+    record = logging.LogRecord("etl", logging.WARNING, "", 0, "said: %s", (HOSTILE,), None)
+    shown = capsys.readouterr().out + process._Lines("%(message)s").format(record)
+
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "\\x1b]0;owned" in shown
+    assert not [line for line in shown.splitlines() if line.startswith("2026-11-28 ERROR")]

@@ -1,12 +1,13 @@
 """What privacy does not allow is in no table, no reject and no log; hashes still join."""
 
+import datetime as dt
 import hashlib
 import hmac
 import json
 import signal
 
 import pytest
-from support.job import DATE, RUN, job_at
+from support.job import DATE, NIGHT, RUN, job_at
 from support.studios import LIST, fired
 
 from etl.configfile import load_settings
@@ -209,3 +210,37 @@ def test_what_a_killed_run_began_to_publish_is_finished_with_the_key(private):
     assert outcome.exit_code == 0
     assert private.ask("select distinct length(session_id) from streaming_sessions") == [(64,)]
     assert not any(private.problems())
+
+
+PEOPLE = ("created_by", "owned_by", "started_by", "stopped_by", "updated_by", "terminated_by")
+
+
+def test_fault_73_a_rule_that_begins_later_brings_no_former_value_into_the_change_log(job, studio, monkeypatch):
+    """The night before was written without it; what changed and what vanished would repeat its values."""
+    job.configure("datasets: [streaming_sessions]")
+    studio.set_instant(NIGHT - dt.timedelta(days=1))
+    job.run(DATE - dt.timedelta(days=1))
+    columns = values_of(job, "select column_name from duckdb_columns() where table_name = 'streaming_sessions'")
+    ruled = [name for name in PEOPLE if name in columns]
+    people = {name for column in ruled for name in values_of(job, f"select {column} from streaming_sessions")}
+    projects = values_of(job, "select tags['Project'] from streaming_sessions")
+    assert people
+    assert projects
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
+    rules = ", ".join(f"{name}: {'hash' if name == 'owned_by' else 'drop'}" for name in ruled)
+    job.configure(f"privacy: {{rules: {{streaming_sessions: {{{rules}, tags.Project: drop}}}}}}")
+    studio.set_instant(NIGHT)
+
+    job.run(DATE)
+
+    later = f"from streaming_session_changes where snapshot_date = '{DATE}'"
+    assert values_of(job, f"select change {later}") == {"appeared", "changed", "vanished"}
+    ((written,),) = job.ask(f"select string_agg(t::varchar, chr(10)) from (select * {later}) t")
+    assert not [name for name in people if name in written]
+    assert not [name for name in projects if f"={name}" in written or f'"{name}"' in written]
+    by_rule = f"select count(*) {later} and list_contains(changed_columns, 'owned_by')"
+    assert job.ask(by_rule) == [(0,)], "that a value is hashed now is no change of it"
+
+
+def values_of(job, statement):
+    return {value for (value,) in job.ask(statement) if value}

@@ -65,9 +65,9 @@ def test_fault_44_a_request_that_is_never_answered_is_left_behind_after_a_stop(s
         Patience(SOON, stop).ask("page 1", request)
     assert stop.is_set()
     (left,) = [thread for thread in threading.enumerate() if thread.name == "request"]
-    assert left.daemon, "it does not keep the process alive"
     never.set()
     left.join()
+    assert left.daemon, "it does not keep the process alive"
 
 
 def test_fault_44_an_answer_that_comes_soon_after_a_stop_counts(stop, monkeypatch):

@@ -1,9 +1,12 @@
 """A service that answers, but with too little: fault 23. Nothing is published over a fuller snapshot without a word."""
 
 import datetime as dt
+import json
 
 import pytest
-from support.job import DATE, NIGHT, job_at
+from support.dumps import save
+from support.job import DATE, DATE_FLAG, NIGHT, job_at
+from support.shapes import ACCOUNT
 from support.studios import LIST, fired, studio_of
 
 from etl.emulator import World
@@ -31,7 +34,7 @@ def test_fault_23_no_record_at_all_is_held_back_and_the_others_are_published(job
     assert outcome.exit_code == 5
     (held,) = [facts for facts in outcome.slices if facts.error]
     assert held.slice.parents["studioId"] == first_studio
-    assert f"0 records, its snapshot of {DATE} has {before[first_studio]}: a fall of 100%" in held.error
+    assert f"0 rows, its snapshot of {DATE} has {before[first_studio]}: a fall of 100%" in held.error
     assert rows_per_studio(job)[first_studio] == before[first_studio]
     newest = dict(job.ask("select studio_id, max(snapshot_date) from streaming_sessions group by all"))
     assert newest[first_studio] == DATE, "readers keep the last snapshot, and see its date"
@@ -87,3 +90,22 @@ def test_fault_23_a_few_records_less_are_no_fall_however_small_the_studio(tmp_pa
         with studio_of(World(studios=1, sessions_per_studio=sessions)) as studio:
             (outcome,) = job_at(tmp_path, studio).lend_credentials(monkeypatch).run()
             assert outcome.exit_code == 0
+
+
+def test_fault_23_records_that_would_all_be_rejected_are_a_fall_too(job, tmp_path):
+    """The listing is as long as before, and readers would see nothing of it."""
+    arn = f"arn:aws:nimble:us-west-2:{ACCOUNT}:streaming-session/"
+    records = [{"sessionId": f"s{n}", "arn": f"{arn}s{n}"} for n in range(30)]
+    good, bad = save(
+        tmp_path,
+        json.dumps({"sessions": records}),
+        json.dumps({"sessions": [{**record, "createdAt": "soon"} for record in records]}),
+    )
+    assert job.cli("import", str(good), "--studio-id", "s", *DATE_FLAG).returncode == 0
+    later = ("--snapshot-date", (DATE + dt.timedelta(days=1)).isoformat())
+
+    done = job.cli("import", str(bad), "--studio-id", "s", *later)
+
+    assert done.returncode == 1, done.stderr
+    assert f"0 rows of 30 records, its snapshot of {DATE} has 30: a fall of 100%" in done.stderr
+    assert job.ask("select count(*), max(snapshot_date) from streaming_sessions") == [(30, DATE)]

@@ -258,8 +258,7 @@ def test_pages_can_be_read_while_others_are_stored(ledger):
 # Publication
 
 
-def test_publication_intent_is_reused_after_a_crash_and_rises_otherwise(ledger, path):
-    """The number makes a commit recognisable: the same intent must get the same one, another intent never."""
+def test_publication_intent_is_reused_until_it_is_confirmed_and_rises_otherwise(ledger, path):
     ids = [A.slice_id, B.slice_id]
     first = ledger.plan_publication("things", ids)
     ledger.close()  # crash
@@ -267,28 +266,32 @@ def test_publication_intent_is_reused_after_a_crash_and_rises_otherwise(ledger, 
         assert again.plan_publication("things", ids[::-1]).number == first.number
         assert again.plan_publication("things", ids[:1]).number > first.number
         assert again.plan_publication("others", ids).number > first.number
-        again.mark_published(first, {})
+        again.mark_published(first, 1, {})
+        assert again.plan_publication("things", ids).number == first.number, "a crash may still undo it"
+        again.confirm()
         assert again.plan_publication("things", ids).number > first.number
 
 
-def test_publication_numbers_rise_above_all_earlier_ones(ledger):
-    numbers = []
-    for _ in range(4):
-        publication = ledger.plan_publication("things", [A.slice_id])
-        ledger.mark_published(publication, {})
-        numbers.append(publication.number)
-    assert numbers == sorted(set(numbers))
-    assert numbers[0] >= 1  # a table that never heard of this run is at 0
+def test_publications_are_open_until_they_are_confirmed(ledger):
+    first = ledger.plan_publication("things", [A.slice_id])
+    ledger.plan_publication("others", [B.slice_id])
+    ledger.mark_published(first, 1, {})
+    assert ledger.open_publications() == {"things": {A.slice_id}, "others": {B.slice_id}}
+    ledger.confirm()
+    assert ledger.open_publications() == {"others": {B.slice_id}}, "it was never marked"
 
 
 def test_published_slice_keeps_what_became_of_its_records(ledger):
     store(ledger, A, [None])
     publication = ledger.plan_publication("things", [A.slice_id])
     assert facts_of(ledger, A).publication is None
-    outcome = {"rows": 1, "rejects": 1, "duplicates": 0, "partial": False, "drift": {"b", "a"}}
-    ledger.mark_published(publication, {A.slice_id: outcome})
+    outcome = {
+        "rows": 1, "rejects": 1, "duplicates": 0, "partial": False, "drift": {"b", "a"}, "table_rows": {"things": 1}
+    }  # fmt: skip
+    ledger.mark_published(publication, 7, {A.slice_id: outcome})
     facts = facts_of(ledger, A)
-    assert (facts.publication, facts.rows, facts.rejects, facts.duplicates) == (publication.number, 1, 1, 0)
+    assert (facts.publication, facts.rows, facts.rejects, facts.duplicates) == (7, 1, 1, 0)
+    assert facts.table_rows == {"things": 1}
     assert facts.drift == ("a", "b")
     assert facts_of(ledger, B).publication is None
 
@@ -296,9 +299,9 @@ def test_published_slice_keeps_what_became_of_its_records(ledger):
 def test_intent_and_outcome_are_one_transaction(ledger):
     """`published` without the counts of every slice would be half a truth."""
     publication = ledger.plan_publication("things", [A.slice_id])
-    whole = {"rows": 1, "rejects": 0, "duplicates": 0, "partial": False, "drift": ()}
+    whole = {"rows": 1, "rejects": 0, "duplicates": 0, "partial": False, "drift": (), "table_rows": {}}
     with pytest.raises(KeyError):
-        ledger.mark_published(publication, {A.slice_id: whole, B.slice_id: {}})
+        ledger.mark_published(publication, 1, {A.slice_id: whole, B.slice_id: {}})
     assert facts_of(ledger, A).publication is None
     assert ledger.plan_publication("things", [A.slice_id]).number == publication.number
 
@@ -347,27 +350,55 @@ def test_fault_38_database_of_another_program_is_refused(path):
         Ledger.open(path)
 
 
-def test_ledger_of_the_former_format_goes_on_and_knows_facts_from_a_dataset_called_etl(ledger, path):
-    """There, facts about a run were published under the name of a dataset: etl."""
+FORMER = """
+alter table publication drop column sequence;
+alter table publication drop column is_whole;
+alter table slice drop column table_rows;
+alter table publication add column is_of_facts integer not null default 0;
+pragma user_version = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("facts_at", "left"),
+    [(None, {"things": {A.slice_id}}), ("2026-11-20T03:00:01+00:00", {})],
+    ids=["without its facts", "with its facts"],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_ledger_of_a_former_format_goes_on_and_knows_what_is_whole(ledger, path, version, facts_at, left):
+    """The first format published facts about a run under the name of a dataset: etl."""
     slices = json.dumps([A.slice_id])
     ledger.close()
     with closing(sqlite3.connect(path)) as former:
-        former.execute("alter table publication drop column is_of_facts")
-        former.execute("pragma user_version = 1")
+        former.executescript(FORMER)
+        facts = ("etl", '["1"]', facts_at) if version == 1 else ("", '["1"]', facts_at)
         former.executemany(
             "insert into publication (dataset, slices, published_at) values (?, ?, ?)",
-            [("things", slices, "2026-11-20T03:00:00+00:00"), ("etl", '["1"]', None), ("etl", slices, None)],
+            [("things", slices, "2026-11-20T03:00:00+00:00"), facts],
         )
+        former.execute("update slice set publication = 1 where slice_id = ?", (A.slice_id,))
+        former.execute("update publication set is_of_facts = 1 where dataset = ''")
+        if version == 1:
+            former.execute("alter table publication drop column is_of_facts")
+        former.execute(f"pragma user_version = {version}")
         former.commit()
 
     for _ in range(2):
         with Ledger.open(path) as again:
-            assert again.owes_facts()
-            assert [(found.dataset, found.slice_ids) for found in again.open_publications()] == [("etl", (A.slice_id,))]
-    with Ledger.open(path) as again:
-        assert again.plan_facts(1).number == 2, "the intent that was there"
-        again.mark_published(again.plan_facts(1), {})
-        assert not again.owes_facts()
+            assert again.open_publications() == left
+            facts_of_a = facts_of(again, A)
+            assert facts_of_a.publication == 0, "published by a former version"
+            assert facts_of_a.table_rows == {}
+
+
+def test_digest_of_a_slice_changes_with_its_pages_and_their_order(ledger):
+    assert facts_of(ledger, A).pages_sha256 is None
+    store(ledger, A, ["t1", None])
+    first = facts_of(ledger, A).pages_sha256
+    store(ledger, B, ["t1", None])
+    assert facts_of(ledger, B).pages_sha256 == first, "the same bodies"
+    ledger._database.write("update page set body_sha256 = 'ff' || substr(body_sha256, 3) where number = 2")
+    assert facts_of(ledger, A).pages_sha256 != first
 
 
 def test_fault_40_ledger_of_a_newer_version_is_refused_and_both_versions_are_named(ledger, path):

@@ -10,7 +10,7 @@ from etl.load.snapshots import next_snapshots, previous_snapshots
 
 def test_the_snapshot_before_is_found_however_long_ago_it_was(tables):
     """A studio that failed for months comes back: taken for new, all its sessions would appear a second time."""
-    publish_slices(tables, ["a", "b"], date=DATE, run="first", records=7, duplicates=2)
+    publish_slices(tables, ["a", "b"], date=DATE, run="first", records=7, duplicates=2, rows=5)
     for day in range(1, 71):
         publish_slices(tables, ["a"], date=DATE + dt.timedelta(days=day), run=f"run-{day}")
     last = DATE + dt.timedelta(days=70)

@@ -1,5 +1,9 @@
 """Read-only SQL: a query is answered, anything else is refused, and what comes from outside is data."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import duckdb
 import pyarrow as pa
 import pytest
@@ -417,3 +421,31 @@ def test_fault_39_missing_data_file_is_named(tmp_path):
     with pytest.raises(WarehouseError, match=r"verify. says what is damaged") as caught:
         ask(catalog, "from things_history")
     assert file in str(caught.value)
+
+
+def test_catalog_that_another_program_writes_into_says_so(tmp_path):
+    catalog = tmp_path / "warehouse.duckdb"
+    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('there', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(catalog)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "there\n"
+        with pytest.raises(WarehouseError, match=r"another program has it open for writing: end that program"):
+            ask(catalog, "select 1")
+        other.stdin.close()
+
+
+def test_catalog_beside_what_another_program_has_written_says_what_helps(tmp_path):
+    catalog, newer = tmp_path / "warehouse.duckdb", tmp_path / "newer.duckdb"
+    program = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table t as select 1'); os._exit(0)"
+    )
+    for path in (catalog, newer):
+        subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+    with duckdb.connect(newer) as connection:
+        connection.execute("create table u as select 1")
+    newer.rename(catalog)
+    assert Path(f"{catalog}.wal").exists(), "what the program wrote into the catalog of before"
+
+    with pytest.raises(WarehouseError, match=r"left warehouse\.duckdb\.wal: `nimble-etl compact` builds a new catalog"):
+        ask(catalog, "select 1")

@@ -57,6 +57,7 @@ from (values
     ('2026-11-18', 'run1', 'y', 's2', false, 'complete', true, false, 20, 1),
     ('2026-11-19', 'run2', 'y', 's2', false, 'failed', false, false, 0, 2)
 ) as given (date, run_id, slice_id, studio, filtered, state, published, partial, records, hour);
+alter table etl_slices add column publication bigint;
 create table etl_runs as select distinct snapshot_date, run_id from etl_slices;
 """
 WORKSTATIONS = """
@@ -172,7 +173,8 @@ create table snapshots as
 select
     'x' as slice_id, date::date as snapshot_date, map {'studioId': 's1'} as parents, 'streaming_sessions' as dataset,
     '1' as account_id, 'r' as region, 'complete' as state, partial as is_partial, false as is_filtered,
-    'run1' as run_id, 4 as rows, null as observed_from, null as observed_until, null as published_at
+    'run1' as run_id, 4 as rows, null as observed_from, null as observed_until, null as published_at,
+    null as publication
 from (values ('2026-11-18', false), ('2026-11-19', false), ('2026-11-20', true), ('2026-11-21', false))
     as given (date, partial);
 create table etl_runs as select snapshot_date from snapshots;
@@ -276,6 +278,7 @@ from (values
     ('2026-11-19', 'r3', 'y', 'complete', true, 1, 50, 0, null),
     ('2026-11-20', 'r4', 'x', 'walking', false, 1, 10, 0, null)
 ) as given (date, run, slice, state, published, attempt, records, rejects, error);
+alter table etl_slices add column publication bigint;
 """
 D = dt.date
 CASES = {
@@ -730,6 +733,15 @@ CASES = {
         {},
         "select dataset, snapshot_date, newest_date from answer",
         [("streaming_sessions", D(2026, 11, 18), D(2026, 11, 20))],
+    ),
+    ("checks", "snapshots_are_not_in_the_future"): (
+        (
+            f"{SLICES}{BAD}\nupdate etl_slices set snapshot_date = '2999-01-01' where run_id in ('run2', 'run5')"
+            " and state <> 'failed';"
+        ),
+        {},
+        "select snapshot_date, run_id from answer order by all",
+        [(D(2999, 1, 1), "run2"), (D(2999, 1, 1), "run5")],
     ),
     ("checks", "numbers_are_steady"): (
         (

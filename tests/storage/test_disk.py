@@ -55,4 +55,4 @@ def test_the_probe_leaves_nothing(tmp_path):
 
 def test_the_lock_says_who_holds_it(tmp_path):
     with lock(tmp_path / "state"):
-        assert (tmp_path / "state" / "lock").read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / "state" / "lock").read_text().startswith(f"process {os.getpid()} on ")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from etl.load.catalog.build import Content, build_catalog
+from etl.load.delta.atomic import alone
 from etl.load.delta.stage import open_stage
 from etl.load.delta.tables import Replacement
 from etl.model import CATALOG_NAME
@@ -64,6 +65,7 @@ def publish_slices(tables, slices, *, date=DATE, run="run-1", number=1, **change
         "state": "complete", "is_published": True, "is_partial": False, "attempt": 1, "pages": 1, "records": 1,
         "rows": 1, "rejects": 0, "duplicates": 0, "retries": 0, "drift": [], "error": None,
         "observed_from": ARRIVED, "observed_until": ARRIVED, "published_at": ARRIVED,
+        "publication": number, "pages_sha256": None, "table_rows": [], "is_dropped": False,
     }  # fmt: skip
     rows = [{**facts, "slice_id": name, "parents": [("studioId", name)], **changes} for name in slices]
     staged = open_stage(tables, "etl_slices", SLICES, Replacement(date, "run_id", (run,)), run)
@@ -75,6 +77,12 @@ def build(tables, **known):
     """Build the catalog as the job does, and return its path."""
     build_catalog(tables, Content({**ETL_TABLES, **known}))
     return tables.path / CATALOG_NAME
+
+
+def build_alone(tables):
+    """Build the catalog as the job does, which holds the lock of the warehouse."""
+    with alone(tables, dt.timedelta(minutes=1)):
+        build(tables)
 
 
 def record_syncs(monkeypatch):

@@ -81,7 +81,7 @@ class _Play:
     schedule: Schedule
     studio: EmbeddedStudio
     log: RequestLog
-    job: Job
+    jobs: list[Job]
     model: Model
     tally: Tally
     random_kills: Random | None
@@ -98,7 +98,7 @@ class _Play:
             if self.start(step) == 0:
                 self.tally.recoveries += self.troubled.pop(step.date, 0)
                 return
-            step = Step(step.date, step.at, finishes=True)  # --fresh once
+            step = Step(step.date, step.at, finishes=True, machine=step.machine)  # --fresh once
         raise ViolationError(f"lost: {step.date}: not published after {MOST_STARTS} undisturbed starts, step {number}")
 
     def start(self, step: Step) -> int:
@@ -108,7 +108,9 @@ class _Play:
         before = len(self.log)
         with self._disturbed(step) as started:
             environment = {"NIMBLE_ETL_FAILPOINT": step.dies_at} if step.dies_at else {}
-            process = self.job.start(*step.words, NIMBLE_ETL_SOURCE__RETRY__TIMEOUT="0.5s", **environment)
+            process = self.jobs[step.machine].start(
+                *step.words, NIMBLE_ETL_SOURCE__RETRY__TIMEOUT="0.5s", **environment
+            )
             started.set_result(process.pid)
             moment = self.random_kills.uniform(0, 1) if self.random_kills and not step.finishes else None
             process.join(moment or LONGEST_S)
@@ -120,7 +122,7 @@ class _Play:
                 self.tell(f"killed {moment:.6f} s after its start")
         assert process.exitcode is not None
         self._count(step, process.exitcode)
-        self.model.follow(step.date, step.narrowed_to, step.at, self.log[before:])
+        self.model.follow(step.date, step.request, step.at, self.log[before:])
         self._check(step, process.exitcode)
         return process.exitcode
 
@@ -168,10 +170,10 @@ class _Play:
             for place in self.model.places(step.date, step.narrowed_to):
                 if not self.model.allowed(place):
                     problems.append(f"lost: {place}: exit code 0, and no walk of it was complete")
-                elif content := self.model.due(place, step.narrowed_to):
+                elif content := self.model.due(place, step.request):
                     due[place] = content
                 self.published.add(place)
-        warehouse = self.job.directory / "warehouse"
+        warehouse = self.jobs[0].directory / "warehouse"
         states = [DeltaReader(warehouse).state(), CatalogReader(warehouse).state()]
         are_new = [due or state != before for state, before in zip(states, self.states, strict=True)]
         self.states = states
@@ -186,13 +188,18 @@ class _Play:
 
     def finish(self, report: Report | None) -> None:
         """Check what only the end can tell."""
-        problems = [f"{finding.what}: {finding.problem}" for finding in verify(self.job.settings()) if finding.problem]
+        problems = [
+            f"{finding.what}: {finding.problem}"
+            for job in self.jobs
+            for finding in verify(job.settings())
+            if finding.problem
+        ]
         if report:
             digests = lambda place: [content.digests() for content in self.model.allowed(place)]  # noqa: E731
             problems += judge(report, digests)
             self.tally.looks.update(report.looks)
         _raise(problems)
-        warehouse = self.job.directory / "warehouse"
+        warehouse = self.jobs[0].directory / "warehouse"
         self.tally.commits += sum(
             DeltaTable(log.parent).version() + 1 for log in warehouse.glob("*/_delta_log") if any(log.glob("*.json"))
         )
@@ -224,17 +231,23 @@ def play(
     settings = StudioSettings(page_size=schedule.page_size, instant=schedule.steps[0].at)
     with EmbeddedStudio(schedule.world, settings) as studio:
         log = studio._app.requests = RequestLog()
-        job = job_at(
-            directory,
-            studio,
-            source="" if schedule.asks_account else f"  account_id: '{schedule.world.account_id}'",
-            rest=f"run: {{concurrency: {schedule.concurrency}, max_pages: 40}}\n"
-            f"datasets: [{'studios, ' if schedule.lists_studios else ''}streaming_sessions]\n"
-            f"warehouse: {{vacuum_grace: {'2d' if readers else '0s'}}}",
-            marts=schedule.seed % MARTS_EVERY == 0,
-        )
+        jobs = [
+            job_at(
+                place,
+                studio,
+                source="" if schedule.asks_account else f"  account_id: '{schedule.world.account_id}'",
+                rest=f"run: {{concurrency: {schedule.concurrency}, max_pages: 40}}\n"
+                f"datasets: [{'studios, ' if schedule.lists_studios else ''}streaming_sessions]\n"
+                f"warehouse: {{path: {directory / 'warehouse'}, vacuum_grace: {'2d' if readers else '0s'}}}",
+                marts=schedule.seed % MARTS_EVERY == 0,
+            )
+            for place in (directory, directory / "other")[: schedule.machines]
+        ]
+        if schedule.machines > 1:
+            # What one machine has half committed, another puts back: who reads the Delta tables themselves sees both.
+            readers = tuple(kinds for group in readers if (kinds := tuple(kind for kind in group if kind != "delta")))
         play_ = _Play(
-            schedule, studio, log, job,
+            schedule, studio, log, jobs,
             Model(schedule.world, schedule.page_size, lists_studios=schedule.lists_studios), Tally(schedules=1),
             Random(f"kills {schedule.seed}") if random_kills else None, tell,
         )  # fmt: skip
@@ -248,7 +261,9 @@ def play(
                 try:
                     play_.step(number, step)
                 except ViolationError as exc:
-                    raise ViolationError(f"{schedule}\nstep {number}:\n{exc}\n{_last_lines(job)}") from exc
+                    raise ViolationError(
+                        f"{schedule}\nstep {number}:\n{exc}\n{_last_lines(jobs[step.machine])}"
+                    ) from exc
         try:
             play_.finish(report)
         except ViolationError as exc:

@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
@@ -54,6 +54,7 @@ class Step:
             request that stalls.
         at_request: from 1.
         finishes: start again, undisturbed, until everything is published.
+        machine: where it is started. Each machine has a state directory of its own; the warehouse is one.
     """
 
     date: dt.date
@@ -65,6 +66,7 @@ class Step:
     act: Act | None = None
     at_request: int = 0
     finishes: bool = False
+    machine: int = 0
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -77,6 +79,11 @@ class Step:
     def narrowed_to(self) -> str:
         """The only studio that is exported; empty for all."""
         return self.arguments[1] if "--studio-id" in self.arguments else ""
+
+    @property
+    def request(self) -> str:
+        """Return what tells requests apart that another run answers."""
+        return f"{self.narrowed_to}@{self.machine}" if self.machine else self.narrowed_to
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,9 @@ class Schedule:
                 (late if date != dates[-1] and chance.random() < 0.3 else steps).append(finish)
             steps += late
             late = []
+        machines = Random(f"machines {seed}")
+        if not is_short and machines.random() < 0.3:
+            steps = [replace(step, machine=machines.randint(0, 1)) for step in steps]
         return cls(
             seed=seed,
             world=world,
@@ -139,6 +149,11 @@ class Schedule:
             steps=tuple(steps),
         )
 
+    @property
+    def machines(self) -> int:
+        """Return how many machines there are."""
+        return 1 + max(step.machine for step in self.steps)
+
     def __str__(self) -> str:
         world = self.world
         size = f"{world.studios} studios of {world.sessions_per_studio} sessions (world {world.seed})"
@@ -148,6 +163,7 @@ class Schedule:
             what += [f"dies at {step.dies_at}"] if step.dies_at else []
             what += [f"{step.act} at request {step.at_request or 'that stalls'}"] if step.act else []
             what += ["until published"] if step.finishes else []
+            what += [f"on machine {step.machine}"] if self.machines > 1 else []
             lines.append(f"{number:3} {step.date} {step.at:%m-%d %H:%M} {' '.join(what)}")
         return "\n".join(lines)
 

@@ -5,12 +5,11 @@ it, wait for nobody and never see half a night. Its views name the exact committ
 a glob would also read staged and replaced files.
 """
 
-import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,15 +24,23 @@ from etl.load.catalog.flat import add_flat_views
 from etl.load.catalog.packs import make_pack, packs_of
 from etl.load.catalog.prices import PRICES
 from etl.load.catalog.relations import add_files, add_macros, add_table
-from etl.load.catalog.views import add_relation, add_versions, has_slices
+from etl.load.catalog.views import add_relation, add_versions
 from etl.load.changes import logged_dataset
 from etl.load.delta.tables import Committed, Tables
+from etl.load.snapshots import has_slices
 from etl.model import CATALOG_NAME, Dataset
 from etl.outcome import CheckResult
+from etl.sqltext import literal
 from etl.storage.disk import put_in_place, storage_errors
 
 log = logging.getLogger(__name__)
 
+_NAME = "warehouse"
+"""What the catalog is called for whoever opens its file, and so while it is built."""
+_STORAGE = "v1.0.0"
+"""DuckDB's format of the file. Every DuckDB since 1.0 reads it, and BI tools bundle old ones."""
+_MODE = 0o444
+"""Nobody writes into a catalog: what another program writes would be gone with the next night."""
 _NEEDED = ("snapshots", "finished_snapshots", "complete_snapshots", "current_slices", "nights")
 """Views and marts that tell which snapshots exist. Every catalog has them, even one without other marts."""
 
@@ -48,6 +55,7 @@ class Content:
         pinned_tags: keys of tags that get a column of their own in the schema `bi`.
         prices: rows of the schema `PRICES`.
         with_marts: whether to add marts, checks, flat views and dictionary.
+        checks: what was checked outside of the catalog; shown beside its own checks.
     """
 
     known: Mapping[str, pa.Schema]
@@ -55,10 +63,13 @@ class Content:
     pinned_tags: Sequence[str] = ()
     prices: pa.Table = field(default_factory=PRICES.empty_table)
     with_marts: bool = True
+    checks: Sequence[CheckResult] = ()
 
 
 def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
     """Build a catalog of the newest committed versions, swap it in, and return the results of its checks.
+
+    The caller holds the lock of the warehouse, so no table holds half of a publication.
 
     Raises:
         StorageError: the disk refused; the old catalog stays.
@@ -68,25 +79,25 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
     draft = path.with_name(f".{CATALOG_NAME}.new")
     with storage_errors(path):
         tables.path.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
-        try:
-            with storage_errors(path):
-                _remove(draft)
-            found = _fill_as_far_as_possible(draft, tables, content)
-            with storage_errors(path):
-                reach("catalog.built")
-                # DuckDB would replay a log that another program has left into the new file.
-                Path(f"{path}.wal").unlink(missing_ok=True)
-                put_in_place(draft, path)
-        except BaseException as exc:
-            with suppress(OSError):  # the disk may refuse this too
-                _remove(draft)
-            if not isinstance(exc, duckdb.Error):
-                raise
-            reason = first_line(exc)  # the other lines repeat the statement
-            if draft.name in reason or isinstance(exc, duckdb.FatalException):  # fatal: a sync failed
-                raise StorageError.at(path, f"{reason}; the old one stays") from exc
-            raise _unbuildable(path, reason) from exc
+    try:
+        with storage_errors(path):
+            _remove(draft)
+        found = _fill_as_far_as_possible(draft, tables, content)
+        with storage_errors(path):
+            reach("catalog.built")
+            draft.chmod(_MODE)
+            # DuckDB would replay a log that another program has left into the new file.
+            Path(f"{path}.wal").unlink(missing_ok=True)
+            put_in_place(draft, path)
+    except BaseException as exc:
+        with suppress(OSError):  # the disk may refuse this too
+            _remove(draft)
+        if not isinstance(exc, duckdb.Error):
+            raise
+        reason = first_line(exc)  # the other lines repeat the statement
+        if draft.name in reason or isinstance(exc, duckdb.FatalException):  # fatal: a sync failed
+            raise StorageError.at(path, f"{reason}; the old one stays") from exc
+        raise _unbuildable(path, reason) from exc
     reach("catalog.swapped")
     return found
 
@@ -109,14 +120,6 @@ def _check_files(path: Path, table: Committed) -> None:
             raise _unbuildable(path, f"{file}: expected {facts.size} bytes, found {found}")
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other job builds this catalog. The later job then sees all commits of the earlier one."""
-    with storage_errors(path), path.with_name(f".{CATALOG_NAME}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
     """Fill a new DuckDB file. Leave out the marts and what needs them if they cannot be computed from the data.
 
@@ -131,13 +134,15 @@ def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> l
         _fill(draft, tables, replace(content, with_marts=False), with_views=False)
         meaning = "Marts, checks and flat views can be computed; `marts: {build: false}` does without them."
         found = CheckResult("marts_are_built", "error", meaning, 1, json.dumps(reason))
-        return [found] if content.with_marts else []
+        return [*content.checks, found] if content.with_marts else [*content.checks]
 
 
 def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = True) -> list[CheckResult]:
     """Fill a new DuckDB file and close it. It has no write-ahead log then."""
-    with duckdb.connect(draft) as connection:
+    with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
+        connection.execute(f"attach {literal(str(draft))} as {_NAME} (storage_version '{_STORAGE}')")
+        connection.execute(f"use {_NAME}")
         connection.begin()  # one transaction: DuckDB syncs its log with each
         found = []
         for name in sorted({*tables.names(), *content.known}):
@@ -163,17 +168,17 @@ def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = T
                 add_relation(connection, table.name, table, files, only=newest)
             elif dataset := logged_dataset(table.schema):
                 add_versions(connection, dataset, table)
-        results = []
+        results = [*content.checks]
         if content.with_marts:
             add_files(connection, ("views", "marts"))
             add_flat_views(connection, content.datasets, content.pinned_tags)
-            results = run_checks(connection)
+            results = run_checks(connection, content.checks)
             add_dictionary(connection, {table.name: table for table in found})
         elif with_views:
             add_files(connection, ["views"])
         connection.commit()
         # Closing would do this too, but without an error if the disk refuses. The file would then be empty.
-        connection.execute("checkpoint")
+        connection.execute(f"checkpoint {_NAME}")
     return results
 
 

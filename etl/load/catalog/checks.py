@@ -1,5 +1,6 @@
 """Checks of the content of a catalog. A check of sql/checks passes if its query returns no row."""
 
+from collections.abc import Iterable
 from dataclasses import astuple
 from typing import Any
 
@@ -23,10 +24,10 @@ CHECKS = pa.schema(
 )
 
 
-def run_checks(connection: duckdb.DuckDBPyConnection) -> list[CheckResult]:
-    """Run every check whose sources exist, and store the results in the table `etl_checks`."""
+def run_checks(connection: duckdb.DuckDBPyConnection, others: Iterable[CheckResult] = ()) -> list[CheckResult]:
+    """Run every check whose sources exist, and store the results and `others` in the table `etl_checks`."""
     there = names(connection)
-    found = []
+    found = [*others]
     for file in sql_files("checks").values():
         if there.issuperset(file.reads):
             ((failures, examples),) = connection.execute(

@@ -14,7 +14,6 @@ from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from etl.errors import WarehouseError
 from etl.load.delta.parquet import data_file, fill, read_batches
@@ -24,6 +23,7 @@ from etl.storage.disk import put_in_place, storage_errors
 log = logging.getLogger(__name__)
 
 _DIRECTORY = ".packs"
+_PROOF = ".sha256"
 _FEWEST_FILES = 8
 _MOST_ROWS = 250_000
 """A month with more rows gets no pack: its files are large enough for queries, and the pack would cost more disk."""
@@ -42,6 +42,11 @@ class Pack:
     columns: frozenset[str]
     rows: int
 
+    @property
+    def proof(self) -> Path:
+        """Return the path of the file with the SHA-256 of the pack."""
+        return self.path.with_suffix(_PROOF)
+
 
 def packs_of(root: Path, table: Committed) -> Iterator[Pack]:
     """Yield a pack for each past month whose data files are many and small, of a table that was read with facts."""
@@ -59,13 +64,13 @@ def packs_of(root: Path, table: Committed) -> Iterator[Pack]:
 
 
 def make_pack(pack: Pack, table: Committed) -> bool:
-    """Make a pack unless it exists. Return False if a damaged data file prevents that.
+    """Make a pack unless it exists and is what was made. Return False if a damaged data file prevents that.
 
     Raises:
         StorageError: the disk refused.
     """
     with storage_errors(pack.path):
-        if _is_whole(pack):
+        if is_whole(pack):
             pack.path.touch()  # readers may keep today's catalog open for `warehouse.vacuum_grace`
             return True
         pack.path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,11 +78,14 @@ def make_pack(pack: Pack, table: Committed) -> bool:
         schema = pa.schema([f.remove_metadata() for f in table.schema if f.name in {PARTITION, *pack.columns}])
         try:
             with data_file(draft, schema) as file:
-                file.write(pa.Table.from_batches(_rows(pack, table, schema), schema), _ROW_GROUP_ROWS)
+                file.write(pa.Table.from_batches(_rows(pack, schema), schema), _ROW_GROUP_ROWS)
         except WarehouseError as exc:
             log.warning("%s", exc)
             return False
+        proof = draft.with_suffix(".sum")
+        proof.write_text(_sha256(draft))
         put_in_place(draft, pack.path)
+        put_in_place(proof, pack.proof)
         return True
 
 
@@ -92,22 +100,29 @@ def remove_old_packs(tables: Tables, grace: dt.timedelta) -> Mapping[str, int]:
     for directory in (tables.path / _DIRECTORY).glob("*"):
         with storage_errors(directory):
             committed = tables.read(directory.name, with_facts=True)
-            kept = {pack.path for pack in packs_of(tables.path, committed)} if committed else set()
+            packs = packs_of(tables.path, committed) if committed else ()
+            kept = {path for pack in packs for path in (pack.path, pack.proof)}
             old = [file for file in directory.iterdir() if file not in kept and file.stat().st_mtime <= before]
             for file in old:
                 file.unlink()
-            removed[directory.name] = len(old)
+            removed[directory.name] = sum(file.suffix != _PROOF for file in old)
     return removed
 
 
-def _is_whole(pack: Pack) -> bool:
+def is_whole(pack: Pack) -> bool:
+    """Tell whether a pack is there, byte by byte as it was made."""
     try:
-        return bool(pq.read_metadata(pack.path).num_rows == pack.rows)
-    except (OSError, pa.ArrowException):
+        return pack.proof.read_text() == _sha256(pack.path)
+    except (OSError, ValueError):
         return False
 
 
-def _rows(pack: Pack, table: Committed, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rows(pack: Pack, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for date, member in pack.members:
-        for batch in read_batches(member, list(table.facts[member].nulls)):
+        for batch in read_batches(member, None):
             yield fill(batch, schema, {PARTITION: date})

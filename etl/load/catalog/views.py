@@ -7,18 +7,15 @@ import duckdb
 from etl.load.catalog.packs import Pack
 from etl.load.catalog.relations import add_table, column_types, comment_on, descriptions
 from etl.load.changes import CHANGE
+from etl.load.delta.parquet import read_columns
 from etl.load.delta.tables import PARTITION, Committed
 from etl.sqltext import literal, quoted
 
+_OFFSET = r":[0-9]{2}([.][0-9]+)? ?([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+"""How a text ends that says in which zone it is: 23:30:00-08:00, 02:00Z."""
 _PACKS = "hive_partitioning = false"
 _DATA_FILES = f"hive_partitioning = true, hive_types = {{'{PARTITION}': date}}"
 """How DuckDB reads them. A pack has the snapshot date in its rows, a data file in the name of its directory."""
-
-
-def has_slices(table: Committed) -> bool:
-    """Tell whether a table holds rows of the snapshots of a dataset, and not facts or a change log."""
-    names = table.schema.names
-    return not table.name.startswith("etl_") and "slice_id" in names and CHANGE not in names
 
 
 def add_relation(  # noqa: PLR0913, PLR0917  one view, and the files behind it
@@ -32,13 +29,17 @@ def add_relation(  # noqa: PLR0913, PLR0917  one view, and the files behind it
     """Add a view on some files of a table, or an empty table if there are none. `only` ends each `select`.
 
     Files are grouped by their columns, because older files lack the columns that were added later. The log tells which
-    they have. So no file is opened to find out, neither here nor by a query of the view.
+    files have all of them, so these are not opened to find out, neither here nor by a query of the view.
     """
     groups: dict[tuple[str, frozenset[str]], list[str]] = {}
     for pack in packs:
         groups.setdefault((_PACKS, pack.columns), []).append(str(pack.path))
+    every = frozenset(table.schema.names) - {PARTITION}
     for file in files:
-        groups.setdefault((_DATA_FILES, frozenset(table.facts[file].nulls)), []).append(file)
+        known = frozenset(table.facts[file].nulls)
+        if known and known != every:  # the file is older than some column, or the log is damaged: the file decides
+            known = frozenset(read_columns(file))
+        groups.setdefault((_DATA_FILES, known), []).append(file)
     if not groups:
         add_table(connection, name, table.schema.empty_table())
         return
@@ -61,10 +62,12 @@ def add_relation(  # noqa: PLR0913, PLR0917  one view, and the files behind it
 def _utc_date(name: str) -> str:
     """Return the expression for the UTC date of a macro's parameter, in any time zone of the session.
 
-    A cast to TIMESTAMPTZ would read a date, a text or a TIMESTAMP in that time zone.
+    A cast to TIMESTAMPTZ would read a date, a TIMESTAMP or a text without an offset in that time zone.
     """
-    zoned = f"typeof({name}) = 'TIMESTAMP WITH TIME ZONE'"
-    return f"if({zoned}, {name}::timestamptz at time zone 'UTC', {name}::timestamp)::date"
+    is_instant = f"typeof({name}) = 'TIMESTAMP WITH TIME ZONE' or regexp_matches({name}::varchar, '{_OFFSET}')"
+    instant, local = f"{name}::timestamptz at time zone 'UTC'", f"{name}::timestamp"
+    # DuckDB 1.1 to 1.3 know no if() in a macro.
+    return f"(case when {is_instant} then {instant} else {local} end)::date"
 
 
 def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Committed) -> None:

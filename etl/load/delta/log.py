@@ -9,12 +9,14 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from deltalake import DeltaTable, PostCommitHookProperties
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import StorageError
 from etl.storage.disk import put_in_place, storage_errors, sync_directory, sync_file
@@ -71,6 +73,35 @@ def sync_log(path: Path, since: int = 0) -> None:
         for entry in log_entries(logs, since):
             sync_file(entry)
         sync_names(logs)
+
+
+def append_entry(
+    table: DeltaTable,
+    schema: Schema,
+    actions: Sequence[AddAction | RemoveAction],
+    run_id: str,
+    transaction: Transaction,
+) -> None:
+    """Append one entry to the log of a table, on top of the version that `table` has read. `sync_log` makes it durable.
+
+    The transaction is the last line of the entry: without it, `mend` takes the entry for one that was cut.
+
+    Raises:
+        CommitFailedError: proven not landed: another entry has that number, or has removed the same files.
+        DeltaError, OSError: the entry may have landed.
+    """
+    table.create_write_transaction(
+        list(actions),
+        mode="append",
+        schema=schema,
+        partition_by=table.metadata().partition_columns,
+        commit_properties=CommitProperties(
+            app_transactions=[transaction],
+            custom_metadata={"run_id": run_id},
+            max_commit_retries=0,
+        ),
+        post_commithook_properties=NO_HOOKS,
+    )
 
 
 def log_entries(logs: Path, since: int = 0) -> list[Path]:

@@ -1,11 +1,13 @@
 """Parquet files: written with checksums and synced, read with their checksums verified."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl.errors import WarehouseError
@@ -65,14 +67,50 @@ def data_file(path: Path, schema: pa.Schema) -> Iterator[DataFile]:
         raise
 
 
-def check_file(file: str) -> None:
-    """Read a whole data file and verify its checksums.
+def check_file(file: str, rows: int | None = None, nulls: Mapping[str, int] | None = None) -> None:
+    """Read a whole data file; verify its checksums, its statistics, and what a log says about it.
+
+    Readers skip row groups by their statistics, which have no checksum. `rows` and `nulls` (column -> nulls in it) are
+    what the log says; None or empty: it does not say.
 
     Raises:
-        WarehouseError: the file is missing or damaged.
+        WarehouseError: the file is missing or damaged, or differs from what is said about it.
     """
-    for _ in read_batches(file, None):
-        pass
+    found: Counter[str] = Counter()
+    with _opened(file) as parquet:
+        for number in range(parquet.num_row_groups):
+            group = parquet.read_row_group(number, use_threads=False)
+            _check_statistics(file, parquet.metadata.row_group(number), group)
+            found.update({name: column.null_count for name, column in zip(group.column_names, group, strict=True)})
+        count, names = parquet.metadata.num_rows, parquet.schema_arrow.names
+    if rows not in (None, count) or (nulls and nulls != {name: found[name] for name in names}):
+        raise WarehouseError(
+            f"{file}: it has other rows, columns or nulls than the log of its table says; {_then(file)}"
+        )
+
+
+def _check_statistics(file: str, said: pq.RowGroupMetaData, group: pa.Table) -> None:
+    """Refuse statistics of a row group that would hide some of its rows from a reader with a filter."""
+    for index in range(said.num_columns):
+        column = said.column(index)
+        name, statistics = column.path_in_schema, column.statistics
+        if statistics is None or name not in group.column_names or pa.types.is_nested(group.schema.field(name).type):
+            continue
+        values = group[name]
+        hidden = statistics.has_null_count and statistics.null_count != values.null_count
+        if statistics.has_min_max and values.null_count < len(values):
+            kind = _RAW.get(statistics.physical_type, values.type)
+            least, most = (pc.min_max(values.cast(kind))[end].as_py() for end in ("min", "max"))
+            raw = (statistics.min_raw, statistics.max_raw)
+            if isinstance(least, str):
+                least, most = least.encode(), most.encode()
+            hidden = hidden or raw[0] > least or raw[1] < most
+        if hidden:
+            raise WarehouseError(f"{file}: its statistics of column {name} would hide rows from readers; {_then(file)}")
+
+
+_RAW = {"INT32": pa.int32(), "INT64": pa.int64()}
+"""Types of the numbers that dates and instants are stored as."""
 
 
 def read_batches(file: str, columns: Sequence[str] | None, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
@@ -83,12 +121,35 @@ def read_batches(file: str, columns: Sequence[str] | None, batch_rows: int = 65_
     Raises:
         WarehouseError: the file is missing or damaged.
     """
+    with _opened(file) as parquet:
+        yield from parquet.iter_batches(batch_rows, columns=columns and list(columns), use_threads=False)
+
+
+def read_columns(file: str) -> list[str]:
+    """Return the names of the columns of a data file.
+
+    Raises:
+        WarehouseError: the file is missing or damaged.
+    """
+    with _opened(file) as parquet:
+        return list(parquet.schema_arrow.names)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[pq.ParquetFile]:
+    """Yield a data file. Whatever cannot be read of it becomes a WarehouseError."""
     try:
         # With its read-ahead buffer, pyarrow would read the whole file at once and keep it in memory.
         with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
-            yield from parquet.iter_batches(batch_rows, columns=columns and list(columns), use_threads=False)
+            yield parquet
     except (OSError, pa.ArrowException) as exc:
-        raise WarehouseError(f"{file}: cannot be read: {exc}; run again: it publishes anew") from exc
+        raise WarehouseError(f"{file}: cannot be read: {exc}; {_then(file)}") from exc
+
+
+def _then(file: str) -> str:
+    """Return what to do about a damaged file."""
+    date = Path(file).parent.name.partition("=")[2]
+    return f"`nimble-etl replay --since {date}` writes it again from the ledgers"
 
 
 def fill(rows: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, Any]) -> pa.RecordBatch:

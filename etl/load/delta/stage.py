@@ -26,15 +26,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.events import reach
-from etl.load.delta.log import NO_HOOKS, said, sync_log, sync_names, write_checkpoint
+from etl.load.delta.log import NO_HOOKS, append_entry, said, sync_log, sync_names, write_checkpoint
 from etl.load.delta.parquet import DataFile, data_file
-from etl.load.delta.tables import CONFIGURATION, PARTITION, Replacement, Tables, data_files, tells_nulls
+from etl.load.delta.tables import CONFIGURATION, PARTITION, FileFacts, Replacement, Tables, data_files, tells_nulls
 from etl.storage.disk import remove_files, storage_errors
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,6 @@ class Stage:
         self._schema = schema
         self._file_schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
         self._replacement = replacement
-        self._partition_values: dict[str, str | None] = {PARTITION: replacement.snapshot_date.isoformat()}
         self._partition = self._path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
         self._run_id = run_id
         self._file: DataFile | None = None
@@ -123,17 +122,12 @@ class Stage:
                 sync_names(self._partition)
             reach("table.synced")
             try:
-                table.create_write_transaction(
+                append_entry(
+                    table,
+                    Schema.from_arrow(self._schema),
                     [*map(self._add, [*self._staged, *carried]), *map(self._remove, existing)],
-                    mode="append",
-                    schema=Schema.from_arrow(self._schema),
-                    partition_by=[PARTITION],
-                    commit_properties=CommitProperties(
-                        app_transactions=[Transaction(app_id, number)],
-                        custom_metadata={"run_id": self._run_id},
-                        max_commit_retries=0,
-                    ),
-                    post_commithook_properties=NO_HOOKS,
+                    self._run_id,
+                    Transaction(app_id, number),
                 )
             except CommitFailedError:
                 # Proven not landed: another commit has taken the version number or removed the same files.
@@ -259,25 +253,41 @@ class Stage:
                 ) from exc
 
     def _add(self, file: DataFile) -> AddAction:
-        facts = file.path.stat()
-        return AddAction(
-            path=file.path.relative_to(self._path).as_posix(),
-            size=facts.st_size,
-            partition_values=self._partition_values,
-            modification_time=int(facts.st_mtime * 1000),
-            data_change=True,
-            stats=json.dumps({"numRecords": file.rows, "nullCount": file.nulls}),
-        )
+        facts = FileFacts(file.path.stat().st_size, file.rows, file.nulls)
+        return add_action(self._path, file.path.relative_to(self._path).as_posix(), facts)
 
     def _remove(self, name: str) -> RemoveAction:
-        file = self._path / name
-        return RemoveAction(
-            path=name,
-            data_change=True,
-            deletion_timestamp=int(dt.datetime.now(dt.UTC).timestamp() * 1000),
-            size=file.stat().st_size if file.exists() else 0,  # `rebuild` also replaces missing files
-            partition_values=self._partition_values,
-        )
+        return remove_action(self._path, name)
+
+
+def add_action(table: Path, name: str, facts: FileFacts) -> AddAction:
+    """Return what a log entry says about a data file that becomes part of a table. The file must exist."""
+    file = table / name
+    told = {"numRecords": facts.rows, **({"nullCount": facts.nulls} if facts.nulls else {})}
+    return AddAction(
+        path=name,
+        size=facts.size,
+        partition_values=_partition_values(name),
+        modification_time=int(file.stat().st_mtime * 1000),
+        data_change=True,
+        stats=json.dumps(told),
+    )
+
+
+def remove_action(table: Path, name: str) -> RemoveAction:
+    """Return what a log entry says about a data file that is no longer part of a table. The file may be missing."""
+    file = table / name
+    return RemoveAction(
+        path=name,
+        data_change=True,
+        deletion_timestamp=int(dt.datetime.now(dt.UTC).timestamp() * 1000),
+        size=file.stat().st_size if file.exists() else 0,
+        partition_values=_partition_values(name),
+    )
+
+
+def _partition_values(name: str) -> dict[str, str | None]:
+    return {PARTITION: name.partition("/")[0].removeprefix(f"{PARTITION}=")}
 
 
 def open_stage(  # noqa: PLR0913  what is staged, and by whom

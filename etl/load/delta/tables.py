@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from etl.errors import WarehouseError
-from etl.load.delta.log import is_newest, said, sync_log, table_paths
+from etl.load.delta.log import is_newest, said, table_paths
 from etl.load.delta.parquet import read_batches
 
 PARTITION = "snapshot_date"
@@ -72,14 +72,22 @@ class Tables:
         self.path = path
         self._opened: dict[str, DeltaTable] = {}
         self._read: dict[str, Committed] = {}
+        self._frozen = False
 
-    def is_committed(self, table: str, app_id: str, number: int) -> bool:
-        """Tell whether a commit is in the log of a table. Syncs the log: the writer may have died before it did."""
+    def freeze(self) -> None:
+        """From now on, show every table as it is at this moment."""
+        self.versions()
+        self._frozen = True
+
+    def last_transaction(self, table: str, app_id: str) -> int:
+        """Return the number of a writer's last commit to a table; 0 before the first."""
         found = self.open(table)
-        if found is None or (found.transaction_version(app_id) or 0) < number:
-            return False
-        sync_log(self.path / table)
-        return True
+        return (found.transaction_version(app_id) if found else None) or 0
+
+    def versions(self) -> dict[str, int]:
+        """Return the newest version of each table, by name."""
+        found = {name: self.open(name) for name in self.names()}
+        return {name: table.version() for name, table in found.items() if table}
 
     def read(self, table: str, *, with_facts: bool = False) -> Committed | None:
         """Return the newest version of a table; None if it was never committed to."""
@@ -90,7 +98,7 @@ class Tables:
         known = self._read.get(table)
         if known is None or known.version != found.version() or (with_facts and not known.facts):
             files = {date: [f"{path}/{name}" for name in names] for date, names in data_files(found).items()}
-            facts = {f"{path}/{name}": told for name, told in _file_facts(found)} if with_facts else {}
+            facts = {f"{path}/{name}": told for name, told in file_facts(found)} if with_facts else {}
             known = Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files, facts)
             self._read[table] = known
         return known
@@ -106,7 +114,7 @@ class Tables:
         """Return the newest version as `open` does, for this caller alone, who may commit to it."""
         found = self._opened.pop(table, None)
         try:
-            if found is not None and not is_newest(self.path / table, found):
+            if found is not None and not self._frozen and not is_newest(self.path / table, found):
                 found.update_incremental()
         except DeltaError:
             found = None  # opening the table again below raises the error that tells what is wrong
@@ -205,7 +213,7 @@ def data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
     return files
 
 
-def _file_facts(table: DeltaTable) -> Iterator[tuple[str, FileFacts]]:
+def file_facts(table: DeltaTable) -> Iterator[tuple[str, FileFacts]]:
     """Yield the live data files, named as in `data_files`, with what the log says about them."""
     actions = pa.table(table.get_add_actions(flatten=True))
     prefix = "null_count."

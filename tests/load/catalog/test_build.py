@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support.damage import flip_byte
 from support.programs import run_code, start_code
 from support.shapes import ARRIVED, DATE
-from support.warehouse import NEXT_DATE, THINGS, build, publish, publish_slices, record_syncs, stage
+from support.warehouse import NEXT_DATE, THINGS, build, build_alone, publish, publish_slices, record_syncs, stage
 
 from etl.errors import StorageError, WarehouseError
 from etl.load.catalog import build as module
@@ -33,7 +33,7 @@ from etl.transform.schema import field
 
 HISTORY = "select n from things_history order by n"
 CURRENT = "select n from things order by n"
-LEFT_OVER = {".warehouse.duckdb.lock", "etl_slices", "things", CATALOG_NAME}
+LEFT_OVER = {"etl_slices", "things", CATALOG_NAME}
 """All that is in a warehouse once a catalog was built."""
 
 
@@ -502,6 +502,17 @@ def test_fault_51_connection_held_open_all_day_does_not_block_the_job(night, mod
     assert in_directory(night) == LEFT_OVER
 
 
+def test_catalog_is_read_only_and_of_the_format_that_every_duckdb_since_1_0_reads(night):
+    """BI tools bundle old ones, which cannot open a newer format."""
+    catalog = build(night)
+    assert catalog.stat().st_mode & 0o777 == 0o444
+    with duckdb.connect(catalog, read_only=True) as connection:
+        ((version,),) = connection.execute(
+            "select tags['storage_version'] from duckdb_databases() where database_name = current_database()"
+        ).fetchall()
+    assert version.startswith("v1.0.0"), version
+
+
 # Whatever was there before
 
 
@@ -573,7 +584,7 @@ def test_fault_52_directory_in_place_of_the_catalog_is_not_deleted(tables):
     with pytest.raises(StorageError, match=r"warehouse\.duckdb: Is a directory"):
         build(tables)
     assert (tables.path / CATALOG_NAME / "theirs").is_dir()
-    assert in_directory(tables) == {".warehouse.duckdb.lock", CATALOG_NAME}
+    assert in_directory(tables) == {CATALOG_NAME}
 
 
 # Two jobs, one warehouse
@@ -584,7 +595,7 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
     code = """
         import sys
         from pathlib import Path
-        from support.warehouse import build
+        from support.warehouse import build_alone
         from etl.load.delta.tables import Tables
         from etl.load.catalog import build as catalog
 
@@ -596,7 +607,7 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
             real(*arguments)
 
         catalog.add_flat_views = in_the_middle
-        build(Tables(Path(sys.argv[1])))
+        build_alone(Tables(Path(sys.argv[1])))
         print("done", flush=True)
     """
     waits, flock = threading.Event(), fcntl.flock
@@ -610,11 +621,11 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
         assert talk() == "in the middle"
         publish(night, {"b": [2]}, run="run-2")
         publish_slices(night, ["b"], run="run-2")
-        other = threading.Thread(target=build, args=[night])
+        other = threading.Thread(target=build_alone, args=[night])
         other.start()
         assert waits.wait(timeout=60)
         assert talk("go on") == "done"
         other.join()
     assert talk.exit_code == 0
     assert ask(night.path / CATALOG_NAME, CURRENT) == [1, 2]
-    assert in_directory(night) == LEFT_OVER
+    assert in_directory(night) == {*LEFT_OVER, ".lock"}

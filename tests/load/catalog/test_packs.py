@@ -53,7 +53,7 @@ def view_of(tables, name="things_history"):
 
 
 def files(tables):
-    return sorted((tables.path / ".packs").rglob("*.*"))
+    return sorted(path for path in (tables.path / ".packs").rglob("*.*") if path.suffix != ".sha256")
 
 
 def without_packs(tables, monkeypatch):
@@ -120,6 +120,24 @@ def test_fault_39_a_pack_that_is_gone_or_torn_is_made_anew(month, harm):
     assert answer(month) == expected
     assert files(month) == [pack]
     assert pq.ParquetFile(pack, page_checksum_verification=True).read().equals(pq.read_table(pa.BufferReader(content)))
+
+
+@pytest.mark.parametrize("harm", ["rows of another month", "no proof"])
+def test_fault_69_a_pack_that_is_not_what_was_made_is_made_again(month, harm):
+    build(month)
+    expected = answer(month)
+    (pack,) = files(month)
+    if harm == "no proof":
+        pack.with_suffix(".sha256").unlink()
+    else:
+        rows = pq.read_table(pack)
+        changed = rows.set_column(rows.schema.get_field_index("n"), "n", pa.array([-1] * len(rows), pa.int32()))
+        pq.write_table(changed, pack)
+
+    build(month)
+
+    assert answer(month) == expected
+    assert files(month) == [pack]
 
 
 def test_fault_39_a_damaged_night_leaves_its_month_without_a_pack_and_the_others_their_answers(month, caplog):

@@ -1,0 +1,120 @@
+"""What the warehouse has lost: tables, facts and ledgers compared with each other.
+
+A disk, a backup or a hand may take back what was published: a table, the newest entry of its log, all of the warehouse,
+or a ledger. Each of them tells something about the others, so what one has lost is found in another.
+"""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etl.errors import LedgerError, WarehouseError
+from etl.ledger.ledger import Ledger
+from etl.load.delta.tables import Committed, Tables
+from etl.load.snapshots import has_slices, newest_publications
+
+_REPLAY = "`nimble-etl replay --since {date}` writes it again if a ledger still has its pages"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Something that was published and is not there any more, or is not what was published."""
+
+    snapshot_date: dt.date
+    what: str
+    problem: str
+
+    def __str__(self) -> str:
+        """Return the message for the operator."""
+        return f"{self.snapshot_date}: {self.what}: {self.problem}"
+
+
+RECENT = 35
+"""Dates that jobs compare: as many as there are ledgers by default, and some more. `verify` compares all."""
+
+
+def find_losses(tables: Tables, ledgers: Iterable[Path], newest: int | None = RECENT) -> Iterator[Loss]:
+    """Yield what is lost of the newest dates; None: of all. Reads logs of tables, etl_slices and ledgers, but no rows.
+
+    What cannot be read is left out: `verify` names it.
+    """
+    found: dict[str, Committed] = {}
+    for name in tables.names():
+        try:
+            if committed := tables.read(name, with_facts=True):
+                found[name] = committed
+        except WarehouseError:
+            continue
+    counted = {name for name, table in found.items() if has_slices(table) or name == "etl_rejects"}
+    dates = sorted({date for name in (*counted, "etl_slices") if name in found for date in found[name].files})
+    since = dates[-newest] if newest and newest < len(dates) else dt.date.min
+    published: dict[dt.date, Mapping[str, Mapping[str, Any]]] = {}
+    unreadable = set()
+    for date in (date for date in dates if date >= since):
+        try:
+            published[date] = newest_publications(tables, date)
+        except WarehouseError:
+            unreadable.add(date)
+        else:
+            yield from _compare_tables(found, counted, date, published[date])
+    for path in ledgers:
+        try:
+            with Ledger.open(path) as ledger:
+                date = ledger.run().snapshot_date
+                if date >= since and date not in unreadable:
+                    yield from _compare_ledger(ledger, date, published.get(date, {}))
+        except LedgerError:
+            continue
+
+
+def _compare_tables(
+    found: Mapping[str, Committed], counted: set[str], date: dt.date, published: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Loss]:
+    """Compare the rows of a date that each table has with those that its slices' newest publications wrote."""
+    there = Counter({name: sum(_rows(found[name], date)) for name in counted})
+    if any(row.get("is_dropped") for row in published.values()):
+        return
+    if not published:
+        names = ", ".join(sorted(name for name, rows in there.items() if rows))
+        if names:
+            yield Loss(date, "table etl_slices", f"it has no rows, and {names} has; {_REPLAY.format(date=date)}")
+        return
+    rows = published.values()
+    expected = Counter({"etl_rejects": 0})
+    for row in rows:
+        expected.update(dict(row.get("table_rows") or {row["dataset"]: row["rows"], "etl_rejects": row["rejects"]}))
+    # A former version did not write how many rows each table got.
+    is_known = all(row.get("table_rows") or not row["records"] for row in rows)
+    for name in sorted(expected.keys() | counted) if is_known else sorted(expected):
+        if not is_known and not there[name]:
+            continue  # a former version may have dropped the date
+        if there[name] != expected[name]:
+            problem = f"its log names {there[name]} rows, {expected[name]} were published"
+            yield Loss(date, f"table {name}", f"{problem}; {_REPLAY.format(date=date)}")
+
+
+def _rows(table: Committed, date: dt.date) -> Iterator[int]:
+    return (table.facts[file].rows for file in table.files.get(date, ()))
+
+
+def _compare_ledger(ledger: Ledger, date: dt.date, published: Mapping[str, Mapping[str, Any]]) -> Iterator[Loss]:
+    """Compare what a ledger says is published with what the warehouse says."""
+    run_id = ledger.run().run_id
+    left = {slice_id for ids in ledger.open_publications().values() for slice_id in ids}
+    for facts in ledger.slices():
+        if facts.publication is None or facts.slice.slice_id in left:
+            continue
+        row = published.get(facts.slice.slice_id)
+        if row is None or (row.get("publication") or 0) < facts.publication:
+            problem = f"run {run_id} has published it, and the warehouse does not have it: is the warehouse a backup?"
+            yield Loss(date, str(facts.slice), f"{problem} {_REPLAY.format(date=date)}")
+        elif row["run_id"] == run_id and row.get("pages_sha256") not in (None, facts.pages_sha256):
+            yield Loss(
+                date,
+                str(facts.slice),
+                f"the ledger {ledger.path} has other pages than were published: is it a backup? Readers keep the "
+                "published rows. Move the ledger away: it proves nothing any more",
+            )

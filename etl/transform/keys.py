@@ -1,0 +1,36 @@
+"""Finds JSON objects that have a key twice. Every JSON reader keeps one of the two values in silence.
+
+Reading each page with a reader that notices would double the cost of flattening. So its decoded records are encoded
+again, and the colons in both texts are counted: a key that was dropped takes at least one with it. Only if the numbers
+differ, records are looked at one by one. They also differ where a member is null, which does no harm.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+_HIDDEN_COLONS = (b"\\u003a", b"\\u003A")
+_ENCODER = msgspec.json.Encoder()
+
+
+def may_have_doubled_key(text: bytes, value: Any, around: int = 0) -> bool:
+    """Tell whether a JSON text may have had a key twice that was decoded to a value without null members.
+
+    `around` is the number of colons in the text outside of the value.
+    """
+    colons = around + _ENCODER.encode(value).count(b":")
+    return text.count(b":") != colons or any(map(text.__contains__, _HIDDEN_COLONS))
+
+
+def has_doubled_key(text: bytes) -> bool:
+    """Tell whether an object in a JSON text has a key twice."""
+    found = False
+
+    def look(pairs: Sequence[tuple[str, Any]]) -> None:
+        nonlocal found
+        found = found or len({name for name, _ in pairs}) != len(pairs)
+
+    json.loads(text, object_pairs_hook=look)
+    return found
