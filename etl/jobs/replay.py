@@ -12,20 +12,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from etl.config import Settings
-from etl.errors import ConfigError, WarehouseError
+from etl.errors import ConfigError, LedgerError, WarehouseError
 from etl.extract.datasets import select_datasets
 from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import workplace
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
-from etl.load.delta.atomic import all_or_nothing
+from etl.load.delta.atomic import Change, all_or_nothing
 from etl.load.delta.tables import Tables
 from etl.load.snapshots import newest_publications
 from etl.model import Dataset, Operation, SliceFacts
 from etl.outcome import Outcome
 from etl.pipeline.publish import mark, publish_facts
-from etl.pipeline.write import Walked, Writer, write_slices
-from etl.transform.schema import layout_of
+from etl.pipeline.write import Walked, Writer, log_changes, write_slices
+from etl.transform.schema import Layout, layout_of
 
 log = logging.getLogger(__name__)
 
@@ -96,19 +96,30 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
         WarehouseError: a data file cannot be read, and the ledgers do not have all of its rows.
     """
     with workplace(settings) as place, ExitStack() as opened, place.alone():
-        outcomes = [
-            outcome
-            for date, found in sorted(_select(settings, selection, opened).items())
-            for outcome in _replay_date(settings, place.tables, date, found)
-        ]
+        chosen = sorted(_select(settings, selection, opened).items())
+        with all_or_nothing(place.tables) as change:
+            dates = [_replay_date(settings, place.tables, change, date, found) for date, found in chosen]
+            # Only now: what a date is compared with may be damaged, too, and is whole again.
+            for layout, walked, writer in (written for date in dates for written in date.written):
+                log_changes(place.tables, layout, walked, writer)
+        for _, found in chosen:
+            for ledger in found.ledgers:
+                ledger.confirm()
         failed = place.show()
-    return [replace(outcome, failed_checks=failed) for outcome in outcomes]
+    return [replace(outcome, failed_checks=failed) for date in dates for outcome in date.outcomes]
 
 
 def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapping[dt.date, _Date]:
     """Return the dates to rebuild, with all their ledgers."""
-    ledgers = [opened.enter_context(Ledger.open(path)) for path in ledger_paths(settings.state_dir)]
-    runs = [(ledger, ledger.run()) for ledger in ledgers]
+    runs = []
+    for path in ledger_paths(settings.state_dir):
+        try:
+            ledger = opened.enter_context(Ledger.open(path))
+            runs.append((ledger, ledger.run()))
+        except LedgerError as exc:
+            if path.stem == selection.run_id:
+                raise
+            log.error("%s. It is left out", exc)  # noqa: TRY400  the operator's
     chosen = {
         run.snapshot_date
         for _, run in runs
@@ -126,28 +137,37 @@ def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapp
     return dates
 
 
-def _replay_date(settings: Settings, tables: Tables, date: dt.date, found: _Date) -> list[Outcome]:
-    """Rewrite every slice of a date, and return how its runs stand."""
+@dataclass
+class _Replayed:
+    """What was written for one date, dataset by dataset, and how its runs stand."""
+
+    written: list[tuple[Layout, Sequence[Walked], Writer]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def _replay_date(settings: Settings, tables: Tables, change: Change, date: dt.date, found: _Date) -> _Replayed:
+    """Rewrite every slice of a date, and the facts about its runs, but no change log yet."""
+    replayed = _Replayed()
     writer = Writer(f"replay-{secrets.token_hex(8)}", rebuild=_leave_to_others(tables, date, found))
-    with all_or_nothing(tables) as change:
-        for dataset, operation in _definitions(settings, found.ledgers):
-            walked = found.walked(dataset.name)
-            if not walked:
-                continue
-            publications = []
-            for one in walked:
-                one.ledger.add_dataset(dataset, operation, published=True)
-                slice_ids = [facts.slice.slice_id for facts in one.ready]
-                publications.append(one.ledger.plan_publication(dataset.name, slice_ids))
-            counts = write_slices(tables, layout_of(dataset, operation, settings.privacy.secret), walked, writer)
-            for one, publication in zip(walked, publications, strict=True):
-                mark(one.ledger, publication, change.sequence, one.ready, counts)
-        told = [(one, Outcome(one.run(), tuple(slices), 0)) for one in found.ledgers if (slices := one.slices())]
-        if told:
-            publish_facts(tables, told, rebuild=writer.rebuild)
-    for ledger in found.ledgers:
-        ledger.confirm()
-    return [outcome for _, outcome in told]
+    for dataset, operation in _definitions(settings, found.ledgers):
+        walked = found.walked(dataset.name)
+        if not walked:
+            continue
+        publications = []
+        for one in walked:
+            one.ledger.add_dataset(dataset, operation, published=True)
+            slice_ids = [facts.slice.slice_id for facts in one.ready]
+            publications.append(one.ledger.plan_publication(dataset.name, slice_ids))
+        layout = layout_of(dataset, operation, settings.privacy.secret)
+        counts = write_slices(tables, layout, walked, writer)
+        replayed.written.append((layout, walked, writer))
+        for one, publication in zip(walked, publications, strict=True):
+            mark(one.ledger, publication, change.sequence, one.ready, counts)
+    told = [(one, Outcome(one.run(), tuple(slices), 0)) for one in found.ledgers if (slices := one.slices())]
+    if told:
+        publish_facts(tables, told, rebuild=writer.rebuild)
+    replayed.outcomes += [outcome for _, outcome in told]
+    return replayed
 
 
 def _leave_to_others(tables: Tables, date: dt.date, found: _Date) -> bool:

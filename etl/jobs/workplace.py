@@ -8,10 +8,9 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass, field, replace
 
 from etl.config import Settings
 from etl.errors import EtlError
@@ -56,6 +55,7 @@ class Workplace:
         content: what the catalog shows besides the committed tables.
         unsettled: why some half-finished publications cannot be finished.
         stopped: tells whether a signal has asked the job to end.
+        lost: what was lost when the job began.
     """
 
     settings: Settings
@@ -63,6 +63,7 @@ class Workplace:
     content: Content
     unsettled: list[EtlError]
     stopped: Callable[[], bool]
+    lost: list[str] = field(default_factory=list)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -113,28 +114,31 @@ class Workplace:
                     reach("facts.published")
             ledger.confirm()
             if has_news and not outcome.interrupted:
-                outcome = replace(outcome, failed_checks=self.show())
+                outcome = replace(outcome, failed_checks=self.show(self.lost))
         if outcome.finished:
             ledger.close_run(RunState.FAILED if outcome.exit_code == 1 else RunState.PUBLISHED)
             reach("run.closed")
         return outcome
 
-    def show(self) -> tuple[CheckResult, ...]:
+    def show(self, lost: Sequence[str] = ()) -> tuple[CheckResult, ...]:
         """Build the catalog of everything committed, and return the checks of severity *error* that fail.
+
+        `lost` is what counts as missing besides what is missing now.
 
         Raises:
             StorageError: the disk refused; the old catalog stays.
             WarehouseError: a committed data file is missing or damaged; the old catalog stays.
         """
-        content = replace(self.content, checks=[self._nothing_is_missing()])
+        content = replace(self.content, checks=[self._nothing_is_missing(lost)])
         failed = [check for check in build_catalog(self.tables, content) if check.failures]
         for check in failed:
             log.log(logging.ERROR if check.severity == "error" else logging.WARNING, "%s", check)
         return tuple(check for check in failed if check.severity == "error")
 
-    def _nothing_is_missing(self) -> CheckResult:
+    def _nothing_is_missing(self, lost: Sequence[str]) -> CheckResult:
         """Compare tables, facts and ledgers with each other."""
-        found = [*map(str, self.unsettled), *map(str, find_losses(self.tables, ledger_paths(self.settings.state_dir)))]
+        now = map(str, find_losses(self.tables, ledger_paths(self.settings.state_dir)))
+        found = list(dict.fromkeys([*map(str, self.unsettled), *lost, *now]))
         meaning = "Everything that ledgers and facts call published is in the tables."
         examples = json.dumps(found[:_SHOWN]) if found else None
         return CheckResult("nothing_is_missing", "error", meaning, len(found), examples)
@@ -158,7 +162,8 @@ def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -
         with place.alone():
             ledgers = ledger_paths(settings.state_dir)
             place.unsettled[:] = settle(ledgers, place.tables, settings.privacy.secret)
-            for loss in islice(find_losses(place.tables, ledgers), _SHOWN):
+            place.lost[:] = map(str, find_losses(place.tables, ledgers))
+            for loss in place.lost[:_SHOWN]:
                 log.error("%s", loss)
         yield place
 

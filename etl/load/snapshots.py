@@ -12,6 +12,7 @@ from etl.model import RunFacts, SliceFacts
 _COLUMNS = (
     "slice_id", "dataset", "run_id", "state", "is_published", "published_at", "publication", "is_partial", "records",
     "rows", "rejects", "duplicates", "pages_sha256", "table_rows", "is_dropped",
+    "is_filtered",
 )  # fmt: skip
 
 

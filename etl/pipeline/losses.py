@@ -13,6 +13,7 @@ from typing import Any
 
 from etl.errors import LedgerError, WarehouseError
 from etl.ledger.ledger import Ledger
+from etl.load.changes import logged_dataset
 from etl.load.delta.tables import Committed, Tables
 from etl.load.snapshots import has_slices, newest_publications
 
@@ -51,6 +52,7 @@ def find_losses(tables: Tables, ledgers: Iterable[Path], newest: int | None = RE
     counted = {name for name, table in found.items() if has_slices(table) or name == "etl_rejects"}
     dates = sorted({date for name in (*counted, "etl_slices") if name in found for date in found[name].files})
     since = dates[-newest] if newest and newest < len(dates) else dt.date.min
+    yield from _compare_versions(tables, found, since)
     published: dict[dt.date, Mapping[str, Mapping[str, Any]]] = {}
     unreadable = set()
     for date in (date for date in dates if date >= since):
@@ -60,6 +62,7 @@ def find_losses(tables: Tables, ledgers: Iterable[Path], newest: int | None = RE
             unreadable.add(date)
         else:
             yield from _compare_tables(found, counted, date, published[date])
+    yield from _compare_logs(found, published)
     for path in ledgers:
         try:
             with Ledger.open(path) as ledger:
@@ -68,6 +71,40 @@ def find_losses(tables: Tables, ledgers: Iterable[Path], newest: int | None = RE
                     yield from _compare_ledger(ledger, date, published.get(date, {}))
         except LedgerError:
             continue
+
+
+def _compare_versions(tables: Tables, found: Mapping[str, Committed], since: dt.date) -> Iterator[Loss]:
+    """Compare the versions of tables with those that runs have written down."""
+    known: dict[str, tuple[int, dt.date]] = {}
+    for date in (date for date in tables.dates("etl_runs") if date >= since):
+        try:
+            rows = tables.rows("etl_runs", date, ["table_versions"])
+        except WarehouseError:
+            continue
+        for row in rows:
+            for name, version in row.get("table_versions") or ():
+                known[name] = max(known.get(name, (version, date)), (version, date))
+    for name, (version, date) in sorted(known.items()):
+        there = found[name].version if name in found else -1
+        if there < version:
+            problem = f"it is at version {there}, a run has left it at {version}: its newest commits are lost"
+            yield Loss(date, f"table {name}", f"{problem}; {_REPLAY.format(date=date)}")
+
+
+def _compare_logs(
+    found: Mapping[str, Committed], published: Mapping[dt.date, Mapping[str, Mapping[str, Any]]]
+) -> Iterator[Loss]:
+    """Yield change logs that begin after the first complete snapshot: all of its records are in the log."""
+    logs = {logged_dataset(table.schema): table for table in found.values()}
+    first: dict[str, dt.date] = {}
+    for date, rows in sorted(published.items()):
+        for row in rows.values():
+            if row["state"] == "complete" and not row["is_partial"] and not row["is_filtered"] and row["rows"]:
+                first.setdefault(row["dataset"], date)
+    for name, date in first.items():
+        if not any(day <= date for day in (logs[name].files if name in logs else ())):
+            problem = f"it begins after the snapshots of {date}"
+            yield Loss(date, f"the change log of {name}", f"{problem}; {_REPLAY.format(date=date)}")
 
 
 def _compare_tables(

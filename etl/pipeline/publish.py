@@ -17,7 +17,7 @@ from etl.load.delta.tables import Replacement, Tables
 from etl.load.snapshots import find_falls
 from etl.model import SliceFacts, SliceState
 from etl.outcome import Outcome
-from etl.pipeline.write import Counts, Walked, Writer, write_slices
+from etl.pipeline.write import Counts, Walked, Writer, log_changes, write_slices
 from etl.transform.facts import RUN_TABLES, batch, page_row, run_row, slice_row
 from etl.transform.schema import Layout
 
@@ -93,7 +93,9 @@ def publish_ready(  # noqa: PLR0913  what, where, and what may be published
 
     try:
         with undone_if_it_fails(tables):
-            counts = write_slices(tables, layout, [Walked(ledger, ready)], Writer(run.run_id), plan)
+            walked, writer = [Walked(ledger, ready)], Writer(run.run_id)
+            counts = write_slices(tables, layout, walked, writer, plan)
+            log_changes(tables, layout, walked, writer)
     except _FallenError as exc:
         for facts, reason in exc.fallen:
             _hold_back(ledger, facts, reason)
@@ -139,11 +141,12 @@ def publish_facts(tables: Tables, outcomes: Sequence[tuple[Ledger, Outcome]], *,
     (date,) = {outcome.run.snapshot_date for _, outcome in outcomes}
     replacement = Replacement(date, "run_id", tuple(outcome.run.run_id for _, outcome in outcomes))
     writer = Writer(replacement.values[-1], rebuild=rebuild)
+    versions = {name: version for name, version in tables.versions().items() if name not in RUN_TABLES}
     for table, schema in RUN_TABLES.items():
         stage = writer.stage(tables, table, schema, replacement)
         try:
             for ledger, outcome in outcomes:
-                stage.write(batch(schema, date, outcome.run.run_id, _fact_rows(table, ledger, outcome)))
+                stage.write(batch(schema, date, outcome.run.run_id, _fact_rows(table, ledger, outcome, versions)))
             writer.commit(tables, table, stage)
         finally:
             stage.discard()
@@ -187,9 +190,11 @@ def _replace_nothing_whole(ledger: Ledger, tables: Tables, parts: Iterable[Slice
             yield facts
 
 
-def _fact_rows(table: str, ledger: Ledger, outcome: Outcome) -> list[Mapping[str, object]]:
+def _fact_rows(
+    table: str, ledger: Ledger, outcome: Outcome, table_versions: Mapping[str, int]
+) -> list[Mapping[str, object]]:
     if table == "etl_pages":
         return [page_row(dict(row)) for row in ledger.page_facts()]
     if table == "etl_slices":
         return [slice_row(facts) for facts in outcome.slices]
-    return [run_row(outcome, version("nimble-etl"))]
+    return [run_row(outcome, version("nimble-etl"), table_versions)]

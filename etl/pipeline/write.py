@@ -104,7 +104,8 @@ def write_slices(
 ) -> dict[str, Counts]:
     """Replace slices of one date in every table of a dataset, read them back, and return their counts by slice id.
 
-    `before_commit` is called with the counts once everything is staged. If it raises, nothing was committed.
+    The change log is left to `log_changes`. `before_commit` is called with the counts once everything is staged. If it
+    raises, nothing was committed.
 
     Raises:
         WarehouseError: the rows that were read back are not those that were written.
@@ -133,14 +134,20 @@ def write_slices(
             writer.commit(tables, table, stage)
     expected = {table: {name: one.tables.get(table, 0) for name, one in counts.items()} for table in schemas}
     _read_back(tables, replacement, expected, {one.ledger.run().run_id for one in walked})
-    whole = [facts.slice.slice_id for one in walked for facts in one.ready if facts.whole and not facts.slice.filters]
-    _log_changes(tables, layout, date, whole, writer)
     reach("snapshot.read_back")
     return counts
 
 
-def _log_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Sequence[str], writer: Writer) -> None:
-    """Log how complete, unfiltered snapshots differ from those before them, and how the next ones differ from them."""
+def log_changes(tables: Tables, layout: Layout, walked: Sequence[Walked], writer: Writer) -> None:
+    """Log how complete, unfiltered snapshots differ from those before them, and how the next ones differ from them.
+
+    Raises:
+        As `write_slices`.
+    """
+    (date,) = {one.ledger.run().snapshot_date for one in walked}
+    slice_ids = [
+        facts.slice.slice_id for one in walked for facts in one.ready if facts.whole and not facts.slice.filters
+    ]
     before = previous_snapshots(tables, date - dt.timedelta(days=1), slice_ids)
     by_date = {date: {name: before[name][0] if name in before else None for name in slice_ids}}
     for name, (later, _) in next_snapshots(tables, date, slice_ids).items():

@@ -43,6 +43,11 @@ RUNS = pa.schema(
         field("slices_published", pa.int32(), "slices whose rows readers see"),
         *_counts("rows published"),
         field("version", pa.string(), "version of nimble-etl"),
+        field(
+            "table_versions",
+            pa.map_(pa.string(), pa.int64()),
+            "versions of the tables after the publication, those of facts apart; a lower one later is a loss",
+        ),
     ]
 )
 SLICES = pa.schema(
@@ -110,7 +115,7 @@ def batch(schema: pa.Schema, snapshot_date: dt.date, run_id: str, rows: Iterable
     return pa.RecordBatch.from_pydict({name: [row[name] for row in whole] for name in schema.names}, schema=schema)
 
 
-def run_row(outcome: Outcome, version: str) -> dict[str, Any]:
+def run_row(outcome: Outcome, version: str, table_versions: Mapping[str, int]) -> dict[str, Any]:
     """Return the row of etl_runs."""
     return {
         "started_at": outcome.run.started_at,
@@ -121,6 +126,7 @@ def run_row(outcome: Outcome, version: str) -> dict[str, Any]:
         "slices": len(outcome.slices),
         "slices_published": sum(facts.publication is not None for facts in outcome.slices),
         "version": version,
+        "table_versions": list(table_versions.items()),
         **outcome.counts,
     }
 

@@ -1,6 +1,7 @@
 """What was published and is not there any more: found by comparison, named, mended by replay."""
 
 import datetime as dt
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -66,7 +67,15 @@ def lose_facts(job):
     shutil.rmtree(job.directory / "warehouse" / "etl_slices")
 
 
-LOSSES = [lose_newest_entry, tear_newest_entry, empty_newest_entry, lose_table, lose_log, lose_facts]
+def lose_change_log(job):
+    shutil.rmtree(job.directory / "warehouse" / "streaming_session_changes")
+
+
+def lose_newest_changes(job):
+    newest_entry(job, "streaming_session_changes").unlink()
+
+
+LOSSES = [lose_newest_entry, tear_newest_entry, empty_newest_entry, lose_table, lose_log, lose_facts, lose_change_log]
 
 
 @pytest.mark.parametrize("lose", LOSSES, ids=lambda lose: lose.__name__)
@@ -91,6 +100,47 @@ def test_fault_66_what_a_table_has_lost_is_named_by_every_command_until_replay_b
     assert status(job.settings(), 1).losses == []
     assert job.ask("select change, count(*) from streaming_session_changes where snapshot_date > $day group by all",
                    day=DAYS[0]) == []  # fmt: skip
+
+
+def changes(job, where="true"):
+    statement = "select t::varchar from (select * exclude (run_id) from streaming_session_changes"
+    return job.ask(f"{statement} where {where}) t order by all")
+
+
+def test_fault_66_the_newest_changes_are_missed_by_their_version(two_nights):
+    """Nothing else tells how many rows of a change log there were."""
+    job = two_nights
+    before = changes(job)
+    lose_newest_changes(job)
+
+    assert night(job, DAYS[2]) == 5, job.log
+    assert "its newest commits are lost" in job.log
+    assert job.finish("replay", "--since", DAYS[1].isoformat()) == 0, job.log
+    assert changes(job, f"snapshot_date <= '{DAYS[1]}'") == before
+
+
+def test_fault_66_a_damaged_night_in_the_middle_is_replayed_from_any_date_before(two_nights):
+    job = two_nights
+    assert night(job, DAYS[2]) == 0
+    before = job.exported_rows(), changes(job)
+    for table in ("streaming_sessions", "etl_slices"):
+        (file, *_) = Tables(job.directory / "warehouse").files(table, DAYS[1])
+        Path(file).write_bytes(Path(file).read_bytes()[:100])
+        assert job.finish("verify") == 5
+
+        advised = re.findall(r"`nimble-etl (replay --since [0-9-]+)`", job.log)[-1]
+        assert job.finish("replay", "--since", DAYS[0].isoformat()) == 0, job.log
+        assert job.problems() == []
+        Path(file).unlink(missing_ok=True)
+        (file, *_) = Tables(job.directory / "warehouse").files(table, DAYS[1])
+        Path(file).unlink()
+        assert night(job, DAYS[2] + dt.timedelta(days=1)) == 1
+        assert job.finish(*advised.split()) in (0, 5), job.log
+        assert night(job, DAYS[2] + dt.timedelta(days=1)) == 0, job.log
+        assert job.problems() == []
+    last = f"snapshot_date <= '{DAYS[2]}'"
+    shown = [job.rows(table, last) for table in EXPORTED]
+    assert (shown, changes(job, last)) == before
 
 
 def test_fault_66_a_warehouse_that_is_yesterdays_backup_is_named_before_the_first_request(two_nights, small_studio):

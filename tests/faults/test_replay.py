@@ -26,7 +26,7 @@ def published(job):
 
 def rows(job, table):
     # When something was published last is what a replay changes.
-    volatile = "published_at, publication" if table == "etl_slices" else "snapshot_date"
+    volatile = {"etl_slices": "published_at, publication", "etl_runs": "table_versions"}.get(table, "snapshot_date")
     return job.ask(f"select t::varchar from (select * exclude ({volatile}) from {table}) t order by all")
 
 

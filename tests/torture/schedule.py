@@ -137,7 +137,11 @@ class Schedule:
             late = []
         machines = Random(f"machines {seed}")
         if not is_short and machines.random() < 0.3:
-            steps = [replace(step, machine=machines.randint(0, 1)) for step in steps]
+            machine = 0
+            for number, step in enumerate(steps):
+                # A machine that has run nothing has nothing to replay.
+                machine = machine if step.command == "replay" else machines.randint(0, 1)
+                steps[number] = replace(step, machine=machine)
         return cls(
             seed=seed,
             world=world,
