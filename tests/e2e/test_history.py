@@ -75,6 +75,24 @@ def test_macros_mean_the_same_date_in_every_time_zone(job, studio, zone):
         assert dates == [(second,)]
 
 
+def test_macros_work_in_a_catalog_that_is_attached_under_any_name(job, studio):
+    export(job, studio, 0, 1)
+    expected = [
+        job.ask(f"select count(*) from streaming_sessions_as_of('{night(0)}')"),
+        job.ask(f"select count(*) from streaming_session_changes_between('{night(0)}', '{night(1)}')"),
+    ]
+    with duckdb.connect() as reader:
+        reader.execute(f"attach '{job.directory / 'warehouse' / CATALOG_NAME}' as nimble (read_only)")
+        found = [
+            reader.execute(f"select count(*) from nimble.streaming_sessions_as_of('{night(0)}')").fetchall(),
+            reader.execute(
+                f"select count(*) from nimble.streaming_session_changes_between('{night(0)}', '{night(1)}')"
+            ).fetchall(),
+        ]
+    assert found == expected
+    assert expected[0][0][0] > 0
+
+
 def test_as_of_any_night_is_the_snapshot_of_that_night(job, studio):
     export(job, studio, 0, 1, 2, 3)
 

@@ -76,26 +76,30 @@ def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Com
     keys = ", ".join(quoted(field.name) for field in table.schema if b"key" in (field.metadata or {}))
     about_changes = (CHANGE, "changed_columns", "old_values", "previous_date")
     versions, next_date = quoted(f"{dataset}_versions"), "next_date"
-    # A row that says vanished ends the version before it and is no version: a record that comes back has a gap.
-    connection.execute(
-        f"create view {versions} as"  # noqa: S608  quoted above
-        f" select versions.* exclude ({PARTITION}, {', '.join(about_changes)}, {next_date}, last_date),"
-        f" versions.{PARTITION} as valid_from, {next_date} as valid_to,"
-        f" coalesce(last_date, newest.{PARTITION}) as seen_until, {next_date} is null as is_current"
-        f" from (select *, lead({PARTITION}) over record as {next_date}, lead(previous_date) over record as last_date"
-        f" from {quoted(change_log)} window record as (partition by slice_id, {keys} order by {PARTITION})) as versions"
-        f" left join current_slices as newest using (slice_id)"
-        f" where {CHANGE} <> 'vanished'"
-    )
+
+    def query(changes: str, current: str) -> str:
+        # A row that says vanished ends the version before it and is no version: a record that comes back has a gap.
+        return (
+            f"select versions.* exclude ({PARTITION}, {', '.join(about_changes)}, {next_date}, last_date),"  # noqa: S608
+            f" versions.{PARTITION} as valid_from, {next_date} as valid_to,"
+            f" coalesce(last_date, newest.{PARTITION}) as seen_until, {next_date} is null as is_current"
+            f" from (select *, lead({PARTITION}) over record as {next_date}, lead(previous_date) over record as"
+            f" last_date from {changes} window record as (partition by slice_id, {keys} order by {PARTITION}))"
+            f" as versions left join {current} as newest using (slice_id) where {CHANGE} <> 'vanished'"
+        )
+
+    connection.execute(f"create view {versions} as {query(quoted(change_log), 'current_slices')}")
+    # DuckDB looks up the names in a macro where it is called. A macro that names no other relation also works in a
+    # catalog that is attached under another name.
+    changes = f"({_definition(connection, table)}) as changes"
     connection.execute(
         f"create macro {quoted(f'{dataset}_as_of')}(instant) as table"  # noqa: S608
-        f" select * from {versions} where valid_from <= {_utc_date('instant')}"
+        f" select * from ({query(changes, _newest_dates(connection))}) where valid_from <= {_utc_date('instant')}"
         f" and (valid_to is null or valid_to > {_utc_date('instant')})"
     )
     connection.execute(
         f"create macro {quoted(f'{change_log}_between')}(from_date, to_date) as table"  # noqa: S608
-        f" select * from {quoted(change_log)}"
-        f" where {PARTITION} between {_utc_date('from_date')} and {_utc_date('to_date')}"
+        f" select * from {changes} where {PARTITION} between {_utc_date('from_date')} and {_utc_date('to_date')}"
     )
     comments = {
         **{name: text for name, text in descriptions(table.schema).items() if name not in about_changes},
@@ -106,3 +110,22 @@ def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Com
     }
     del comments[PARTITION]
     comment_on(connection, versions, comments)
+
+
+def _definition(connection: duckdb.DuckDBPyConnection, table: Committed) -> str:
+    """Return the query of a table's view; for a table without rows, a query that finds none."""
+    found = connection.execute(
+        "select sql from duckdb_views() where view_name = ? and database_name = current_database()", [table.name]
+    ).fetchone()
+    if found:
+        text: str = found[0]
+        return text.partition(" AS ")[2].strip().rstrip(";")
+    kinds = column_types(connection, table.schema).items()
+    return f"select {', '.join(f'null::{kind} as {quoted(name)}' for name, kind in kinds)} where false"
+
+
+def _newest_dates(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return the newest complete snapshot of each slice as a relation of constants."""
+    rows = connection.execute("select slice_id, snapshot_date from current_slices order by all").fetchall()
+    values = ", ".join(f"({literal(name)}, date '{date}')" for name, date in rows) or "(null, null::date)"
+    return f"(select * from (values {values}) as dates(slice_id, {PARTITION}))"  # noqa: S608  quoted
