@@ -68,7 +68,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 	$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
 
-.venv/test: .venv/run requirements-dev.lock .venv-aws/bin/aws
+.venv/test: .venv/run requirements-dev.lock .venv-aws/bin/aws .venv-duckdb/run
 	$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
@@ -76,6 +76,15 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 .venv-aws/bin/aws: requirements-aws.lock
 	$(PYTHON) -m venv .venv-aws
 	.venv-aws/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-aws.lock
+	@touch $@
+
+# Older versions of DuckDB, as BI tools bundle them: tests read the catalog with each that has a wheel for this Python.
+.venv-duckdb/run: $(wildcard tests/data/duckdb/*.lock) | .venv/run
+	@mkdir -p .venv-duckdb
+	@for lock in $(wildcard tests/data/duckdb/*.lock); do \
+		$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
+			--upgrade --target .venv-duckdb/$$(basename $$lock .lock) -r $$lock || echo "no wheel: $$lock"; \
+	done
 	@touch $@
 
 .venv-bench/run: benchmarks/requirements.lock
@@ -95,6 +104,9 @@ lock:
 	$(COMPILE) --extra emulator pyproject.toml benchmarks/requirements.in --constraint requirements.lock \
 		--output-file benchmarks/requirements.lock
 	echo "awscli==1.35.13" | $(COMPILE) --output-file requirements-aws.lock -
+	for version in 1.1.3 1.2.2 1.3.2 1.4.4 1.5.5; do \
+		echo "duckdb==$$version" | $(COMPILE) --output-file tests/data/duckdb/$$version.lock -; \
+	done
 
 clean:
-	rm -rf .venv .venv-aws .venv-bench .venv-lock .bench
+	rm -rf .venv .venv-aws .venv-duckdb .venv-bench .venv-lock .bench
