@@ -39,9 +39,10 @@ def test_fault_29_to_35_killed_at_a_step_and_again_at_a_later_one_the_rerun_is_w
     assert job.problems() == []
 
 
-def test_fault_31_after_the_last_page_it_publishes_without_any_request(small_studio, expected, tmp_path):
+@pytest.mark.parametrize("step", ["publication.planned", "catalog.built"])
+def test_fault_31_after_the_last_page_it_publishes_without_any_request(step, small_studio, expected, tmp_path):
     job = job_at(tmp_path, small_studio, source="  account_id: '123456789012'")
-    assert killed_at(job, "publication.planned")
+    assert killed_at(job, step)
     asked = len(small_studio.requests)
 
     assert job.finish(*RUN) == 0

@@ -200,6 +200,22 @@ def test_fault_67_pages_lost_after_a_kill_between_two_commits_make_no_mixture(da
     assert again.problems() == []
 
 
+def test_fault_67_a_publication_that_the_ledger_has_lost_is_put_back(small_studio, tmp_path):
+    job = job_at(tmp_path, small_studio)
+    assert night(job, DAYS[0]) == 0
+    before = job.exported_rows()
+    again = ("run", "--snapshot-date", DAYS[0].isoformat(), "--fresh")
+    with studio_of(small_studio.world, at=NIGHT + dt.timedelta(hours=18)) as changed:
+        later = job_at(tmp_path, changed)
+        assert later.finish(*again, NIMBLE_ETL_FAILPOINT="table.committed:6") == -signal.SIGKILL
+    change_ledger(ledger_paths(job.directory / "state")[-1], "delete from publication where not is_whole")
+
+    assert job.finish("compact") == 0, job.log
+
+    assert "the tables are put back" in job.log
+    assert job.exported_rows() == before
+
+
 # Fault 68: clocks
 
 

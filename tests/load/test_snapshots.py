@@ -2,10 +2,10 @@
 
 import datetime as dt
 
-from support.shapes import DATE
+from support.shapes import ARRIVED, DATE
 from support.warehouse import publish_slices
 
-from etl.load.snapshots import next_snapshots, previous_snapshots
+from etl.load.snapshots import newest_publications, next_snapshots, previous_snapshots
 
 
 def test_the_snapshot_before_is_found_however_long_ago_it_was(tables):
@@ -25,3 +25,12 @@ def test_only_complete_published_snapshots_count(tables):
         publish_slices(tables, ["a"], date=DATE + dt.timedelta(days=day), run=f"run-{day}", **change)
 
     assert previous_snapshots(tables, DATE + dt.timedelta(days=9), ["a"]) == {"a": (DATE, 1)}
+
+
+def test_of_two_publications_the_higher_number_counts_whatever_the_clock_says(tables):
+    earlier = ARRIVED - dt.timedelta(days=400)
+    publish_slices(tables, ["a"], run="first", number=1, rows=7)
+    publish_slices(tables, ["a"], run="second", number=2, rows=3, published_at=earlier)
+
+    assert newest_publications(tables, DATE)["a"]["run_id"] == "second"
+    assert previous_snapshots(tables, DATE, ["a"]) == {"a": (DATE, 3)}
