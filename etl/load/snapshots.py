@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from etl.config import Publish
+from etl.errors import WarehouseError
 from etl.load.changes import CHANGE
 from etl.load.delta.tables import Committed, Tables
 from etl.model import RunFacts, SliceFacts
@@ -14,6 +15,9 @@ _COLUMNS = (
     "rows", "rejects", "duplicates", "pages_sha256", "table_rows", "is_dropped",
     "is_filtered",
 )  # fmt: skip
+
+_ALWAYS = set(_COLUMNS) - {"publication", "pages_sha256", "table_rows", "is_dropped"}
+"""Columns that former versions have written too."""
 
 
 def previous_snapshots(tables: Tables, until: dt.date, slice_ids: Iterable[str]) -> dict[str, tuple[dt.date, int]]:
@@ -70,7 +74,13 @@ def newest_publications(tables: Tables, date: dt.date) -> dict[str, dict[str, An
     Raises:
         WarehouseError: a file of the table is missing or damaged.
     """
-    published = [row for row in tables.rows("etl_slices", date, _COLUMNS) if row["is_published"]]
+    rows = tables.rows("etl_slices", date, _COLUMNS)
+    if any(missing := _ALWAYS - row.keys() for row in rows):
+        raise WarehouseError(
+            f"table etl_slices, {date}: its file has no {', '.join(sorted(missing))}; "
+            f"`nimble-etl replay --since {date}` writes it again from the ledgers"
+        )
+    published = [row for row in rows if row["is_published"]]
     return {row["slice_id"]: row for row in sorted(published, key=_order)}
 
 

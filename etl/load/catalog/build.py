@@ -95,7 +95,8 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
         if not isinstance(exc, duckdb.Error):
             raise
         reason = first_line(exc)  # the other lines repeat the statement
-        if draft.name in reason or isinstance(exc, duckdb.FatalException):  # fatal: a sync failed
+        refused = draft.name in reason or "Checkpoint failed" in reason
+        if refused or isinstance(exc, duckdb.FatalException):  # fatal: a sync failed
             raise StorageError.at(path, f"{reason}; the old one stays") from exc
         raise _unbuildable(path, reason) from exc
     reach("catalog.swapped")

@@ -142,7 +142,7 @@ def _opened(file: str) -> Iterator[pq.ParquetFile]:
         # With its read-ahead buffer, pyarrow would read the whole file at once and keep it in memory.
         with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
             yield parquet
-    except (OSError, pa.ArrowException) as exc:
+    except (OSError, ValueError, pa.ArrowException) as exc:  # ValueError: a name in it is no text any more
         raise WarehouseError(f"{file}: cannot be read: {exc}; {_then(file)}") from exc
 
 

@@ -25,6 +25,8 @@ _EXPECTED = (
     "Use a newer nimble-etl, or move the table away to begin a new one"
 )
 
+_MOVE = "move the table away; then `nimble-etl replay --since DATE` writes what ledgers have into a new one"
+
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
@@ -82,7 +84,10 @@ class Tables:
     def last_transaction(self, table: str, app_id: str) -> int:
         """Return the number of a writer's last commit to a table; 0 before the first."""
         found = self.open(table)
-        return (found.transaction_version(app_id) if found else None) or 0
+        try:
+            return (found.transaction_version(app_id) if found else None) or 0
+        except DeltaError as exc:
+            raise WarehouseError(f"{self.path / table}: its log is damaged: {said(exc)}; {_MOVE}") from exc
 
     def versions(self) -> dict[str, int]:
         """Return the newest version of each table, by name."""
@@ -208,7 +213,12 @@ def data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
     files: dict[dt.date, list[str]] = {}
     for uri in sorted(table.file_uris()):
         partition, name = uri.rsplit("/", 2)[1:]
-        date = dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}="))
+        try:
+            date = dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}="))
+        except ValueError as exc:
+            raise WarehouseError(
+                f"{table.table_uri}: its log is damaged: {partition} is no partition; {_MOVE}"
+            ) from exc
         files.setdefault(date, []).append(f"{partition}/{name}")
     return files
 

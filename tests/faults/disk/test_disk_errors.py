@@ -84,7 +84,7 @@ def undergo(nights, fault):
         assert nights.seen_in_catalog() == seen == nights.whole, told
     else:
         assert ended.exit_code == 3, told
-        place = f"^nimble-etl: {nights.job.directory}/(state|warehouse)[^:]*: ."
+        place = f"^(nimble-etl|run [^:]*): {nights.job.directory}/(state|warehouse)[^:]*: ."
         assert re.search(place, ended.output, re.MULTILINE), told
     again = nights.run()
     assert again.exit_code == 0, f"{told}\nrun again:\n{again.output}"
