@@ -10,7 +10,7 @@ from etl.errors import LedgerError
 from etl.extract.datasets import select_datasets
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
-from etl.load.delta.atomic import is_unfinished
+from etl.load.delta.atomic import freeze_whole
 from etl.load.delta.tables import Tables
 from etl.model import RunState
 from etl.pipeline.losses import Loss, find_losses
@@ -78,9 +78,7 @@ def status(settings: Settings, last: int) -> Status:
 def losses_of(settings: Settings) -> list[Loss]:
     """Return what is lost; nothing while a job publishes, because tables then hold a part of what it does."""
     tables = Tables(settings.warehouse.path)
-    before = None if is_unfinished(tables) else tables.versions()
-    losses = list(find_losses(tables, ledger_paths(settings.state_dir))) if before is not None else []
-    return losses if not is_unfinished(tables) and tables.versions() == before else []
+    return list(find_losses(tables, ledger_paths(settings.state_dir))) if freeze_whole(tables) else []
 
 
 def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, str]]]:

@@ -20,7 +20,7 @@ from etl.errors import EtlError, LedgerError, LockedError, WarehouseError, first
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.packs import is_whole, packs_of
-from etl.load.delta.atomic import is_unfinished
+from etl.load.delta.atomic import freeze_whole
 from etl.load.delta.parquet import check_file
 from etl.load.delta.tables import PARTITION, Tables
 from etl.load.snapshots import has_slices, newest_publications
@@ -122,8 +122,7 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
         LockedError: a job publishes at this moment, or has died while it did.
     """
     tables = Tables(settings.warehouse.path)
-    tables.freeze()
-    if is_unfinished(tables):
+    if not freeze_whole(tables):
         raise LockedError(
             f"{settings.warehouse.path}: a job publishes at this moment, or has died while it did; verify again when "
             "it has ended. `nimble-etl compact` puts back what a dead one has left"

@@ -77,4 +77,5 @@ def test_every_relation_and_macro_is_read_as_by_the_newest(version, catalog):
 
 
 def test_each_minor_version_from_1_1_on_is_among_them():
+    assert any((ROOT / ".venv-duckdb" / version / "duckdb").is_dir() for version in VERSIONS), "not all are skipped"
     assert [version.rpartition(".")[0] for version in VERSIONS] == ["1.1", "1.2", "1.3", "1.4", "1.5"]

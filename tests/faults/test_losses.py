@@ -312,3 +312,29 @@ def test_fault_69_a_column_that_the_log_does_not_name_any_more_is_shown_and_the_
     assert [problem for problem in job.problems() if "than the log of its table says" in problem]
     assert job.finish("replay", "--since", DAYS[1].isoformat()) == 0, job.log
     assert job.problems() == []
+
+
+def test_fault_66_a_table_whose_log_cannot_be_read_is_named_by_verify_and_status_goes_on(two_nights):
+    """Each of its files, ledgers and the other tables is still looked at."""
+    job = two_nights
+    first = job.directory / "warehouse/streaming_session_tags/_delta_log/00000000000000000000.json"
+    first.write_text(first.read_text().replace('"minReaderVersion":1', '"minReaderVersion":99'))
+
+    findings = job.problems()
+
+    assert [finding for finding in findings if "/streaming_session_tags: " in finding and "99" in finding], findings
+    assert len(findings) > 1
+    assert job.finish("verify") == 5, job.log
+    assert job.finish("status") in (0, 5), job.log
+    assert "Traceback" not in job.log
+
+
+def test_fault_66_verify_waits_for_nobody_and_takes_no_half_publication_for_damage(small_studio, tmp_path):
+    job = job_at(tmp_path, small_studio)
+    assert job.finish(*RUN) == 0
+    again = ("run", "--snapshot-date", DAYS[1].isoformat(), "--fresh")
+    assert job.finish(*again, NIMBLE_ETL_FAILPOINT="table.committed:3") == -signal.SIGKILL
+
+    assert job.finish("verify") == 4, job.log
+    assert "`nimble-etl compact` puts back what a dead one has left" in job.log
+    assert status(job.settings(), 1).losses == []

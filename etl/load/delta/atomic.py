@@ -126,9 +126,16 @@ def all_or_nothing(tables: Tables, left: Note | None = None) -> Iterator[Change]
     reach("tables.whole")
 
 
-def is_unfinished(tables: Tables) -> bool:
-    """Tell whether a job commits to several tables at this moment, or died while it did."""
-    return (tables.path / _NOTE).exists()
+def freeze_whole(tables: Tables) -> bool:
+    """Freeze the tables of a reader without a lock; tell whether none of them holds a part of a publication.
+
+    It may be so because a job publishes at this moment, or has died while it did.
+    """
+    note = tables.path / _NOTE
+    if note.exists():
+        return False
+    tables.freeze()
+    return tables.is_current() and not note.exists()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,15 @@ class Tables:
         self._frozen = False
 
     def freeze(self) -> None:
-        """From now on, show every table as it is at this moment."""
-        self.versions()
+        """From now on, show every table as it is at this moment. One that cannot be read raises when it is read."""
+        for name in self.names():
+            with suppress(WarehouseError):
+                self.open(name)
         self._frozen = True
+
+    def is_current(self) -> bool:
+        """Tell whether no table that is open has a newer version."""
+        return all(is_newest(self.path / name, found) for name, found in self._opened.items())
 
     def last_transaction(self, table: str, app_id: str) -> int:
         """Return the number of a writer's last commit to a table; 0 before the first."""
