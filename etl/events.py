@@ -18,14 +18,16 @@ Step = Literal[
     "facts.published", "tables.whole", "catalog.built", "catalog.swapped", "run.closed",
 ]  # fmt: skip
 STEPS: tuple[Step, ...] = get_args(Step)
-"""Steps at which tests kill the job. The state of the disk differs between any two of them."""
+"""Steps of an export at which tests kill it. The state of the disk differs between any two of them."""
+ForgetStep = Literal["forget.noted", "ledger.rewritten"]
+"""Steps that only `forget` has; then come those of tables and catalog."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
     """A job has reached a step."""
 
-    step: Step
+    step: Step | ForgetStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,6 @@ def tell(event: Event) -> None:
         listener(event)
 
 
-def reach(step: Step) -> None:
+def reach(step: Step | ForgetStep) -> None:
     """Tell all listeners that a step is reached."""
     tell(Reached(step))

@@ -1,11 +1,11 @@
-"""Commands that look after the warehouse: status, verify, compact, vacuum."""
+"""Commands that look after the warehouse: status, verify, compact, vacuum, forget."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from etl.cli.options import CONFIG, Config, Json, date_of, settings_of
+from etl.cli.options import CONFIG, Config, Json, Parent, StudioId, date_of, parents_of, settings_of
 from etl.cli.output import FINDINGS, Facts, Output
 
 if TYPE_CHECKING:
@@ -63,11 +63,65 @@ def compact_command(config: Config = CONFIG, as_json: Json = False) -> None:
     _show(compact(settings_of(config)), as_json=as_json)
 
 
-def vacuum_command(config: Config = CONFIG, as_json: Json = False) -> None:
+def vacuum_command(
+    config: Config = CONFIG,
+    now: Annotated[bool, typer.Option("--now", help="Also delete younger ones, which readers may still use.")] = False,
+    as_json: Json = False,
+) -> None:
     """Delete files that no table refers to. Younger ones than warehouse.vacuum_grace stay."""
     from etl.jobs.upkeep import vacuum  # noqa: PLC0415
 
-    _show(vacuum(settings_of(config)), as_json=as_json)
+    _show(vacuum(settings_of(config), at_once=now), as_json=as_json)
+
+
+def forget_command(  # noqa: PLR0913, PLR0917  one parameter per flag
+    config: Config = CONFIG,
+    dataset: Annotated[str | None, typer.Option(help="Forget only slices of this dataset.")] = None,
+    account_id: Annotated[str | None, typer.Option(help="Forget only slices of this AWS account.")] = None,
+    slice_id: Annotated[str | None, typer.Option(help="Forget only this slice: see etl_slices.")] = None,
+    studio_id: StudioId = None,
+    parent: Parent = None,
+    since: Annotated[str | None, typer.Option(help="Forget only this date and later ones, YYYY-MM-DD.")] = None,
+    until: Annotated[str | None, typer.Option(help="Forget only this date and earlier ones, YYYY-MM-DD.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Forget each record that ever had this value. Repeatable."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Forget it. Otherwise only show what would go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a dataset, account, studio, dates or a person from tables, change logs, rejects and ledgers."""
+    from etl.jobs.forget import forget  # noqa: PLC0415
+    from etl.pipeline.forget_plan import Selection  # noqa: PLC0415
+
+    selection = Selection.parse(
+        dataset=dataset,
+        account_id=account_id,
+        slice_id=slice_id,
+        parents=parents_of(parent or [], studio_id),
+        since=date_of("--since", since),
+        until=date_of("--until", until),
+        where=where or [],
+    )
+    settings = settings_of(config)
+    found = forget(settings, selection, confirmed=yes)
+    if not found.touched:
+        notes = ["Nothing of that is there."]
+    elif yes:
+        later = "`nimble-etl vacuum` deletes the replaced files once warehouse.vacuum_grace has passed"
+        notes = [f"Forgotten. {later}; `nimble-etl vacuum --now` deletes them at once."]
+    else:
+        notes = ["Nothing was removed. With --yes, all of that is forgotten; nothing brings it back."]
+    notes += [f"{path}: this damaged ledger cannot be searched; remove it" for path in found.unsearched]
+    facts = [
+        Facts("touched", [asdict(touched) for touched in found.touched]),
+        Facts(
+            "left", [asdict(left) for left in found.left], title="Still there, in columns that --where does not name"
+        ),
+    ]
+    Output(as_json=as_json).show(*facts, notes=notes)
+    if found.unsearched or found.failed_checks:
+        raise typer.Exit(FINDINGS)
 
 
 def _show(done: "list[Upkeep]", *, as_json: bool) -> None:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from etl.cli.options import CONFIG, AllowFall, Config, Json, PublishPartial, SnapshotDate, date_of, settings_of
+from etl.cli.options import (
+    CONFIG,
+    AllowFall,
+    Config,
+    Json,
+    Parent,
+    PublishPartial,
+    SnapshotDate,
+    StudioId,
+    date_of,
+    parents_of,
+    settings_of,
+)
 from etl.cli.output import Facts, Output
 from etl.cli.process import progress, stopped_by_signals
 from etl.errors import ConfigError, EtlError, shortened
@@ -84,10 +96,8 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     snapshot_date: Annotated[str, typer.Option(help="UTC date on which the output was saved, YYYY-MM-DD.")],
     config: Config = CONFIG,
     dataset: Annotated[str, typer.Option(help="The dataset that was listed.")] = "streaming_sessions",
-    studio_id: Annotated[str | None, typer.Option(help="Studio that was listed; means --parent studioId=ID.")] = None,
-    parent: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the listing. Repeatable.")
-    ] = None,
+    studio_id: StudioId = None,
+    parent: Parent = None,
     account_id: Annotated[str | None, typer.Option(help="AWS account, if no ARN in the files names it.")] = None,
     region: Annotated[str | None, typer.Option(help="AWS Region, if no ARN in the files names it.")] = None,
     publish_partial: PublishPartial = False,
@@ -99,7 +109,7 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 
     date = date_of("--snapshot-date", snapshot_date)
     assert date is not None
-    parents = _parents(parent or [], studio_id)
+    parents = parents_of(parent or [], studio_id)
     request = ImportRequest(
         files, dataset, date, parents, account_id, region, publish_partial=publish_partial, allow_fall=allow_fall
     )
@@ -179,16 +189,3 @@ def _closing_lines(outcome: "Outcome") -> Iterator[str]:
         f"{outcome.run.snapshot_date}: {words[outcome.exit_code]}; {len(outcome.slices)} slices, {counts},"
         f" {outcome.seconds:.1f} seconds"
     )
-
-
-def _parents(pairs: list[str], studio_id: str | None) -> dict[str, str]:
-    """Return the parameters of a slice, by name."""
-    found: dict[str, str] = {}
-    for pair in [*pairs, *([f"studioId={studio_id}"] if studio_id is not None else [])]:
-        name, equals, value = pair.partition("=")
-        if not (name and equals and value):
-            raise ConfigError(f"--parent: found {pair!r}; expected NAME=VALUE, such as studioId=us-west-2-abc")
-        if name in found:
-            raise ConfigError(f"--parent: {name} is given twice; keep one")
-        found[name] = value
-    return found

@@ -20,6 +20,8 @@ SnapshotDate = Annotated[str | None, typer.Option(help="UTC date of the snapshot
 PublishPartial = Annotated[
     bool, typer.Option("--publish-partial", help="Also publish incomplete listings, as partial.")
 ]
+StudioId = Annotated[str | None, typer.Option(help="Studio that was listed; means --parent studioId=ID.")]
+Parent = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the listing. Repeatable.")]
 AllowFall = Annotated[bool, typer.Option("--allow-fall", help="Also publish slices that lost many records.")]
 
 
@@ -40,3 +42,16 @@ def date_of(flag: str, text: str | None) -> dt.date | None:
         return None if text is None else dt.date.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"{flag}: found {text!r}; expected a date such as 2026-11-23") from None
+
+
+def parents_of(pairs: list[str], studio_id: str | None) -> dict[str, str]:
+    """Return the parameters of a slice, by name."""
+    found: dict[str, str] = {}
+    for pair in [*pairs, *([f"studioId={studio_id}"] if studio_id is not None else [])]:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"--parent: found {pair!r}; expected NAME=VALUE, such as studioId=us-west-2-abc")
+        if name in found:
+            raise ConfigError(f"--parent: {name} is given twice; keep one")
+        found[name] = value
+    return found

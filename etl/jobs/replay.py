@@ -13,17 +13,19 @@ from dataclasses import dataclass, field, replace
 
 from etl.config import Settings
 from etl.errors import ConfigError, LedgerError, WarehouseError
-from etl.extract.datasets import select_datasets
+from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import workplace
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
+from etl.load.changes import logged_dataset
 from etl.load.delta.atomic import Change, all_or_nothing
 from etl.load.delta.tables import Tables
 from etl.load.snapshots import newest_publications
 from etl.model import Dataset, Operation, SliceFacts
 from etl.outcome import Outcome
 from etl.pipeline.publish import mark, publish_facts
+from etl.pipeline.rewrite import apply_rules
 from etl.pipeline.write import Walked, Writer, log_changes, write_slices
 from etl.transform.schema import Layout, layout_of
 
@@ -87,6 +89,8 @@ def _is_newer(facts: SliceFacts, other: SliceFacts) -> bool:
 def replay(settings: Settings, selection: Selection) -> list[Outcome]:
     """Rewrite the rows of past runs from their ledgers, build the catalog, and return how those runs stand.
 
+    Rows of these dates that no ledger has stay as they are, except for rules of privacy.
+
     Datasets are laid out as the configuration and the service model define them now. If a dataset is no longer
     configured, the definition in its ledger is used.
 
@@ -96,20 +100,23 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
         WarehouseError: a data file cannot be read, and the ledgers do not have all of its rows.
     """
     with workplace(settings) as place, ExitStack() as opened, place.alone():
-        chosen = sorted(_select(settings, selection, opened).items())
+        chosen = sorted(_select(settings, selection, opened, place.tables).items())
         with all_or_nothing(place.tables) as change:
             dates = [_replay_date(settings, place.tables, change, date, found) for date, found in chosen]
-            # Only now: what a date is compared with may be damaged, too, and is whole again.
+            place.unsettled.extend(_apply_rules(settings, selection, place.tables, {date for date, _ in chosen}))
+            # Only now: what a date is compared with may be damaged or under former rules, too.
             for layout, walked, writer in (written for date in dates for written in date.written):
                 log_changes(place.tables, layout, walked, writer)
         for _, found in chosen:
             for ledger in found.ledgers:
                 ledger.confirm()
         failed = place.show()
+    if failed and not dates:
+        raise WarehouseError(str(failed[0]))
     return [replace(outcome, failed_checks=failed) for date in dates for outcome in date.outcomes]
 
 
-def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapping[dt.date, _Date]:
+def _select(settings: Settings, selection: Selection, opened: ExitStack, tables: Tables) -> Mapping[dt.date, _Date]:
     """Return the dates to rebuild, with all their ledgers."""
     runs = []
     for path in ledger_paths(settings.state_dir):
@@ -125,7 +132,7 @@ def _select(settings: Settings, selection: Selection, opened: ExitStack) -> Mapp
         for _, run in runs
         if run.run_id == selection.run_id or (selection.since and run.snapshot_date >= selection.since)
     }
-    if not chosen:
+    if not chosen and not _dates_since(selection, tables):
         wanted = selection.run_id or f"since {selection.since}"
         known = f"{runs[0][1].run_id} to {runs[-1][1].run_id}" if runs else "none"
         raise ConfigError(f"replay {wanted}: {settings.state_dir} has no such ledger; its ledgers are: {known}")
@@ -182,14 +189,52 @@ def _leave_to_others(tables: Tables, date: dt.date, found: _Date) -> bool:
         return True
     own = {ledger.run().run_id for ledger in found.ledgers}
     for slice_id, row in published.items():
-        _, facts = found.winners.get(slice_id, (None, None))
-        if facts and row["run_id"] not in own and (row.get("publication") or 0) > (facts.publication or 0):
+        ledger, facts = found.winners.get(slice_id, (None, None))
+        if not (ledger and facts):
+            continue
+        later = (row.get("publication") or 0) > (facts.publication or 0)
+        if row["run_id"] not in own and later:
             log.info("%s, %s: run %s of another machine has published it later", date, facts.slice, row["run_id"])
+            del found.winners[slice_id]
+        elif row["run_id"] == ledger.run().run_id and row.get("pages_sha256") not in {None, facts.pages_sha256}:
+            log.warning("%s, %s: its ledger has other pages than were published; its rows stay", date, facts.slice)
             del found.winners[slice_id]
     missing = published.keys() - found.winners.keys()
     if missing:
         log.warning("%s: %d published slices are in no ledger; damaged files stay", date, len(missing))
     return not missing
+
+
+def _dates_since(selection: Selection, tables: Tables) -> set[dt.date]:
+    """Return the dates of all tables that a selection of dates means, whether they have ledgers or not."""
+    dates = {date for name in tables.names() for date in tables.dates(name)}
+    return {date for date in dates if selection.since and date >= selection.since}
+
+
+def _apply_rules(
+    settings: Settings, selection: Selection, tables: Tables, replayed: set[dt.date]
+) -> Iterator[WarehouseError]:
+    """Apply the rules of privacy to rows that no ledger can write again; yield what cannot be rewritten."""
+    dates = replayed | _dates_since(selection, tables)
+    rules = settings.privacy.rules
+    names = [name for name in builtin_datasets() if name in tables.names()]
+    session = model_session()
+    defined = select_datasets([*settings.datasets, *names], rules)
+    writer = Writer(f"rules-{secrets.token_hex(8)}")
+    for dataset in defined.values():
+        if dataset.privacy and dataset.name in tables.names():
+            layout = layout_of(dataset, describe_operation(session, dataset), settings.privacy.secret)
+            apply_rules(tables, layout, dates, writer)
+    for name in tables.names():
+        table = tables.read(name)
+        undefined = logged_dataset(table.schema) if table else None
+        ruled = [place for place in rules.get("*", {}) if table and place.partition(".")[0] in table.schema.names]
+        if undefined and undefined not in defined and ruled:
+            yield WarehouseError(
+                f"table {undefined}: the rule for *.{ruled[0]} cannot be applied to its former rows, because the "
+                "dataset is not defined any more. Define it again, or remove it: "
+                f"nimble-etl forget --dataset {undefined}"
+            )
 
 
 def _definitions(settings: Settings, ledgers: Sequence[Ledger]) -> Iterator[tuple[Dataset, Operation]]:

@@ -54,10 +54,11 @@ def compact(settings: Settings) -> list[Upkeep]:
     return done
 
 
-def vacuum(settings: Settings) -> list[Upkeep]:
+def vacuum(settings: Settings, *, at_once: bool = False) -> list[Upkeep]:
     """Remove files that no table names any more and that are older than `warehouse.vacuum_grace`.
 
-    If `warehouse.keep_snapshots` is set, older daily partitions are dropped first.
+    If `warehouse.keep_snapshots` is set, older daily partitions are dropped first. With `at_once`, younger files go
+    too: whoever has an older catalog open must connect again.
 
     Raises:
         LockedError: another job works on this state directory.
@@ -69,7 +70,7 @@ def vacuum(settings: Settings) -> list[Upkeep]:
         place.show()  # a killed run may have left a catalog that names older files
         if _drop_old_dates(settings, tables):
             place.show()
-        grace = settings.warehouse.vacuum_grace
+        grace = dt.timedelta(0) if at_once else settings.warehouse.vacuum_grace
         packs = remove_old_packs(tables, grace)
         for name in tables.names():
             before = tables.file_count(name)

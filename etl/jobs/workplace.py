@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from etl.config import Settings
-from etl.errors import EtlError
+from etl.errors import EtlError, LedgerError
 from etl.events import reach
 from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.ledger.directory import RUN_ID_TIME, ledger_paths, lock
@@ -24,9 +24,11 @@ from etl.load.delta.atomic import Change, all_or_nothing, alone
 from etl.load.delta.tables import Tables
 from etl.model import Dataset, Operation, RunState
 from etl.outcome import CheckResult, Outcome
+from etl.pipeline.forget import carry_out, drop_note, noted
+from etl.pipeline.forget_plan import Plan as ForgetPlan
 from etl.pipeline.losses import find_losses
 from etl.pipeline.plan import Plan
-from etl.pipeline.publish import publish_facts
+from etl.pipeline.publish import UNPUBLISHABLE, publish_facts
 from etl.pipeline.settle import finish, settle
 from etl.storage.disk import check_writable
 from etl.transform.facts import ETL_TABLES
@@ -135,6 +137,34 @@ class Workplace:
             log.log(logging.ERROR if check.severity == "error" else logging.WARNING, "%s", check)
         return tuple(check for check in failed if check.severity == "error")
 
+    def finish_forgetting(self) -> None:
+        """Carry out what a killed `forget` has noted, if there is such a note.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        try:
+            if plan := noted(self.settings.state_dir):
+                log.info("a killed `forget` is finished now")
+                self.forget(plan)
+        except (LedgerError, *UNPUBLISHABLE) as exc:
+            log.error("what was to be forgotten is not forgotten yet: %s", exc)  # noqa: TRY400  the operator's
+            self.unsettled.append(exc)
+
+    def forget(self, plan: ForgetPlan) -> tuple[CheckResult, ...]:
+        """Carry out a plan that is noted, build the catalog, drop the note; return the checks that fail, as `show`.
+
+        The caller holds the lock of the warehouse.
+
+        Raises:
+            EtlError: as `carry_out` and `show`; the next job goes on.
+        """
+        settings = self.settings
+        carry_out(plan, self.tables, ledger_paths(settings.state_dir), settings.privacy.secret)
+        failed = self.show()
+        drop_note(settings.state_dir)
+        return failed
+
     def _nothing_is_missing(self, lost: Sequence[str]) -> CheckResult:
         """Compare tables, facts and ledgers with each other."""
         now = map(str, find_losses(self.tables, ledger_paths(self.settings.state_dir)))
@@ -162,6 +192,7 @@ def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -
         with place.alone():
             ledgers = ledger_paths(settings.state_dir)
             place.unsettled[:] = settle(ledgers, place.tables, settings.privacy.secret)
+            place.finish_forgetting()
             place.lost[:] = map(str, find_losses(place.tables, ledgers))
             for loss in place.lost[:_SHOWN]:
                 log.error("%s", loss)

@@ -57,7 +57,9 @@ class Database:
                 raise LedgerError(
                     f"{path}: has format {found}; this version reads up to {version}. Use a newer nimble-etl"
                 )
-            connection.executescript("pragma journal_mode=wal; pragma synchronous=full; pragma foreign_keys=on")
+            connection.executescript(
+                "pragma journal_mode=wal; pragma synchronous=full; pragma foreign_keys=on; pragma secure_delete=on"
+            )
             if found < version:
                 path.chmod(0o600)
                 connection.execute("begin immediate")  # another process may upgrade it at the same time

@@ -42,6 +42,11 @@ def ledger_paths(state_dir: Path) -> list[Path]:
     return sorted((state_dir / "runs").glob("*.sqlite"))
 
 
+def damaged_ledgers(state_dir: Path) -> list[Path]:
+    """Return the ledgers that were set aside, oldest first."""
+    return sorted((state_dir / "runs").glob("*.damaged"))
+
+
 def set_aside(path: Path) -> None:
     """Rename a ledger that cannot be read, and the files that SQLite keeps beside it, so that no run finds it again."""
     with storage_errors(path):
@@ -66,7 +71,7 @@ def remove_old_ledgers(state_dir: Path, keep: dt.timedelta, max_checkpoint_age: 
     """
     now, files = dt.datetime.now(dt.UTC), ledger_paths(state_dir)
     old = []
-    for path in (*files[:-1], *(state_dir / "runs").glob("*.damaged")):
+    for path in (*files[:-1], *damaged_ledgers(state_dir)):
         try:
             age = now - dt.datetime.strptime(path.stem.partition("-")[0], RUN_ID_TIME).replace(tzinfo=dt.UTC)
         except ValueError:

@@ -94,11 +94,11 @@ class _Arrived:
 
 
 class Ledger:
-    """One run's ledger. Safe to use from several threads."""
+    """One run's ledger. Safe to use from several threads. `database` is its file."""
 
     def __init__(self, database: Database) -> None:
         self.path = database.path
-        self._database = database
+        self.database = database
         self._storing = threading.Lock()
         self._arrived: deque[_Arrived] = deque()
 
@@ -134,7 +134,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -145,19 +145,19 @@ class Ledger:
     def run(self) -> RunFacts:
         """Return the facts about the run."""
         with sqlite_errors(self.path):
-            return rows.run_facts(self._database.rows("select * from run")[0])
+            return rows.run_facts(self.database.rows("select * from run")[0])
 
     def set_account(self, account_id: str) -> None:
         """Note whose resources the run lists."""
-        self._database.write("update run set account_id = ?", account_id)
+        self.database.write("update run set account_id = ?", account_id)
 
     def close_run(self, state: RunState) -> None:
         """End the run: no later invocation continues it."""
-        self._database.write("update run set state = ?", state)
+        self.database.write("update run set state = ?", state)
 
     def add_time(self, seconds: float) -> None:
         """Add the working time of one invocation."""
-        self._database.write(
+        self.database.write(
             "update run set seconds = seconds + ?, invocations = invocations + 1, worked_until = ?", seconds, _now()
         )
 
@@ -166,14 +166,14 @@ class Ledger:
 
         A dataset with `published=False` is walked only because its records are the parents of other slices.
         """
-        self._database.write(
+        self.database.write(
             "insert into dataset values (?1, ?2, ?3, ?4) on conflict do update set definition = ?2, operation = ?3",
             dataset.name, dataset.model_dump_json(), operation.model_dump_json(), published,
         )  # fmt: skip
 
     def datasets(self, *, published: bool = False) -> dict[str, tuple[Dataset, Operation]]:
         """Return definitions and shapes by name, parents first: of all datasets, or only of those to be published."""
-        found = self._database.rows(
+        found = self.database.rows(
             "select name, definition, operation from dataset where published or not ? order by rowid", published
         )
         with sqlite_errors(self.path):
@@ -184,7 +184,7 @@ class Ledger:
 
     def add_slice(self, slice_: Slice, starting_token: str | None = None) -> None:
         """Plan the walk of a slice. A slice that is already planned stays as it is."""
-        self._database.write(
+        self.database.write(
             "insert or ignore into slice (slice_id, position, dataset, account_id, region, parents, filters, state,"
             " first_starting_token, starting_token)"
             " values (?, (select count(*) from slice), ?, ?, ?, ?, ?, 'walking', ?, ?)",
@@ -194,7 +194,7 @@ class Ledger:
 
     def slices(self, dataset: str | None = None) -> list[SliceFacts]:
         """Return the slices of the run, or of one dataset, in the order of planning."""
-        found = self._database.rows(
+        found = self.database.rows(
             "select slice.*, count(page.number) as pages, coalesce(sum(stop - first), 0) as records,"
             " coalesce(sum(retries), 0) as retries, min(received_at) as observed_from,"
             " max(received_at) as observed_until, publication.published_at, publication.sequence"
@@ -210,7 +210,7 @@ class Ledger:
     def _page_hashes(self) -> dict[str, list[str]]:
         """Return the hashes of the page bodies of each slice, in the order of the walk, by slice id."""
         found: dict[str, list[str]] = {}
-        for row in self._database.rows(
+        for row in self.database.rows(
             "select slice_id, body_sha256 from slice join page using (slice_id, attempt) order by slice_id, number"
         ):
             found.setdefault(row["slice_id"], []).append(row["body_sha256"])
@@ -267,7 +267,7 @@ class Ledger:
                     arrived.stored.set_exception(exc)
 
     def _store(self, several: Sequence[_Arrived]) -> None:
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.executemany(
                 "insert into page (slice_id, attempt, number, size_bytes, body_sha256, records, first, stop,"
                 " next_starting_token, request_id, retries, received_at, body)"
@@ -283,18 +283,18 @@ class Ledger:
 
     def fail_slice(self, slice_: Slice, state: SliceState, error: str, *, resumable: bool) -> None:
         """Note why a walk ended early. The next run continues a resumable one at its checkpoint."""
-        self._database.write(
+        self.database.write(
             "update slice set state = ?, error = ?, resumable = ? where slice_id = ?",
             SliceState.WALKING if resumable else state, error, resumable, slice_.slice_id,
         )  # fmt: skip
 
     def hold_back(self, slice_: Slice, reason: str) -> None:
         """Note why a complete walk is not published."""
-        self._database.write("update slice set error = ? where slice_id = ?", reason, slice_.slice_id)
+        self.database.write("update slice set error = ? where slice_id = ?", reason, slice_.slice_id)
 
     def restart_slice(self, slice_: Slice) -> None:
         """Begin a new attempt at a slice without its pages so far: two listings cannot be combined."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute("delete from page where slice_id = ?", (slice_.slice_id,))
             connection.execute(
                 "update slice set attempt = attempt + 1, starting_token = null, first_starting_token = null,"
@@ -310,14 +310,14 @@ class Ledger:
         """
         _, facts = self._chain(slice_)
         for fact in facts:
-            found = self._database.rows("select * from page where rowid = ?", fact["place"])
+            found = self.database.rows("select * from page where rowid = ?", fact["place"])
             with sqlite_errors(self.path):
                 page = rows.page(found[0], f"{self.path}: {slice_}")
             yield page
 
     def _chain(self, slice_: Slice) -> tuple[str | None, list[sqlite3.Row]]:
         """Return the starting token of a slice, and a row per page that led there; a missing page is an error."""
-        found = self._database.rows(
+        found = self.database.rows(
             "select page.rowid as place, number, next_starting_token, starting_token, first_starting_token, state"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
             " where slice.slice_id = ? order by number",
@@ -336,7 +336,7 @@ class Ledger:
 
     def page_facts(self) -> list[sqlite3.Row]:
         """Return a row per page of the current attempts: number, sizes, hash and times, but no body."""
-        return self._database.rows(
+        return self.database.rows(
             "select page.slice_id, dataset, account_id, region, page.attempt, number, size_bytes, body_sha256,"
             " records, stop - first as kept, next_starting_token, request_id, retries, received_at"
             " from page join slice on slice.slice_id = page.slice_id and slice.attempt = page.attempt"
@@ -347,7 +347,7 @@ class Ledger:
         """Store the intent to publish slices, or return the same intent if it is still open."""
         wanted = sorted(slice_ids)
         values = (dataset, json.dumps(wanted))
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             row = connection.execute(
                 "select number from publication where dataset = ? and slices = ? and not is_whole", values
             ).fetchone()
@@ -365,7 +365,7 @@ class Ledger:
         `sequence` is the number of the publication in the warehouse. `outcomes` holds for each slice id: rows, rejects,
         duplicates, partial, drift, table_rows.
         """
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute(
                 "update publication set published_at = ?, sequence = ? where number = ?",
                 (_now(), sequence, publication.number),
@@ -381,13 +381,13 @@ class Ledger:
 
     def confirm(self) -> None:
         """Note that everything marked as published is whole: facts and all tables count."""
-        self._database.write("update publication set is_whole = 1 where published_at is not null and not is_whole")
+        self.database.write("update publication set is_whole = 1 where published_at is not null and not is_whole")
 
     def open_publications(self) -> dict[str, set[str]]:
         """Return the ids of the slices whose publication is not known to be whole, by dataset."""
         found: dict[str, set[str]] = {}
         with sqlite_errors(self.path):
-            for row in self._database.rows("select dataset, slices from publication where not is_whole"):
+            for row in self.database.rows("select dataset, slices from publication where not is_whole"):
                 found.setdefault(row["dataset"], set()).update(json.loads(row["slices"]))
         return found
 

@@ -45,6 +45,11 @@ def logged_dataset(schema: pa.Schema) -> str | None:
     return schema.field(CHANGE).metadata[b"dataset"].decode() if CHANGE in schema.names else None
 
 
+def key_of_log(schema: pa.Schema) -> tuple[str, ...]:
+    """Return the columns of a change log that identify a record within its slice."""
+    return tuple(field.name for field in schema if b"key" in (field.metadata or {}))
+
+
 @dataclass(frozen=True, slots=True)
 class Compared:
     """A column whose values are compared: what privacy says now about it, and about entries of it if it is a map."""
@@ -52,6 +57,20 @@ class Compared:
     name: str
     rule: Rule = "allow"
     entry_rules: Mapping[str, Rule] = field(default_factory=dict)
+
+
+def compared_in(schema: pa.Schema) -> list[Compared]:
+    """Return the columns of a change log whose values are compared, without the rules for entries of maps.
+
+    What these rules do not allow was never written.
+    """
+    own = [field for field in schema if field.name == "extra" or b"api_path" in (field.metadata or {})]
+    rules: Mapping[bytes, Rule] = {b"hash": "hash", b"drop": "drop"}
+    return [
+        Compared(field.name, rules.get((field.metadata or {}).get(b"privacy", b""), "allow"))
+        for field in own
+        if field.name not in key_of_log(schema)
+    ]
 
 
 def write_changes(

@@ -156,23 +156,41 @@ def log_changes(tables: Tables, layout: Layout, walked: Sequence[Walked], writer
     for snapshot_date, previous_dates in sorted(by_date.items(), reverse=True):
         if not previous_dates:
             continue
-        replacement = Replacement(snapshot_date, "slice_id", tuple(previous_dates))
-        stage = writer.stage(tables, layout.changes_table, layout.changes, replacement)
         committed = tables.read(layout.dataset.name)
         assert committed is not None
-        change_log = tables.read(layout.changes_table)
         keys = [column.field.name for column in layout.key_columns]
         others = [
             Compared(column.field.name, column.rule, column.entry_rules)
             for column in layout.columns
             if column.field.name not in keys
         ]
-        try:
-            comparison = Comparison(committed, change_log, date, snapshot_date, previous_dates)
-            write_changes(comparison, layout.changes, keys, [*others, Compared("extra")], stage)
-            writer.commit(tables, layout.changes_table, stage)
-        finally:
-            stage.discard()
+        change_log = tables.read(layout.changes_table)
+        comparison = Comparison(committed, change_log, date, snapshot_date, previous_dates)
+        compared = [*others, Compared("extra", layout.extra_rule)]
+        write_log(tables, layout.changes_table, layout.changes, keys, compared, comparison, writer)
+
+
+def write_log(  # noqa: PLR0913, PLR0917  where, what, and by whom
+    tables: Tables,
+    change_log: str,
+    schema: pa.Schema,
+    keys: Sequence[str],
+    columns: Sequence[Compared],
+    comparison: Comparison,
+    writer: Writer,
+) -> None:
+    """Replace what a change log says about the slices of a date by what a comparison finds.
+
+    Raises:
+        As `write_slices`.
+    """
+    replacement = Replacement(comparison.snapshot_date, "slice_id", tuple(comparison.previous_dates))
+    stage = writer.stage(tables, change_log, schema, replacement)
+    try:
+        write_changes(comparison, schema, keys, columns, stage)
+        writer.commit(tables, change_log, stage)
+    finally:
+        stage.discard()
 
 
 def _read_back(

@@ -100,7 +100,7 @@ class _Flattener:
         parents = (self._part.parents[parameter] for _, parameter in self._layout.parents)
         head = self._head(len(extras), self._part.account_id, self._part.region, *parents)
         tail = self._tail([(one.page, len(one.values)) for one in found])
-        columns = [*head, *arrays, pa.array(extras, pa.string()), *tail]
+        columns = [*head, *arrays, self._guard.extras(extras), *tail]
         return pa.RecordBatch.from_arrays(columns, schema=self._layout.schema)
 
     def _head(self, n: int, *texts: str) -> list[pa.Array]:

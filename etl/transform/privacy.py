@@ -7,6 +7,7 @@ Nobody can check guesses against a hash without the key. Source: RFC 2104, HMAC 
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,10 @@ import pyarrow as pa
 
 from etl.errors import ConfigError
 from etl.model import Rule
+from etl.transform.records import split_unknown
 from etl.transform.schema import Column, Layout
+
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 def check_key(layout: Layout) -> None:
@@ -25,6 +29,7 @@ def check_key(layout: Layout) -> None:
         ConfigError: a column or entry has the rule `hash` and there is no key.
     """
     hashed = [column.field.name for column in layout.columns if "hash" in {column.rule, *column.entry_rules.values()}]
+    hashed += ["extra"] if layout.extra_rule == "hash" else []
     if hashed and not layout.key:
         raise ConfigError(
             f"privacy: {layout.dataset.name}.{hashed[0]} has the rule hash, but there is no key; set "
@@ -32,11 +37,23 @@ def check_key(layout: Layout) -> None:
         )
 
 
+def keyed_hash(key: bytes, value: Any) -> str:
+    """Return the hash of a value, in hexadecimal. A text and a number of the same digits have the same hash."""
+    text = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else msgspec.json.encode(value)
+    return hmac.new(key, text, hashlib.sha256).hexdigest()
+
+
+def is_hashed(value: Any) -> bool:
+    """Tell whether a value looks like such a hash."""
+    return isinstance(value, str) and bool(_HASH.fullmatch(value))
+
+
 class PrivacyGuard:
     """Applies the rules of one dataset. Raises a ConfigError as `check_key`."""
 
     def __init__(self, layout: Layout) -> None:
         check_key(layout)
+        self._layout = layout
         self._key = layout.key or b""
         self._ruled = [column for column in layout.columns if column.rule != "allow" or column.entry_rules]
 
@@ -54,11 +71,21 @@ class PrivacyGuard:
             return values
         return [value and self._ruled_map(value, column.entry_rules) for value in values]
 
+    def extras(self, values: Sequence[str | None]) -> pa.Array:
+        """Return the values of the column `extra`: as they are, hashed, or all null."""
+        rule = self._layout.extra_rule
+        return pa.array(values if rule == "allow" else [self.scalar(rule, value) for value in values], pa.string())
+
     def text(self, record: str) -> str:
-        """Return a record as JSON text, with null in each column that has a rule: rejects keep no hashes."""
-        if not self._ruled:
+        """Return a record as JSON text, with null in each column that has a rule: rejects keep no hashes.
+
+        If there is a rule for `extra`, the text lacks the members that the service model does not know.
+        """
+        if not self._ruled and self._layout.extra_rule == "allow":
             return record
         value = json.loads(record)
+        if self._layout.extra_rule != "allow":
+            value, _ = split_unknown(value, self._layout.operation.record)
         for column in self._ruled:
             place = value
             for name in column.path[:-1]:
@@ -66,6 +93,12 @@ class PrivacyGuard:
             if isinstance(place, dict) and column.path[-1] in place:
                 place[column.path[-1]] = None
         return json.dumps(value)
+
+    def scalar(self, rule: Rule, value: Any) -> Any:
+        """Return a value, its hash, or None. What is hashed stays."""
+        if rule == "drop":
+            return None
+        return value if rule == "allow" or value is None or is_hashed(value) else self._hash(value)
 
     def _ruled_map(self, value: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
         return {
@@ -75,5 +108,4 @@ class PrivacyGuard:
         }
 
     def _hash(self, value: Any) -> str:
-        text = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else msgspec.json.encode(value)
-        return hmac.new(self._key, text, hashlib.sha256).hexdigest()
+        return keyed_hash(self._key, value)

@@ -91,8 +91,8 @@ class Child:
 class Layout:
     """The tables of one dataset, and how records fill them.
 
-    `parents` has a column for each parameter of the slice, with the parameter: (studio_id, studioId). `key` is the key
-    of the hashes that privacy rules ask for.
+    `parents` has a column for each parameter of the slice, with the parameter: (studio_id, studioId). `hidden` names
+    the child tables that would show what a rule hides. `key` is the key of the hashes that privacy rules ask for.
     """
 
     dataset: Dataset
@@ -100,7 +100,13 @@ class Layout:
     parents: tuple[tuple[pa.Field, str], ...]
     columns: tuple[Column, ...]
     children: tuple[Child, ...]
+    hidden: tuple[str, ...] = ()
     key: bytes | None = None
+
+    @property
+    def extra_rule(self) -> Rule:
+        """Return the rule for members that the service model does not know."""
+        return self.dataset.privacy.get(EXTRA.name, self.dataset.privacy.get(f"*.{EXTRA.name}", "allow"))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -176,15 +182,19 @@ def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) 
     taken = {*parameters.values(), *own, *_OF_HISTORY}
     columns = tuple(_with_rules(dataset, _columns(operation.record, f"{operation.result_key}[]", taken, dataset.units)))
     taken_above = frozenset((*dataset.key, *parameters.values()))
-    children = []
+    children, hidden = [], []
     for source in columns:
         element = source.member.element
         has_entries = source.member.kind == "map" or (element is not None and element.kind == "structure")
-        if has_entries and source.rule == "allow":  # otherwise the entries would show what the rule hides
-            table = f"{dataset.item_name}_{source.field.name}"
+        if not has_entries:
+            continue
+        table = f"{dataset.item_name}_{source.field.name}"
+        if source.rule == "allow":
             entry_columns = tuple(_entry_columns(source, taken_above))
             children.append(Child(table, source, entry_columns, _entry_field(source, taken_above)))
-    result = Layout(dataset, operation, parents, columns, tuple(children), key)
+        else:
+            hidden.append(table)
+    result = Layout(dataset, operation, parents, columns, tuple(children), tuple(hidden), key)
     for table, schema in result.schemas.items():
         names = [name.lower() for name in schema.names]
         twice = {name for name in names if names.count(name) > 1}
@@ -199,11 +209,14 @@ def _with_rules(dataset: Dataset, columns: Iterable[Column]) -> Iterable[Column]
     by_name = {column.field.name: column for column in columns}
     for place, rule in dataset.privacy.items():
         name, _, entry = place.removeprefix("*.").partition(".")
+        if (name, entry) == (EXTRA.name, ""):  # members that no column is for
+            continue  # see `Layout.extra_rule`
         column = by_name.get(name)
         if column is None or (entry and column.member.kind != "map"):
             if place.startswith("*."):
                 continue
-            what = "is not a map" if column else f"does not exist; expected one of {', '.join(by_name)}"
+            others = f"does not exist; expected one of {', '.join([*by_name, EXTRA.name])}"
+            what = "is not a map" if column else others
             raise ConfigError(f"privacy: {dataset.name}.{place}: column {name!r} {what}")
         if entry and (column.member.element is None or column.member.element.kind != "string"):
             raise ConfigError(

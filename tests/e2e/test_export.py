@@ -322,7 +322,7 @@ def test_verify_names_a_snapshot_whose_rows_are_not_those_of_its_pages(job):
     (path,) = ledger_paths(job.directory / "state")
     with Ledger.open(path) as ledger:
         page = next(row for row in ledger.page_facts() if row["dataset"] == "streaming_sessions")
-        ledger._database.write(
+        ledger.database.write(
             "update page set stop = stop - 1 where slice_id = ? and number = ?", page["slice_id"], page["number"]
         )
 

@@ -244,3 +244,82 @@ def test_fault_73_a_rule_that_begins_later_brings_no_former_value_into_the_chang
 
 def values_of(job, statement):
     return {value for (value,) in job.ask(statement) if value}
+
+
+LATER = """
+privacy:
+  rules:
+    "*": {created_by: hash, owned_by: drop, extra: drop}
+    streaming_sessions: {started_by: hash, tags.Project: hash, tags.Artist level: drop, status_message: drop}
+"""
+SHOWN = {
+    "streaming_sessions_history": "run_id, extracted_at",
+    "streaming_session_tags_history": "run_id, extracted_at",
+    "streaming_session_changes": "run_id",
+    "streaming_sessions_versions": "run_id",
+    "etl_rejects": "run_id, extracted_at",
+}
+
+
+def shown(job):
+    """Return all rows that readers see, without what differs between two runs that see the same."""
+    return {
+        name: job.ask(f"select t::varchar from (select * exclude ({less}) from {name}) as t order by all")
+        for name, less in SHOWN.items()
+    }
+
+
+@pytest.mark.parametrize("kept", ["all ledgers", "no ledger", "one ledger"])
+def test_rules_reach_rows_whose_ledgers_are_gone(job, studio, tmp_path, monkeypatch, kept):
+    """After `replay`, what is there is what a job would have written that had the rules from the first night on."""
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
+    always = job_at(tmp_path / "always", studio).lend_credentials(monkeypatch)
+    always.configure(LATER)
+    for number in range(3):
+        studio.set_instant(NIGHT + dt.timedelta(days=number))
+        date = DATE + dt.timedelta(days=number)
+        for one in (job, always):
+            studio.set_faults([f"unknown-member:{LIST},page=1,times=1", f"bad-timestamp:{LIST},page=2,times=2"])
+            one.run(date)
+            assert "bad-timestamp" in fired(studio)
+    before = shown(job)
+    paths = ledger_paths(job.directory / "state")
+    for path in {"all ledgers": [], "no ledger": paths, "one ledger": [paths[0], paths[2]]}[kept]:
+        path.unlink()
+    job.configure(LATER)
+
+    replay(job.settings(), Selection(since=DATE))
+
+    for name, rows in shown(always).items():
+        assert sorted({*shown(job)[name]} ^ {*rows}) == [], name
+    assert shown(job) == shown(always)
+    assert shown(job) != before
+    assert job.problems() == []
+    assert job.ask("select count(*) > 0 from etl_rejects") == [(True,)]
+
+
+def test_a_table_that_a_rule_hides_loses_its_former_rows(job):
+    job.run()
+    ledger_paths(job.directory / "state")[0].unlink()
+    job.configure("privacy: {rules: {streaming_sessions: {tags: drop}}}")
+
+    replay(job.settings(), Selection(since=DATE))
+
+    assert job.ask("select count(*) from streaming_session_tags_history") == [(0,)]
+    assert job.ask("select count(tags), count(*) > 0 from streaming_sessions") == [(0, True)]
+    assert job.problems() == []
+
+
+def test_a_dataset_that_nobody_defines_any_more_is_named(job):
+    mine = "{name: my_studios, service: nimble, operation: list_studios, key: [studio_id], result_key: studios}"
+    job.configure(f"datasets: [{mine}]")
+    job.run()
+    ledger_paths(job.directory / "state")[0].unlink()
+    job.config.write_text(job.config.read_text().replace(mine, "studios"))
+    job.run(DATE + dt.timedelta(days=1))
+    job.configure("privacy: {rules: {'*': {display_name: drop}}}")
+
+    outcomes = replay(job.settings(), Selection(since=DATE))
+
+    assert [outcome.exit_code for outcome in outcomes] == [5]
+    assert "table my_studios: the rule for *.display_name cannot be applied" in str(outcomes[0].failed_checks)

@@ -140,12 +140,10 @@ def test_page_and_the_token_that_follows_it_are_one_transaction(ledger, path):
 def test_failed_transaction_leaves_neither_page_nor_token(ledger, path):
     """The page is written before the token: with the second statement refused, the first must not stay."""
     store(ledger, A, ["t1"])
-    ledger._database._connection.execute(
-        "create trigger no before update on slice begin select raise(abort, 'no'); end"
-    )
+    ledger.database._connection.execute("create trigger no before update on slice begin select raise(abort, 'no'); end")
     with pytest.raises(LedgerError, match="no"):
         store(ledger, A, ["t2"])
-    ledger._database._connection.execute("drop trigger no")
+    ledger.database._connection.execute("drop trigger no")
     assert ledger.checkpoint(A).starting_token == "t1"
     with sqlite3.connect(path) as other:
         assert other.execute("select count(*) from page").fetchone() == (1,)
@@ -162,8 +160,8 @@ def test_stored_page_is_visible_to_another_process_at_once(ledger, path):
 
 
 def test_every_transaction_is_synced_before_it_returns(ledger):
-    assert ledger._database._connection.execute("pragma journal_mode").fetchone()[0] == "wal"
-    assert ledger._database._connection.execute("pragma synchronous").fetchone()[0] == 2  # full
+    assert ledger.database._connection.execute("pragma journal_mode").fetchone()[0] == "wal"
+    assert ledger.database._connection.execute("pragma synchronous").fetchone()[0] == 2  # full
 
 
 def test_walk_goes_on_where_the_last_page_led(ledger, path):
@@ -397,12 +395,12 @@ def test_digest_of_a_slice_changes_with_its_pages_and_their_order(ledger):
     first = facts_of(ledger, A).pages_sha256
     store(ledger, B, ["t1", None])
     assert facts_of(ledger, B).pages_sha256 == first, "the same bodies"
-    ledger._database.write("update page set body_sha256 = 'ff' || substr(body_sha256, 3) where number = 2")
+    ledger.database.write("update page set body_sha256 = 'ff' || substr(body_sha256, 3) where number = 2")
     assert facts_of(ledger, A).pages_sha256 != first
 
 
 def test_fault_40_ledger_of_a_newer_version_is_refused_and_both_versions_are_named(ledger, path):
-    ledger._database._connection.execute(f"pragma user_version = {FORMAT + 1}")
+    ledger.database._connection.execute(f"pragma user_version = {FORMAT + 1}")
     ledger.close()
     with pytest.raises(LedgerError, match=rf"has format {FORMAT + 1}; this version reads up to {FORMAT}"):
         Ledger.open(path)
@@ -508,14 +506,14 @@ def test_fault_38_truncated_ledger_is_refused(whole, path):
 def test_fault_37_full_disk_is_a_storage_error_and_the_checkpoint_stays(ledger):
     """SQLite itself refuses to grow the file, as it does when the disk is full."""
     store(ledger, A, ["t1"])
-    pages = ledger._database._connection.execute("pragma page_count").fetchone()[0]
-    ledger._database._connection.execute(f"pragma max_page_count = {pages}")
+    pages = ledger.database._connection.execute("pragma page_count").fetchone()[0]
+    ledger.database._connection.execute(f"pragma max_page_count = {pages}")
     with pytest.raises(StorageError, match=r"full .*MB free.*make room"):
         ledger.store_page(
             A, page(os.urandom(200_000).hex().encode().join([b'{"things": [], "x": "', b'"}']), 2, token="t2")
         )
     assert ledger.checkpoint(A).starting_token == "t1"
-    ledger._database._connection.execute("pragma max_page_count = 100000")
+    ledger.database._connection.execute("pragma max_page_count = 100000")
     store(ledger, A, ["t2"])
     assert len(list(ledger.pages(A))) == 2
 
@@ -582,7 +580,7 @@ def storing(ledger):
 def test_pages_of_several_slices_that_wait_are_stored_by_one_transaction(ledger, storing):
     """A sync takes longer than all else: with many slices at once, one for each page would be what a walk waits for."""
     commits = []
-    ledger._database._connection.set_trace_callback(
+    ledger.database._connection.set_trace_callback(
         lambda statement: commits.append(statement) if statement == "commit" else None
     )
     assert storing((A, page([{}], 1, token="a2")), (B, page([{}, {}], 1, token="b2"))) == [None, None]

@@ -280,7 +280,7 @@ def test_rule_changes_the_type_and_hides_the_entries():
     [
         (
             "owner",
-            "privacy: things.owner: column 'owner' does not exist; expected one of thing_id, count, tags, limits",
+            "privacy: things.owner: column 'owner' does not exist; expected one of thing_id, count, tags, limits, extra",  # noqa: E501  one sentence
         ),
         ("count.x", "privacy: things.count.x: column 'count' is not a map"),
         (
