@@ -2,9 +2,11 @@
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import tenacity
 
@@ -30,6 +32,7 @@ class Patience:
     def __init__(self, limits: Retry, stop: threading.Event) -> None:
         self._limits = limits
         self._stop = stop
+        self._mine = threading.local()
 
     def ask(self, place: str, request: Callable[[], Answer]) -> Answer:
         """Return the answer to `request`, repeated while it fails for a passing reason; `place` begins messages.
@@ -51,16 +54,36 @@ class Patience:
 
     def _unless_stopped(self, place: str, request: Callable[[], Answer]) -> Answer:
         """Ask in a thread that can be abandoned, because nothing interrupts a thread that waits for a socket."""
-        answer: Future[Answer] = Future()
-        threading.Thread(target=_resolve, args=(answer, request), name="request", daemon=True).start()
+        asker = getattr(self._mine, "asker", None) or _Asker()
+        self._mine.asker = None
+        answer: Future[Answer] = asker.ask(request)
         while not wait([answer], _LOOK_S).done:
             if self._stop.is_set() and not wait([answer], _GRACE_S).done:
                 raise TransientSourceError(f"{place}: no answer came before the stop; run again to go on")
+        self._mine.asker = asker  # it has nothing to do: the next request of this walk need not start another
         return answer.result()
 
 
-def _resolve(answer: "Future[Answer]", request: Callable[[], Answer]) -> None:
-    try:
-        answer.set_result(request())
-    except BaseException as exc:  # noqa: BLE001  raised again where the answer is waited for
-        answer.set_exception(exc)
+class _Asker:
+    """A thread that asks for one walk, request after request. It ends with the object."""
+
+    def __init__(self) -> None:
+        requests: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        threading.Thread(target=_resolve, args=(requests,), name="request", daemon=True).start()
+        weakref.finalize(self, requests.put, None)
+        self._requests = requests
+
+    def ask(self, request: Callable[[], Answer]) -> "Future[Answer]":
+        answer: Future[Answer] = Future()
+        self._requests.put((answer, request))
+        return answer
+
+
+def _resolve(requests: "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]") -> None:
+    while asked := requests.get():
+        answer, request = asked
+        try:
+            answer.set_result(request())
+        except BaseException as exc:  # noqa: BLE001  raised again where the answer is waited for
+            answer.set_exception(exc)
+        del asked, answer, request  # a page, and what it came from, are the walk's alone

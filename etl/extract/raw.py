@@ -10,7 +10,7 @@ token; the walk would end there, and the missing records would look deleted.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -81,7 +81,7 @@ def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int
     try:
         text = body.decode("utf-8")
         envelope = decoder.decode(body)
-        _check_keys(text, operation)
+        _check_keys(body, envelope.records, operation)
     except (UnicodeDecodeError, msgspec.ValidationError, RecursionError) as exc:
         raise MalformedPageError(f"{operation.name}: {exc}; {expected}") from exc
     except msgspec.DecodeError as exc:
@@ -97,15 +97,29 @@ def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int
     return len(envelope.records), envelope.token
 
 
-def _check_keys(text: str, operation: Operation) -> None:
-    """Refuse a body that has its list or its token twice: readers keep one of the two in silence."""
+def _check_keys(body: bytes, records: Sequence[Any], operation: Operation) -> None:
+    """Refuse a body that has its list or its token twice: readers keep the last one in silence.
+
+    `records` are the items of the last list, as slices of the body.
+    """
     names = (operation.result_key, operation.token_key)
-    if "\\u" not in text and all(text.count(f'"{name}"') <= 1 for name in names):
+    around = _around(body, records)
+    if b"\\u" not in around and all(around.count(b'"%s"' % name.encode()) <= 1 for name in names):
         return  # reading the whole body again would cost as much as all other work on it
-    pairs = json.JSONDecoder(object_pairs_hook=list).decode(text)
+    pairs = json.JSONDecoder(object_pairs_hook=list).decode(body.decode())
     for name in names:
         if sum(found == name for found, _ in pairs) > 1:
             raise MalformedPageError(f"{operation.name}: {name!r} is there twice; expected it once")
+
+
+def _around(body: bytes, records: Sequence[Any]) -> bytes:
+    """Return a body without its records, if they stand in it one after the other; otherwise all of it."""
+    if not records:
+        return body
+    first, last = bytes(records[0]), bytes(records[-1])
+    end = body.rindex(last) + len(last)
+    begin = end - sum(memoryview(record).nbytes for record in records) - len(records) + 1
+    return body[:begin] + body[end:] if begin > 0 and body.startswith(first, begin) else body
 
 
 def refuse_constant(name: str) -> None:

@@ -1,7 +1,9 @@
 """A request is repeated while that can help, and given up soon after a stop, whatever it waits for."""
 
 import datetime as dt
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -56,6 +58,7 @@ def test_fault_44_a_request_that_is_never_answered_is_left_behind_after_a_stop(s
     monkeypatch.setattr(module, "_LOOK_S", 0.01)
     monkeypatch.setattr(module, "_GRACE_S", 0.01)
     never = threading.Event()
+    before = {*threading.enumerate()}
 
     def request():
         stop.set()
@@ -64,9 +67,10 @@ def test_fault_44_a_request_that_is_never_answered_is_left_behind_after_a_stop(s
     with pytest.raises(TransientSourceError, match="page 1: no answer came before the stop; run again"):
         Patience(SOON, stop).ask("page 1", request)
     assert stop.is_set()
-    (left,) = [thread for thread in threading.enumerate() if thread.name == "request"]
+    (left,) = {thread for thread in threading.enumerate() if thread.name == "request"} - before
     never.set()
-    left.join()
+    gc.collect()  # of what the error has kept
+    left.join(10)
     assert left.daemon, "it does not keep the process alive"
 
 
@@ -89,3 +93,32 @@ def test_fault_44_an_answer_that_comes_soon_after_a_stop_counts(stop, monkeypatc
 
     assert Patience(SOON, stop).ask("page 1", request) == "the page"
     assert waited.is_set()
+
+
+def test_one_thread_asks_for_one_walk_and_ends_with_it(stop):
+    """A thread for each page would cost more than the page."""
+    patience = Patience(SOON, stop)
+    found = []
+
+    def walk():
+        found.append({patience.ask("page", threading.current_thread) for _ in range(5)})
+
+    walks = [threading.Thread(target=walk) for _ in range(2)]
+    for one in walks:
+        one.start()
+        one.join()
+    (first,), (second,) = found
+    assert first is not second
+    for asker in (first, second):
+        asker.join(10)
+        assert not asker.is_alive()
+
+
+def test_an_answer_is_not_kept_by_the_thread_that_asked_for_it(stop):
+    class Body:
+        pass
+
+    patience = Patience(SOON, stop)
+    kept = weakref.ref(patience.ask("page", Body))
+    patience.ask("page", lambda: None)
+    assert kept() is None

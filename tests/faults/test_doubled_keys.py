@@ -23,6 +23,9 @@ def job_of(directory, answers):
     [
         b'{"sessions":[{"sessionId":"a"},{"sessionId":"b"}],"sessions":[{"sessionId":"c"}]}',
         b'{"sessions":[{"sessionId":"a"}],"sessions":[]}',
+        b'{"sessions":[{"sessionId":"a"},{"sessionId":"b"}],"sessions":[{"sessionId":"b"}]}',
+        b'{"sessions":[{"sessionId":"a"}],"sessions":[{"sessionId":"a"}]}',
+        b'{"sessions" : [ {"sessionId":"a"} ],\n "sessions" : [ {"sessionId":"a"} , {"sessionId":"b"} ]}',
         b'{"sessions":[{"sessionId":"a"}],"sess\\u0069ons":[]}',
         b'{"nextToken":"more","sessions":[{"sessionId":"a"}],"nextToken":null}',
     ],
