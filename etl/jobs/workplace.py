@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from etl.config import Settings
 from etl.errors import EtlError, LedgerError
 from etl.events import reach
 from etl.extract.datasets import builtin_datasets, select_datasets
-from etl.ledger.directory import RUN_ID_TIME, ledger_paths, lock
+from etl.ledger.directory import RUN_ID_TIME, forget_note, ledger_paths, lock
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.catalog.prices import PRICES, read_prices
@@ -24,14 +25,15 @@ from etl.load.delta.atomic import Change, all_or_nothing, alone
 from etl.load.delta.tables import Tables
 from etl.model import Dataset, Operation, RunState
 from etl.outcome import CheckResult, Outcome
-from etl.pipeline.forget import carry_out, drop_note, noted
-from etl.pipeline.forget_plan import Plan as ForgetPlan
 from etl.pipeline.losses import find_losses
 from etl.pipeline.plan import Plan
 from etl.pipeline.publish import UNPUBLISHABLE, publish_facts
 from etl.pipeline.settle import finish, settle
 from etl.storage.disk import check_writable
 from etl.transform.facts import ETL_TABLES
+
+if TYPE_CHECKING:
+    from etl.pipeline.forget_plan import Plan as ForgetPlan
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +145,10 @@ class Workplace:
         Raises:
             StorageError: the disk refused.
         """
+        if not forget_note(self.settings.state_dir).exists():
+            return
+        from etl.pipeline.forget import noted  # noqa: PLC0415  few jobs need it
+
         try:
             if plan := noted(self.settings.state_dir):
                 log.info("a killed `forget` is finished now")
@@ -151,7 +157,7 @@ class Workplace:
             log.error("what was to be forgotten is not forgotten yet: %s", exc)  # noqa: TRY400  the operator's
             self.unsettled.append(exc)
 
-    def forget(self, plan: ForgetPlan) -> tuple[CheckResult, ...]:
+    def forget(self, plan: "ForgetPlan") -> tuple[CheckResult, ...]:
         """Carry out a plan that is noted, build the catalog, drop the note; return the checks that fail, as `show`.
 
         The caller holds the lock of the warehouse.
@@ -159,6 +165,8 @@ class Workplace:
         Raises:
             EtlError: as `carry_out` and `show`; the next job goes on.
         """
+        from etl.pipeline.forget import carry_out, drop_note  # noqa: PLC0415  few jobs need it
+
         settings = self.settings
         carry_out(plan, self.tables, ledger_paths(settings.state_dir), settings.privacy.secret)
         failed = self.show()

@@ -42,6 +42,11 @@ def ledger_paths(state_dir: Path) -> list[Path]:
     return sorted((state_dir / "runs").glob("*.sqlite"))
 
 
+def forget_note(state_dir: Path) -> Path:
+    """Return where `forget` notes what it is about to remove."""
+    return state_dir / "forget.json"
+
+
 def damaged_ledgers(state_dir: Path) -> list[Path]:
     """Return the ledgers that were set aside, oldest first."""
     return sorted((state_dir / "runs").glob("*.damaged"))

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from etl.errors import LedgerError
 from etl.events import reach
-from etl.ledger.directory import remove_ledger
+from etl.ledger.directory import forget_note, remove_ledger
 from etl.ledger.erase import remove_slices, replace_pages, scrub
 from etl.ledger.ledger import Ledger
 from etl.load.changes import Comparison, compared_in, key_of_log, logged_dataset
@@ -42,7 +42,6 @@ from etl.transform.schema import layout_of
 
 FORGOTTEN = "forgotten"
 """What `pages_sha256` says of a slice that has lost rows, and whose pages are not here."""
-_NOTE = "forget.json"
 _DAY = dt.timedelta(days=1)
 
 
@@ -111,7 +110,7 @@ def note(state_dir: Path, plan: Plan) -> None:
     Raises:
         StorageError: the disk refused; nothing has changed.
     """
-    path = state_dir / _NOTE
+    path = forget_note(state_dir)
     draft = path.with_suffix(".new")
     with storage_errors(path):
         with open(open_own(draft, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as file:  # noqa: PTH123  a descriptor
@@ -126,7 +125,7 @@ def noted(state_dir: Path) -> Plan | None:
     Raises:
         LedgerError: the note is damaged.
     """
-    path = state_dir / _NOTE
+    path = forget_note(state_dir)
     with storage_errors(path):
         if not path.exists():
             return None
@@ -146,8 +145,8 @@ def drop_note(state_dir: Path) -> None:
     Raises:
         StorageError: the disk refused.
     """
-    with storage_errors(state_dir / _NOTE):
-        (state_dir / _NOTE).unlink(missing_ok=True)
+    with storage_errors(forget_note(state_dir)):
+        forget_note(state_dir).unlink(missing_ok=True)
         sync_directory(state_dir)
 
 
