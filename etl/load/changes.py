@@ -30,11 +30,12 @@ class Comparison:
     """The snapshots of one date, and for each slice id the date of the complete snapshot before it; None without one.
 
     `change_log` is the change log so far. It replaces data files that retention has removed. It does not know the date
-    `published` yet, whose snapshots are new.
+    `published` yet, whose snapshots are new. `rejects` has the records that were listed and do not fit.
     """
 
     table: Committed
     change_log: Committed | None
+    rejects: Committed | None
     published: dt.date
     snapshot_date: dt.date
     previous_dates: Mapping[str, dt.date | None]
@@ -79,7 +80,8 @@ def write_changes(
     """Stage the changes of some slices, in the `schema` of the change log.
 
     The columns `keys` identify a record within its slice. The values of `columns` are compared. A snapshot that was
-    written under former rules of privacy brings no value into the log that the present rules do not allow.
+    written under former rules of privacy brings no value into the log that the present rules do not allow. A record
+    that was listed and rejected counts as it was before: it has not vanished, and it does not appear again.
 
     Raises:
         WarehouseError: a data file is missing or damaged.
@@ -97,9 +99,8 @@ def write_changes(
                 # The empty table brings the columns that older files lack.
                 empty = comparison.table.schema.empty_table().drop_columns("snapshot_date")
                 connection.from_arrow(empty).create("empty_rows")
-                for view, date in (("now_rows", comparison.snapshot_date), ("then_rows", previous_date)):
-                    rows = _rows(comparison, date, slice_ids, keys)
-                    connection.execute(f"create view {view} as from empty_rows {rows}")
+                for view in _views(comparison, schema, previous_date, slice_ids, keys):
+                    connection.execute(f"create view {view}")
                 statement = _statement(schema, keys, columns)
                 dates = {"snapshot_date": comparison.snapshot_date, "previous_date": previous_date}
                 for batch in connection.sql(statement, params=dates).to_arrow_reader(_BATCH_ROWS):
@@ -121,21 +122,61 @@ def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str
             yield fill(rows, schema, constants)
 
 
-def _rows(comparison: Comparison, date: dt.date, slice_ids: Iterable[str], keys: Sequence[str]) -> str:
-    """Return the SQL that adds the rows of some slices on a date to an empty table; nothing if there are none."""
+def _views(
+    comparison: Comparison, schema: pa.Schema, previous_date: dt.date, slice_ids: Sequence[str], keys: Sequence[str]
+) -> Iterator[str]:
+    """Yield the SQL of the views `then_rows` and `now_rows`, each after those that it needs."""
     kept = f"slice_id in ({', '.join(map(literal, slice_ids))})"
+    names = ", ".join(
+        f"json_extract_string(record, {literal(_json_path(schema.field(key)))}) as {quoted(key)}" for key in keys
+    )
+    before = _last_versions(comparison, previous_date - dt.timedelta(days=1), kept, keys)
+    for side, date, former in (("then", previous_date, before), ("now", comparison.snapshot_date, "from then_rows")):
+        found = f"from empty_rows {_rows(comparison, date, kept, keys)}"
+        files = comparison.rejects.files.get(date) if comparison.rejects else None
+        if files and former:
+            rejected = f"select slice_id, {names} from {_parquet(files)} where {kept} and json_valid(record)"  # noqa: S608  quoted
+            listed = " and ".join(f"former.{name}::varchar = rejected.{name}" for name in _record(keys))
+            yield f"{side}_found as {found}"
+            yield f"{side}_listed as from ({former}) as former semi join ({rejected}) as rejected on {listed}"
+            same = f"using ({', '.join(_record(keys))})"
+            found = f"from {side}_found union all by name from {side}_listed anti join {side}_found {same}"
+        yield f"{side}_rows as {found}"
+
+
+def _rows(comparison: Comparison, date: dt.date, kept: str, keys: Sequence[str]) -> str:
+    """Return the SQL that adds the rows of some slices on a date to an empty table; nothing if there are none."""
     if files := comparison.table.files.get(date, []):
         return f"union all by name select * from {_parquet(files)} where {kept}"  # noqa: S608  quoted
+    versions = _last_versions(comparison, date, kept, keys) if date != comparison.published else None
+    return f"union all by name {versions}" if versions else ""
+
+
+def _last_versions(comparison: Comparison, until: dt.date, kept: str, keys: Sequence[str]) -> str | None:
+    """Return the SQL of the last version of each record up to a date, in the columns of the change log.
+
+    None if the change log does not reach back so far.
+    """
     change_log = comparison.change_log.files if comparison.change_log else {}
-    logged = [file for day, files in change_log.items() if day <= date for file in files]
-    if logged and date != comparison.published:
-        record = ", ".join(map(quoted, ("slice_id", *keys)))
-        return (
-            f"union all by name select * from (from {_parquet(logged)} where {kept}"  # noqa: S608
-            f" qualify row_number() over (partition by {record} order by snapshot_date desc) = 1)"
-            f" where {CHANGE} <> 'vanished'"
-        )
-    return ""
+    logged = [file for day, files in change_log.items() if day <= until for file in files]
+    if not logged:
+        return None
+    return (
+        f"select * from (from {_parquet(logged)} where {kept}"  # noqa: S608  quoted
+        f" qualify row_number() over (partition by {', '.join(_record(keys))} order by snapshot_date desc) = 1)"
+        f" where {CHANGE} <> 'vanished'"
+    )
+
+
+def _record(keys: Sequence[str]) -> list[str]:
+    """Return the columns that identify a record, as SQL writes them."""
+    return [quoted(name) for name in ("slice_id", *keys)]
+
+
+def _json_path(column: pa.Field) -> str:
+    """Return where the value of a column stands in the JSON text of a record."""
+    path = column.metadata[b"api_path"].decode().rpartition("[].")[2]
+    return "$" + "".join(f'."{name}"' for name in path.split("."))
 
 
 def _parquet(files: Iterable[str]) -> str:

@@ -309,7 +309,9 @@ def _log_across(plan: Plan, tables: Tables, writer: Writer) -> None:
             following.setdefault(date, {})[slice_id] = before[slice_id][0] if slice_id in before else None
         keys = key_of_log(change_log.schema)
         for date, previous_dates in sorted(following.items(), reverse=True):
-            comparison = Comparison(table, tables.read(name), dt.date.min, date, previous_dates)
+            comparison = Comparison(
+                table, tables.read(name), tables.read("etl_rejects"), dt.date.min, date, previous_dates
+            )
             write_log(tables, name, change_log.schema, keys, compared_in(change_log.schema), comparison, writer)
 
 

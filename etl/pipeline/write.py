@@ -165,7 +165,8 @@ def log_changes(tables: Tables, layout: Layout, walked: Sequence[Walked], writer
             if column.field.name not in keys
         ]
         change_log = tables.read(layout.changes_table)
-        comparison = Comparison(committed, change_log, date, snapshot_date, previous_dates)
+        rejects = tables.read("etl_rejects")
+        comparison = Comparison(committed, change_log, rejects, date, snapshot_date, previous_dates)
         compared = [*others, Compared("extra", layout.extra_rule)]
         write_log(tables, layout.changes_table, layout.changes, keys, compared, comparison, writer)
 

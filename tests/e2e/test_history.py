@@ -7,10 +7,11 @@ from itertools import pairwise
 import duckdb
 import pytest
 from support.damage import flip_byte
-from support.job import DATE, NIGHT
+from support.job import DATE, NIGHT, job_at
 from support.studios import LIST, listed_sessions
 
 import etl.load.catalog.packs
+from etl.jobs.replay import Selection, replay
 from etl.jobs.upkeep import vacuum
 from etl.jobs.workplace import workplace
 from etl.model import CATALOG_NAME
@@ -250,3 +251,55 @@ def test_fault_39_past_months_say_the_same_from_packs_as_file_by_file(job, studi
     assert len(files()) == len(before) + 1, "one for each, and the one that was removed"
     assert not files() & {file for file in before if file.parent.name == "etl_slices"}
     assert len(answers()["streaming_session_changes"]) == len(packed["streaming_session_changes"])
+
+
+@pytest.mark.parametrize("kept_ledgers", [True, False])
+def test_fault_76_a_record_that_is_rejected_for_a_night_neither_vanishes_nor_appears_again(
+    job, studio, tmp_path, monkeypatch, kept_ledgers
+):
+    """The history is that of a job whose source had no faulty night, but for what such a night could not show."""
+    other = job_at(tmp_path / "other", studio).lend_credentials(monkeypatch)
+    for number in range(5):
+        studio.set_instant(NIGHT + dt.timedelta(days=number))
+        other.run(night(number))
+        studio.set_faults([f"bad-timestamp:{LIST},page=1,times=2"] if number in {1, 2} else [])
+        job.run(night(number))
+        studio.set_faults([])
+    rejected = {
+        record["sessionId"] for (text,) in job.ask("select record from etl_rejects") for record in [json.loads(text)]
+    }
+    assert len(rejected) >= 2
+    ids = ", ".join(map(repr, sorted(rejected)))
+    if kept_ledgers:
+        replay(job.settings(), Selection(since=night(0)))
+
+    kinds = (
+        "select session_id, change, count(*) from streaming_session_changes where change <> 'changed'"
+        " group by all order by all"
+    )
+    assert job.ask(kinds) == other.ask(kinds)
+    assert changes(job, f"session_id not in ({ids})") == changes(other, f"session_id not in ({ids})")
+    newest = (
+        "select v::varchar from (select * exclude (run_id, seen_until, valid_from) from streaming_sessions_versions"
+        " where is_current) as v order by all"
+    )
+    assert job.ask(newest) == other.ask(newest)
+    for number in (0, 3, 4):
+        assert as_of(job, night(number)) == snapshot(other, night(number)), number
+    listed = job.ask(f"select count(*) from streaming_sessions_as_of('{night(1)}') where session_id in ({ids})")
+    assert listed == [(len(rejected),)], "they were listed"
+    assert job.problems() == []
+
+
+def test_a_record_that_was_never_a_row_appears_when_it_fits(job, studio):
+    studio.set_instant(NIGHT)
+    studio.set_faults([f"bad-timestamp:{LIST},page=1,times=2"])
+    job.run(night(0))
+    studio.set_faults([])
+    rejected = {json.loads(text)["sessionId"] for (text,) in job.ask("select record from etl_rejects")}
+    studio.set_instant(NIGHT + dt.timedelta(days=1))
+    job.run(night(1))
+
+    for session in rejected:
+        found = changes(job, f"session_id = '{session}'")
+        assert [(row[0], row[4]) for row in found] == [(night(1), "appeared")]
