@@ -69,7 +69,11 @@ SLICES = pa.schema(
             "number of the publication in this warehouse: of two for one date and slice, readers see the higher one;"
             " 0 or null if a former version published",
         ),
-        field("pages_sha256", pa.string(), "SHA-256 over the hashes of its page bodies: what was published"),
+        field(
+            "pages_sha256",
+            pa.string(),
+            "SHA-256 over the hashes of its page bodies: what was published; `forgotten` if `forget` had no pages",
+        ),
         field("table_rows", pa.map_(pa.string(), pa.int64()), "rows that the publication wrote, by table"),
         field("is_dropped", pa.bool_(), "whether `vacuum` has dropped its daily rows (warehouse.keep_snapshots)"),
         field("is_partial", pa.bool_(), "published by request although the walk was not complete"),
