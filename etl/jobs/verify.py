@@ -1,13 +1,13 @@
 """Proof that published snapshots are complete: recomputed from the ledgers, and read as readers read them.
 
-For each published slice, three things are shown. The ledger that published it last has a chain of pages without a gap,
+For each published slice, four things are shown. The ledger that published it last has a chain of pages without a gap,
 which ends. Every stored body is what was received. The rows that the catalog shows are, value for value, those that the
-pages become. Besides, every data file is read, with what the log and its own statistics say about it, and what tables,
-facts and ledgers have lost is named.
+pages become. The changes that it shows are those between this snapshot and the one before. Besides, every data file is
+read, with what the log and its own statistics say about it, and what tables, facts and ledgers have lost is named.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ from etl.load.delta.tables import PARTITION, Tables
 from etl.load.snapshots import has_slices, newest_publications
 from etl.model import SliceFacts, Snapshot
 from etl.pipeline.losses import find_losses
-from etl.pipeline.write import count_slice
+from etl.pipeline.write import count_slice, find_changes, is_logged
 from etl.read.query import open_catalog
 from etl.sqltext import quoted
 from etl.transform.schema import REJECTS, layout_of
@@ -46,17 +46,22 @@ class Finding:
 
 
 class _Rows:
-    """A `Sink` that keeps no row, but only their measure."""
+    """A `Sink` that keeps no row, but only the measure of each slice."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> None:
         self._connection = connection
-        self._select = f"select {_measure(schema)} from some_rows"  # noqa: S608  quoted
-        self.measured: Measure = (0, 0)
+        self._select = f"select slice_id, {_measure(schema)} from some_rows group by all"  # noqa: S608  quoted
+        self._measured: dict[str, Measure] = {}
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._connection.register("some_rows", pa.Table.from_batches([batch]))
-        ((rows, hashes),) = self._connection.execute(self._select).fetchall()
-        self.measured = (self.measured[0] + rows, self.measured[1] + hashes)
+        for slice_id, rows, hashes in self._connection.execute(self._select).fetchall():
+            before = self.of(slice_id)
+            self._measured[slice_id] = (before[0] + rows, before[1] + hashes)
+
+    def of(self, slice_id: str) -> Measure:
+        """Return the measure of the rows of a slice."""
+        return self._measured.get(slice_id, (0, 0))
 
 
 def _measure(schema: pa.Schema) -> str:
@@ -145,9 +150,14 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
                 with Ledger.open(path) as ledger:
                     run = ledger.run()
                     if snapshot_date in (None, run.snapshot_date):
-                        for facts in _published(tables, ledger):
-                            if (run.snapshot_date, str(facts.slice)) not in lost:
-                                yield _verify_slice(ledger, shown, facts, settings.privacy.secret)
+                        published = [
+                            facts
+                            for facts in _published(tables, ledger)
+                            if (run.snapshot_date, str(facts.slice)) not in lost
+                        ]
+                        for facts in published:
+                            yield _verify_slice(ledger, shown, facts, settings.privacy.secret)
+                        yield from _verify_changes(ledger, shown, published, settings.privacy.secret)
             except LedgerError as exc:
                 yield Finding(None, path.name, None, str(exc))
             except Exception as exc:  # noqa: BLE001  it costs this ledger
@@ -207,10 +217,31 @@ def _verify_slice(ledger: Ledger, shown: _Shown, facts: SliceFacts, secret: byte
             expected = {name: _Rows(connection, schema) for name, schema in schemas.items()}
             counts = count_slice(ledger, layout, snapshot, facts, expected)
         for name, schema in schemas.items():
-            _compare(shown, name, schema, expected[name].measured, run.snapshot_date, facts.slice.slice_id)
+            _compare(
+                shown, name, schema, expected[name].of(facts.slice.slice_id), run.snapshot_date, facts.slice.slice_id
+            )
     except EtlError as exc:
         return Finding(run.snapshot_date, what, None, str(exc))
     return Finding(run.snapshot_date, what, counts.rows, None)
+
+
+def _verify_changes(
+    ledger: Ledger, shown: _Shown, published: Sequence[SliceFacts], secret: bytes | None
+) -> Iterator[Finding]:
+    """Compare what the change log says of a date with what follows from its snapshot and the one before it."""
+    date = ledger.run().snapshot_date
+    for name, (dataset, operation) in ledger.datasets().items():
+        slices = [facts.slice for facts in published if facts.slice.dataset == name and is_logged(facts)]
+        layout = layout_of(dataset, operation, secret)
+        with duckdb.connect() as connection:
+            expected = _Rows(connection, layout.changes)
+            try:
+                find_changes(shown.tables, layout, date, [one.slice_id for one in slices], expected)
+                for one in slices:
+                    wanted = expected.of(one.slice_id)
+                    _compare(shown, layout.changes_table, layout.changes, wanted, date, one.slice_id)
+            except EtlError as exc:
+                yield Finding(date, f"changes of {name}", None, str(exc))
 
 
 def _compare(  # noqa: PLR0913, PLR0917  what is compared, and where it is

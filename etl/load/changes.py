@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from etl.errors import WarehouseError, first_line
 from etl.load.delta.parquet import fill, read_batches
-from etl.load.delta.stage import Stage
+from etl.load.delta.stage import Sink
 from etl.load.delta.tables import Committed
 from etl.model import Rule
 from etl.sqltext import literal, quoted
@@ -75,9 +75,9 @@ def compared_in(schema: pa.Schema) -> list[Compared]:
 
 
 def write_changes(
-    comparison: Comparison, schema: pa.Schema, keys: Sequence[str], columns: Sequence[Compared], stage: Stage
+    comparison: Comparison, schema: pa.Schema, keys: Sequence[str], columns: Sequence[Compared], sink: Sink
 ) -> None:
-    """Stage the changes of some slices, in the `schema` of the change log.
+    """Write the changes of some slices to a sink, in the `schema` of the change log.
 
     The columns `keys` identify a record within its slice. The values of `columns` are compared. A snapshot that was
     written under former rules of privacy brings no value into the log that the present rules do not allow. A record
@@ -90,7 +90,7 @@ def write_changes(
     for slice_id, date in comparison.previous_dates.items():
         by_date.setdefault(date, []).append(slice_id)
     for batch in _appeared(comparison, schema, by_date.pop(None, [])):
-        stage.write(batch)
+        sink.write(batch)
     for previous_date, slice_ids in by_date.items():
         assert previous_date is not None
         with duckdb.connect() as connection:
@@ -104,7 +104,7 @@ def write_changes(
                 statement = _statement(schema, keys, columns)
                 dates = {"snapshot_date": comparison.snapshot_date, "previous_date": previous_date}
                 for batch in connection.sql(statement, params=dates).to_arrow_reader(_BATCH_ROWS):
-                    stage.write(batch.cast(schema))
+                    sink.write(batch.cast(schema))
             except duckdb.Error as exc:
                 reason = first_line(exc)  # the other lines repeat the statement
                 raise WarehouseError(

@@ -4,7 +4,6 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import pyarrow as pa
 
@@ -12,21 +11,13 @@ from etl.errors import CommitConflictError, WarehouseError
 from etl.events import reach
 from etl.ledger.ledger import Ledger
 from etl.load.changes import Compared, Comparison, write_changes
-from etl.load.delta.stage import Stage, open_stage
+from etl.load.delta.stage import Sink, Stage, open_stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.load.snapshots import next_snapshots, previous_snapshots
 from etl.model import SliceFacts, Snapshot
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded
 from etl.transform.schema import REJECTS, Layout
-
-
-class Sink(Protocol):
-    """Takes rows: a `Stage`, or a check that counts and hashes them."""
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Take some rows."""
-
 
 _WRITER = "nimble-etl"
 """Name of the writer in the log of every table: one for all jobs, because only one of them commits at a time."""
@@ -145,30 +136,58 @@ def log_changes(tables: Tables, layout: Layout, walked: Sequence[Walked], writer
         As `write_slices`.
     """
     (date,) = {one.ledger.run().snapshot_date for one in walked}
-    slice_ids = [
-        facts.slice.slice_id for one in walked for facts in one.ready if facts.whole and not facts.slice.filters
-    ]
-    before = previous_snapshots(tables, date - dt.timedelta(days=1), slice_ids)
-    by_date = {date: {name: before[name][0] if name in before else None for name in slice_ids}}
+    slice_ids = [facts.slice.slice_id for one in walked for facts in one.ready if is_logged(facts)]
+    by_date = {date: _dates_before(tables, date, slice_ids)}
     for name, (later, _) in next_snapshots(tables, date, slice_ids).items():
         by_date.setdefault(later, {})[name] = date
     # Later dates first: for a date that retention has removed, the log itself is read, as it was before this one.
     for snapshot_date, previous_dates in sorted(by_date.items(), reverse=True):
         if not previous_dates:
             continue
-        committed = tables.read(layout.dataset.name)
-        assert committed is not None
-        keys = [column.field.name for column in layout.key_columns]
-        others = [
-            Compared(column.field.name, column.rule, column.entry_rules)
-            for column in layout.columns
-            if column.field.name not in keys
-        ]
-        change_log = tables.read(layout.changes_table)
-        rejects = tables.read("etl_rejects")
-        comparison = Comparison(committed, change_log, rejects, date, snapshot_date, previous_dates)
-        compared = [*others, Compared("extra", layout.extra_rule)]
-        write_log(tables, layout.changes_table, layout.changes, keys, compared, comparison, writer)
+        comparison = _comparison(tables, layout, date, snapshot_date, previous_dates)
+        write_log(tables, layout.changes_table, layout.changes, *_compared(layout), comparison, writer)
+
+
+def find_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Sequence[str], sink: Sink) -> None:
+    """Write to a sink what the change log must say of some slices on a date, which are published.
+
+    Raises:
+        WarehouseError: a data file is missing or damaged.
+    """
+    if slice_ids:
+        comparison = _comparison(tables, layout, date, date, _dates_before(tables, date, slice_ids))
+        write_changes(comparison, layout.changes, *_compared(layout), sink)
+
+
+def is_logged(facts: SliceFacts) -> bool:
+    """Tell whether a published slice is in the change log: only a whole listing tells what has vanished."""
+    return facts.whole and not facts.slice.filters
+
+
+def _dates_before(tables: Tables, date: dt.date, slice_ids: Sequence[str]) -> dict[str, dt.date | None]:
+    """Return the date of the complete snapshot before a date for each slice; None without one."""
+    before = previous_snapshots(tables, date - dt.timedelta(days=1), slice_ids)
+    return {name: before[name][0] if name in before else None for name in slice_ids}
+
+
+def _compared(layout: Layout) -> tuple[Sequence[str], Sequence[Compared]]:
+    """Return the key of a dataset's records, and the columns whose values are compared."""
+    keys = [column.field.name for column in layout.key_columns]
+    others = [column for column in layout.columns if column.field.name not in keys]
+    compared = [Compared(column.field.name, column.rule, column.entry_rules) for column in others]
+    return keys, [*compared, Compared("extra", layout.extra_rule)]
+
+
+def _comparison(
+    tables: Tables,
+    layout: Layout,
+    published: dt.date,
+    snapshot_date: dt.date,
+    previous_dates: Mapping[str, dt.date | None],
+) -> Comparison:
+    table, change_log = tables.read(layout.dataset.name), tables.read(layout.changes_table)
+    assert table is not None
+    return Comparison(table, change_log, tables.read("etl_rejects"), published, snapshot_date, previous_dates)
 
 
 def write_log(  # noqa: PLR0913, PLR0917  where, what, and by whom

@@ -5,6 +5,7 @@ import json
 from itertools import pairwise
 
 import duckdb
+import pyarrow as pa
 import pytest
 from support.damage import flip_byte
 from support.job import DATE, NIGHT, job_at
@@ -15,6 +16,8 @@ from etl.jobs.replay import Selection, replay
 from etl.jobs.upkeep import vacuum
 from etl.jobs.workplace import workplace
 from etl.model import CATALOG_NAME
+from etl.pipeline.rewrite import rewrite_rows
+from etl.pipeline.write import Writer
 
 COLUMNS = (
     "session_id, studio_id, state, owned_by, started_at::varchar, stopped_at::varchar, volume_configuration_size,"
@@ -303,3 +306,43 @@ def test_a_record_that_was_never_a_row_appears_when_it_fits(job, studio):
     for session in rejected:
         found = changes(job, f"session_id = '{session}'")
         assert [(row[0], row[4]) for row in found] == [(night(1), "appeared")]
+
+
+def _without_the_last(batch):
+    return batch.slice(0, batch.num_rows - 1)
+
+
+def _with_another_state(batch):
+    at = batch.schema.names.index("state")
+    return batch.set_column(at, batch.schema.field(at), pa.array(["STOPPED"] * batch.num_rows, pa.string()))
+
+
+def _with_other_old_values(batch):
+    at = batch.schema.names.index("old_values")
+    values = [entries and entries[:1] for entries in batch["old_values"].to_pylist()]
+    return batch.set_column(at, batch.schema.field(at), pa.array(values, batch.schema.field(at).type))
+
+
+@pytest.mark.parametrize(
+    ("number", "revise"),
+    [(0, _without_the_last), (0, _with_another_state), (2, _with_another_state), (2, _with_other_old_values)],
+)
+def test_verify_computes_the_changes_anew_and_replay_mends_them(job, studio, number, revise):
+    export(job, studio, 0, 1, 2)
+    whole = "select c::varchar from streaming_session_changes as c order by all"
+    right = job.ask(whole)
+    assert job.problems() == []
+    with workplace(job.settings()) as place, place.alone():
+        rewrite_rows(place.tables, "streaming_session_changes", night(number), revise, Writer("by-hand"))
+        place.show()
+    assert job.ask(whole) != right
+
+    found = job.problems()
+
+    assert found
+    for problem in found:
+        assert f"table streaming_session_changes, {night(number)}, slice" in problem
+        assert "rows are committed" in problem
+    replay(job.settings(), Selection(since=night(number)))
+    assert job.problems() == []
+    assert job.ask(whole) == right

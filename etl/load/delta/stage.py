@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,6 +51,13 @@ _PROVEN = pads.ParquetFileFormat(
     default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
 """Verifies page checksums while it reads."""
+
+
+class Sink(Protocol):
+    """Takes rows: a `Stage`, or a check that counts and hashes them."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take some rows."""
 
 
 class Stage:
