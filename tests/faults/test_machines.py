@@ -3,11 +3,11 @@
 import datetime as dt
 import os
 import signal
-from contextlib import contextmanager
 
 import pytest
 from support.damage import change_ledger
-from support.job import _FORKS, DATE, EXPORTED, NIGHT, RUN, Job, finished, job_at
+from support.job import DATE, EXPORTED, NIGHT, RUN, Job, finished, job_at
+from support.machines import held_at, machines, wait_until_it_waits
 from support.studios import LIST, fired, studio_of
 from support.warehouse import publish_slices
 
@@ -19,32 +19,6 @@ from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import FORMAT, Ledger
 from etl.load.delta.tables import Replacement, Tables
 from etl.pipeline.write import _read_back
-
-HELD = """
-import os
-import support.job
-
-def kill(_pid, _number):
-    talk.send("there")
-    talk.recv()
-
-os.kill = kill
-support.job._child(arguments, environment, log)
-"""
-"""A job that is not killed at its failpoint: it says that it is there, and waits for an answer."""
-
-
-@contextmanager
-def held_at(job, step, *arguments):
-    """Yield a process of the job while it waits at a step; then let it go on."""
-    talk, theirs = _FORKS.Pipe()
-    process = job.start_program(HELD, *RUN, *arguments, names={"talk": theirs}, NIMBLE_ETL_FAILPOINT=step)
-    theirs.close()
-    assert talk.recv() == "there"
-    yield process
-    if process.is_alive():
-        talk.send("go on")
-
 
 # Fault 40
 
@@ -89,16 +63,6 @@ def test_fault_40_a_warehouse_of_a_newer_version_is_refused_with_both_versions_a
 # Fault 42: two machines, each with a state directory of its own, and one warehouse
 
 
-def machines(directory, *studios):
-    return [
-        Job(directory / f"machine-{number}", studio.endpoint_url, studio.credentials, rest=ONE_WAREHOUSE)
-        for number, studio in enumerate(studios)
-    ]
-
-
-ONE_WAREHOUSE = "warehouse: {path: ../warehouse}"
-
-
 @pytest.mark.parametrize("same", [False, True], ids=["different studios", "the same studios"])
 def test_fault_42_two_machines_publish_into_one_warehouse_one_after_the_other(same, small_studio, expected, tmp_path):
     jobs = machines(tmp_path, small_studio, small_studio)
@@ -119,9 +83,7 @@ def test_fault_42_a_machine_waits_for_another_says_for_which_and_hears_a_signal(
     (second.directory / "log").touch()
     with held_at(first, "table.committed") as holder:
         waiting = second.start(*RUN)
-        while "waiting for its end" not in second.log:
-            waiting.join(timeout=0.02)
-            assert waiting.is_alive(), second.log
+        wait_until_it_waits(second, waiting)
         os.kill(waiting.pid, signal.SIGTERM)
         assert finished(waiting) == 3, second.log
         assert f"warehouse/.lock: another run holds the lock (process {holder.pid} on " in second.log
