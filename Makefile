@@ -1,7 +1,8 @@
 # make demo    create the environment, export three nights of the embedded studio, show what the warehouse answers
 # make test    lint, types and all tests
 # make faults  the fault catalogue: number, tests, outcome; tries more than make test
-# make torture seeded schedules of faults and kills: MINUTES=10, SCHEDULES=1000, or REPLAY=<seed>
+# make torture seeded schedules of faults and kills, then hostile answers, dumps and damages: MINUTES=10;
+#              or SCHEDULES=1000 and HOSTILE=1000 of them; or REPLAY=<seed>, REPLAY=damages-<seed>
 # make mutants break the code on purpose, one place at a time: a test must notice
 # make bench   measure beside peers and against targets, half an hour; make bench-quick: the ratios, two minutes
 # make year    build a year of nights, and compare every mart and query with what the studio's events say: NIGHTS, SESSIONS
@@ -30,7 +31,8 @@ faults: .venv/test
 MINUTES ?= 10
 torture: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m torture \
-		$(if $(REPLAY),--replay $(REPLAY),$(if $(SCHEDULES),--schedules $(SCHEDULES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)))
+		$(if $(REPLAY),--replay $(REPLAY),--minutes $(MINUTES) $(if $(SCHEDULES),--schedules $(SCHEDULES)) \
+			$(if $(HOSTILE),--hostile $(HOSTILE)) $(if $(SEED),--seed $(SEED)))
 
 mutants: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m mutants

@@ -1,18 +1,15 @@
 """Seeded chaos in small doses, and proof that the one who judges it can say no. `make torture` plays much more."""
 
 import datetime as dt
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from support.damage import change_rows
 from support.job import DATE, NIGHT, RUN, job_at
 from support.studios import LIST, SESSIONS, listed_sessions, studio_of
 from support.thorough import THOROUGH
+from support.torture import torture
 from torture.check import check, check_changes, check_facts, read_catalog, read_delta
 from torture.model import STUDIOS, Content, Model
 from torture.play import READERS, Tally, ViolationError, play
@@ -55,16 +52,6 @@ def test_fault_29_to_35_44_short_schedules_lose_double_and_mix_nothing(first, tm
     assert total.schedules == AT_A_TIME
     assert len(total.faults) + len(total.kills) > AT_A_TIME / 2, "the studio misbehaved, processes were killed"
     assert min(total.looks.values()) > 0, "and readers looked"
-
-
-def torture(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "torture", *arguments],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_torture_tells_what_it_did_and_that_nothing_was_lost(tmp_path):

@@ -6,7 +6,7 @@ library, strictly, and knows the few rules that docs/faults.md gives for statuse
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -313,9 +313,3 @@ def _flipped(content: bytes, random: Random) -> bytes:
     changed = bytearray(content)
     changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
     return bytes(changed)
-
-
-def seeds(first: int, count: int) -> Iterator[tuple[int, Random]]:
-    """Yield seeds with their source of random numbers."""
-    for seed in range(first, first + count):
-        yield seed, Random(seed)

@@ -59,9 +59,10 @@ class Tally:
     snapshots: int = 0
     rows: int = 0
     looks: Counter[str] = field(default_factory=Counter)
+    cases: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Tally") -> None:
-        """Add what another schedule did."""
+        """Add what another schedule or hostile case did."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
