@@ -366,10 +366,8 @@ class Ledger:
         duplicates, partial, drift, table_rows.
         """
         with self.database.transaction() as connection:
-            connection.execute(
-                "update publication set published_at = ?, sequence = ? where number = ?",
-                (_now(), sequence, publication.number),
-            )
+            statement = "update publication set published_at = ?, sequence = ? where number = ?"
+            connection.execute(statement, (_now(), sequence, publication.number))
             for slice_id, outcome in outcomes.items():
                 connection.execute(
                     "update slice set publication = ?, rows = ?, rejects = ?, duplicates = ?, partial = ?, drift = ?,"
@@ -382,6 +380,10 @@ class Ledger:
     def confirm(self) -> None:
         """Note that everything marked as published is whole: facts and all tables count."""
         self.database.write("update publication set is_whole = 1 where published_at is not null and not is_whole")
+
+    def is_marked(self) -> bool:
+        """Tell whether each publication that is not known to be whole was marked as published."""
+        return not self.database.rows("select 1 from publication where not is_whole and published_at is null")
 
     def open_publications(self) -> dict[str, set[str]]:
         """Return the ids of the slices whose publication is not known to be whole, by dataset."""

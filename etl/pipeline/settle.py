@@ -1,10 +1,10 @@
 """Publish what a killed process has walked, or marked as published, without publishing it whole."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from etl.errors import EtlError, LedgerError, StorageError, unforeseen
+from etl.errors import EtlError, LedgerError, StorageError, WarehouseError, unforeseen
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import Note, all_or_nothing
 from etl.load.delta.tables import Tables
@@ -68,6 +68,9 @@ def _settle(ledger: Ledger, tables: Tables, secret: bytes | None, begun: Note | 
     left = ledger.open_publications()
     if not left:
         return []
+    if not begun and _counts_already(ledger, tables, {name for ids in left.values() for name in ids}):
+        ledger.confirm()
+        return []
     log.info("run %s ended while it published; its publication is finished now", ledger.run().run_id)
     failures = []
     with all_or_nothing(tables, begun) as change:
@@ -81,3 +84,19 @@ def _settle(ledger: Ledger, tables: Tables, secret: bytes | None, begun: Note | 
         publish_facts(tables, [(ledger, Outcome(ledger.run(), tuple(ledger.slices()), 0))])
     ledger.confirm()
     return [failure for failure in failures if failure]
+
+
+def _counts_already(ledger: Ledger, tables: Tables, slice_ids: Collection[str]) -> bool:
+    """Tell whether a publication without a note is whole: its job died before the ledger could confirm it.
+
+    Written once more, it would get a new number, and replace what another machine has published since.
+    """
+    run = ledger.run()
+    try:
+        rows = tables.rows("etl_slices", run.snapshot_date, ["slice_id", "run_id", "publication", "pages_sha256"])
+    except WarehouseError:
+        return False
+    numbered = [row for row in rows if row["run_id"] == run.run_id and row.get("publication")]
+    there = {(row["slice_id"], row["publication"], row["pages_sha256"]) for row in numbered}
+    marked = {(facts.slice.slice_id, facts.publication, facts.pages_sha256) for facts in ledger.slices()}
+    return ledger.is_marked() and {one for one in marked if one[0] in slice_ids} <= there

@@ -93,6 +93,25 @@ def test_fault_42_a_machine_waits_for_another_says_for_which_and_hears_a_signal(
     assert finished(holder) == 0, first.log
 
 
+def test_fault_42_a_publication_that_counts_does_not_come_back_over_a_later_one_of_another_machine(
+    small_studio, tmp_path
+):
+    """Its ledger has not confirmed it: written once more, it would get the higher number."""
+    fallen, other = machines(tmp_path, small_studio, small_studio)
+    assert fallen.finish(*RUN, NIMBLE_ETL_FAILPOINT="tables.whole") == -signal.SIGKILL
+    assert not (tmp_path / "warehouse" / ".unfinished.json").exists()
+    assert other.finish(*RUN) == 0, other.log
+
+    assert fallen.finish("compact") == 0, fallen.log
+
+    shared = Job(tmp_path, small_studio.endpoint_url, small_studio.credentials)
+    (path,) = ledger_paths(other.directory / "state")
+    for table in EXPORTED:
+        assert shared.ask(f"select distinct run_id from {table}") == [(path.stem,)], table
+    assert fallen.problems() == other.problems() == []
+    assert fallen.finish(*RUN) == 0, fallen.log
+
+
 @pytest.mark.parametrize("commits", [1, 2, 3])
 def test_fault_65_a_machine_puts_back_what_a_dead_one_has_half_published_and_no_reader_sees_a_mixture(
     commits, small_studio, tmp_path
