@@ -80,10 +80,12 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 	.venv-aws/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-aws.lock
 	@touch $@
 
-# Older versions of DuckDB, as BI tools bundle them: tests read the catalog with each that has a wheel for this Python.
-.venv-duckdb/run: $(wildcard tests/data/duckdb/*.lock) | .venv/run
+# Older versions of DuckDB, as BI tools bundle them, and what Superset connects with: tests read the catalog with each
+# that has a wheel for this Python.
+READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock
+.venv-duckdb/run: $(READERS) | .venv/run
 	@mkdir -p .venv-duckdb
-	@for lock in $(wildcard tests/data/duckdb/*.lock); do \
+	@for lock in $(READERS); do \
 		$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
 			--upgrade --target .venv-duckdb/$$(basename $$lock .lock) -r $$lock || echo "no wheel: $$lock"; \
 	done
@@ -109,6 +111,8 @@ lock:
 	for version in 1.1.3 1.2.2 1.3.2 1.4.4 1.5.5; do \
 		echo "duckdb==$$version" | $(COMPILE) --output-file tests/data/duckdb/$$version.lock -; \
 	done
+	printf "%s\n" "duckdb==1.4.4" "duckdb-engine>=0.12.1,<0.13" "sqlalchemy>=1.4,<2" \
+		| $(COMPILE) --output-file tests/data/superset.lock -  # as Superset pins them
 
 clean:
 	rm -rf .venv .venv-aws .venv-duckdb .venv-bench .venv-lock .bench

@@ -13,6 +13,7 @@
     ├─ LedgerError             unreadable, or written by a newer version               exit 1
     ├─ WarehouseError          a table is missing, damaged, or of a newer version      exit 1
     ├─ StorageError            a disk said no: full, read-only, I/O error              exit 3
+    ├─ MachineError            no more threads or open files: limits are too low       exit 3
     ├─ CommitConflictError     proven not landed; staged files may go                  exit 3
     ├─ CommitUnknownError      may have landed; delete nothing                         exit 3
     └─ UnforeseenError         a fault of this program: its traceback is in the log    exit 1
@@ -21,12 +22,21 @@ A message gives the place, what was found, what was expected, and the next step.
 """
 
 import logging
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
 log = logging.getLogger(__name__)
+
+_REFUSED = {
+    r"too many open files": "raise the limit of open files (`ulimit -n`)",
+    r"(can't (start|spawn) |\bcreate )\w* ?(worker )?thread|thread constructor failed": (
+        "raise the limit of processes (`ulimit -u`), or end some"
+    ),
+}
+"""How Python, DuckDB, Arrow and deltalake say that the machine refuses something -> what to do."""
 
 
 class EtlError(Exception):
@@ -100,6 +110,27 @@ class StorageError(EtlError):
         return cls(f"{path}: {why}{room}; {then}")
 
 
+class MachineError(EtlError):
+    """The machine refuses a thread or an open file. What was stored stays; the next run continues."""
+
+    exit_code = 3
+
+
+def refused_by_machine(exc: BaseException) -> MachineError | None:
+    """Return the error for a thread or an open file that the machine refused; None if `exc` says nothing of that.
+
+    Libraries have no class for it. What they say besides, such as that a file is damaged, does not follow.
+    """
+    if isinstance(exc, MachineError):
+        return exc
+    text = str(exc)
+    for words, then in _REFUSED.items():
+        if found := re.search(words, text, re.IGNORECASE):
+            before = " ".join(text[: found.end()].split())
+            return MachineError(f"{cut(before)}: the machine has no more of them; {then}, then run again")
+    return None
+
+
 class CommitConflictError(EtlError):
     """Another writer was first. This commit is proven not to have landed."""
 
@@ -121,9 +152,12 @@ def unforeseen(place: object, exc: Exception) -> UnforeseenError:
 
     Raises:
         MemoryError: it is one. Going on without memory ends in libraries that hang.
+        MachineError: the machine refused a thread or an open file; it would refuse the next one too.
     """
     if isinstance(exc, MemoryError):
         raise exc
+    if refused := refused_by_machine(exc):
+        raise refused from exc
     log.error("%s: nobody foresaw this error", place, exc_info=exc)
     return UnforeseenError(
         f"{place}: {type(exc).__name__}: {first_line(exc)}; nobody foresaw this error. Please report it with its "

@@ -16,7 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.main import get_command
 
-from etl.cli import app
+from etl.cli.app import app
 from etl.config import Settings
 from etl.extract.datasets import builtin_datasets
 from etl.model import CATALOG_NAME

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from etl.cli.options import CONFIG, Config, Form, Json, settings_of
-from etl.cli.output import FINDINGS, Facts, Format, Output, rows_of, write_markdown, write_table
+from etl.cli.options import CONFIG, Config, For, Form, Json, settings_of
+from etl.cli.output import FINDINGS, Facts, Format, Output, Reader, rows_of, write_markdown, write_table
 from etl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ def sql_command(
     statement: Annotated[str, typer.Argument(help="One SQL query; - reads it from stdin.")],
     config: Config = CONFIG,
     form: Form = Format.TABLE,
+    reader: For = None,
     as_json: Json = False,
 ) -> None:
     """Run a read-only SQL query on the catalog."""
     from etl.read.query import ask  # noqa: PLC0415
 
+    _check_form(form, reader, as_json=as_json)
     text = sys.stdin.read() if statement == "-" else statement
-    _answer(ask(settings_of(config).warehouse.catalog, text), form, as_json=as_json)
+    _answer(ask(settings_of(config).warehouse.catalog, text), form, reader, as_json=as_json)
 
 
 def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
@@ -41,6 +43,7 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     list_all: Annotated[bool, typer.Option("--list", help="List the queries.")] = False,
     config: Config = CONFIG,
     form: Form = Format.TABLE,
+    reader: For = None,
     as_json: Json = False,
 ) -> None:
     """Run a named query. For instance: `nimble-etl query idle_sessions --hours 24`."""
@@ -54,9 +57,10 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
             rows.append({"query": file.name, "question": file.headers.get("Question", ""), "parameters": flags})
         Output(as_json=as_json).show(Facts("queries", rows))
         return
+    _check_form(form, reader, as_json=as_json)
     query = named_query(name)
     values = bind(query, _named_arguments(context.args))
-    _answer(ask(settings_of(config).warehouse.catalog, query.text, values), form, as_json=as_json)
+    _answer(ask(settings_of(config).warehouse.catalog, query.text, values), form, reader, as_json=as_json)
 
 
 def report_command(
@@ -118,12 +122,18 @@ def check_command(config: Config = CONFIG, as_json: Json = False) -> None:
         raise typer.Exit(FINDINGS)
 
 
-def _answer(table: "pa.Table", form: Format, *, as_json: bool) -> None:
+def _check_form(form: Format, reader: Reader | None, *, as_json: bool) -> None:
+    if reader and (form is not Format.CSV or as_json):
+        found = "--json" if as_json else f"--format {form}"
+        raise ConfigError(f"--for {reader}: found {found}; expected --format csv")
+
+
+def _answer(table: "pa.Table", form: Format, reader: Reader | None, *, as_json: bool) -> None:
     """Print the answer to a query."""
     if as_json:
         Output(as_json=True).show(Facts("rows", rows_of(table)))
     else:
-        write_table(table, form)
+        write_table(table, form, reader)
 
 
 def _named_arguments(arguments: list[str]) -> dict[str, str]:

@@ -12,8 +12,8 @@ import typer
 
 from etl.cli import answers, care, nights, setup
 from etl.cli.output import visible
-from etl.cli.process import LogFormat, prepare, set_up_logging
-from etl.errors import ConfigError, EtlError
+from etl.cli.process import LogFormat, check_limits, lost_output, prepare, set_up_logging
+from etl.errors import ConfigError, EtlError, refused_by_machine
 from etl.events import listening
 from etl.observe.killpoints import VARIABLE, kill_point
 
@@ -30,18 +30,25 @@ app = typer.Typer(
 _LEVELS = "debug, info, warning or error"
 
 
-def main() -> None:
-    """Run the command line. The process ends with one of the exit codes of the README."""
+def run() -> None:
+    """Run a command in a process of its own. It ends with one of the exit codes of the README."""
     prepare()
     kill_points = [kill_point(os.environ[VARIABLE])] if VARIABLE in os.environ else []
+    exit_code = 0
     try:
         with listening(*kill_points):
             app()
-    except EtlError as exc:
-        if os.environ.get("NIMBLE_ETL_DEBUG"):
+    except SystemExit as exc:
+        exit_code = exc.code if isinstance(exc.code, int) else 0
+    except BaseException as exc:  # deltalake's panics are no Exception
+        error = refused_by_machine(exc) or exc
+        if not isinstance(error, EtlError) or os.environ.get("NIMBLE_ETL_DEBUG"):
             raise
-        print(f"nimble-etl: {visible(str(exc))}", file=sys.stderr)
-        sys.exit(exc.exit_code)
+        print(f"nimble-etl: {visible(str(error))}", file=sys.stderr)
+        exit_code = error.exit_code
+    if lost := lost_output():
+        print(f"nimble-etl: {lost}", file=sys.stderr)
+    sys.exit(exit_code or (lost.exit_code if lost else 0))
 
 
 @app.callback()
@@ -55,6 +62,7 @@ def _global(
     if level is None:
         raise ConfigError(f"--log-level: found {log_level!r}; expected {_LEVELS}")
     set_up_logging(level, log_format)
+    check_limits()
 
 
 app.command("run")(nights.run_command)

@@ -1,6 +1,7 @@
 """Commands that publish: run, replay, import, demo. And the command that serves the embedded studio."""
 
 import datetime as dt
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +21,8 @@ from etl.cli.options import (
     parents_of,
     settings_of,
 )
-from etl.cli.output import Facts, Output
-from etl.cli.process import progress, stopped_by_signals
+from etl.cli.output import FINDINGS, Facts, Output
+from etl.cli.process import lost_output, progress, stopped_by_signals
 from etl.errors import ConfigError, EtlError, shortened
 from etl.events import Ended, listening, tell
 
@@ -146,6 +147,8 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         keys = f"AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret}"
         print(f"The embedded studio answers at {url}; sign requests with\n{keys}", flush=True)
 
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C is its usual end: requests in flight are done
     try:
         at = dt.datetime.fromisoformat(instant) if instant else None
         if at is not None and at.tzinfo is None:
@@ -162,12 +165,12 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 
 
 def _show(outcomes: "list[Outcome]", output: Output) -> int:
-    """Print the outcome of each run, and return the exit code of the invocation."""
+    """Print the outcome of each run, and return the exit code of the invocation: 5 if it could not be printed."""
     from etl.outcome import exit_code_of  # noqa: PLC0415
 
     lines = [line for outcome in outcomes for line in _closing_lines(outcome)]
     output.show(Facts("runs", [outcome.report() for outcome in outcomes], columns=()), notes=lines)
-    return exit_code_of(outcomes)
+    return exit_code_of(outcomes) or (FINDINGS if lost_output() else 0)
 
 
 def _closing_lines(outcome: "Outcome") -> Iterator[str]:

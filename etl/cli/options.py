@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from etl.cli.output import Format
+from etl.cli.output import Format, Reader
 from etl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ Config = Annotated[Path, typer.Option("--config", help="The configuration file."
 CONFIG = Path("config.yaml")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Form = Annotated[Format, typer.Option("--format", help="Form of the answer.")]
+For = Annotated[
+    Reader | None,
+    typer.Option("--for", help="With --format csv: write it for this program, whose formulas no text may become."),
+]
 SnapshotDate = Annotated[str | None, typer.Option(help="UTC date of the snapshot, YYYY-MM-DD; default: today.")]
 PublishPartial = Annotated[
     bool, typer.Option("--publish-partial", help="Also publish incomplete listings, as partial.")

@@ -2,7 +2,9 @@
 
 import csv
 import datetime as dt
+import io
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """What a terminal obeys instead of showing it, except tab and line feed; the last ones turn the direction of text."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a text begins that a spreadsheet runs, the last four in full width. Source: OWASP, "CSV Injection"."""
+_BOM = "\ufeff"
 FINDINGS = 5
 """Exit code of a command that found something wrong in the published data."""
 
@@ -31,6 +36,12 @@ class Format(StrEnum):
     JSON = "json"
     MARKDOWN = "markdown"
     PARQUET = "parquet"
+
+
+class Reader(StrEnum):
+    """A program that CSV is written for."""
+
+    EXCEL = "excel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +89,12 @@ class _Lines:
         print(line.removesuffix("\r\n"))
 
 
-def write_table(table: "pa.Table", form: Format) -> None:
-    """Write an Arrow table to stdout. JSON has one object per line; Parquet is binary."""
+def write_table(table: "pa.Table", form: Format, reader: Reader | None = None) -> None:
+    """Write an Arrow table to stdout. JSON has one object per line; Parquet is binary.
+
+    CSV has every value as it is. For Excel, it is UTF-8 with a byte order mark, every cell is quoted, and what Excel
+    would take for a formula begins with an apostrophe; numbers stay numbers.
+    """
     if form is Format.PARQUET:
         import pyarrow.parquet as pq  # noqa: PLC0415  so that `--help` is quick
 
@@ -93,9 +108,16 @@ def write_table(table: "pa.Table", form: Format) -> None:
         for row in rows:
             write_json(row)
     elif form is Format.CSV:
-        writer = csv.writer(_Lines(), lineterminator="\r\n")  # with "\n", the writer would not quote \r
-        writer.writerow(table.column_names)
-        writer.writerows(map(_text, row.values()) for row in rows)
+        for_excel = reader is Reader.EXCEL
+        if for_excel:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+            print(_BOM, end="")
+        cell = _harmless if for_excel else _text
+        quoting: Any = csv.QUOTE_ALL if for_excel else csv.QUOTE_MINIMAL
+        writer = csv.writer(_Lines(), quoting=quoting, lineterminator="\r\n")  # with "\n", it would not quote \r
+        writer.writerow(map(cell, table.column_names))
+        writer.writerows(map(cell, row.values()) for row in rows)
     elif form is Format.MARKDOWN:
         write_markdown(rows, table.column_names)
     else:
@@ -104,7 +126,12 @@ def write_table(table: "pa.Table", form: Format) -> None:
 
 def rows_of(table: "pa.Table") -> list[dict[str, Any]]:
     """Return the rows of an Arrow table as values that every form can show."""
-    return [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+    try:
+        rows = table.to_pylist()
+    except (OverflowError, ValueError):  # some date or instant has no value in Python
+        columns = [[_value(cell) for cell in column] for column in table.columns]
+        rows = [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 
 def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -151,11 +178,18 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list | dict):
         return _json(value, ensure_ascii=False)
-    if isinstance(value, dt.datetime):
+    if isinstance(value, dt.datetime | _Far):
         return value.isoformat(sep=" ")
     if isinstance(value, Decimal):
         return str(value)
     return value if isinstance(value, str) else str(_json_value(value))
+
+
+def _harmless(value: Any) -> str:
+    """Return the text of a value, with an apostrophe before what a spreadsheet would take for a formula."""
+    text = _text(value)
+    is_number = isinstance(value, int | float | Decimal) and math.isfinite(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not is_number else text
 
 
 def visible(text: str) -> str:
@@ -186,6 +220,50 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, Decimal) and value.as_tuple().exponent == 0:
         return int(value)  # DuckDB sums integers as HUGEINT; other decimals stay exact, as texts
     return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Far:
+    """A date or an instant that Python has no value for, in ISO 8601.
+
+    Its year is beyond 9999 or before 1 (the year before 1 is 0, as in ISO 8601), or it is infinite or has nanoseconds.
+    """
+
+    text: str
+
+    @classmethod
+    def of(cls, scalar: "pa.Scalar") -> "_Far":
+        import numpy as np  # noqa: PLC0415  so that `--help` is quick
+
+        unit: Any = getattr(scalar.type, "unit", "D")
+        if abs(scalar.value) == (2**31 - 1 if unit == "D" else 2**63 - 1):  # how DuckDB stores infinity
+            return cls("infinity" if scalar.value > 0 else "-infinity")
+        text = re.sub(r"\.0+$", "", str(np.datetime64(scalar.value, unit)))
+        text = re.sub(r"^-\d+", lambda year: f"-{year[0][1:]:0>4}", text)  # numpy writes -043
+        return cls(f"{text}+00:00" if getattr(scalar.type, "tz", None) else text)
+
+    def isoformat(self, sep: str = "T") -> str:
+        return self.text.replace("T", sep)
+
+
+def _value(scalar: "pa.Scalar") -> Any:
+    """Return the Python value of an Arrow one, as `as_py` does, with `_Far` where that raises."""
+    import pyarrow as pa  # noqa: PLC0415  so that `--help` is quick
+
+    if not scalar.is_valid:
+        return None
+    if isinstance(scalar, pa.MapScalar):
+        return [tuple(_value(entry).values()) for entry in scalar.values]
+    if isinstance(scalar, pa.StructScalar):
+        return {name: _value(value) for name, value in scalar.items()}
+    if isinstance(scalar, pa.ListScalar):
+        return [_value(value) for value in scalar.values]
+    if isinstance(scalar, pa.UnionScalar):
+        return _value(scalar.value)
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return _Far.of(scalar)
 
 
 def _plain(value: Any) -> Any:

@@ -4,8 +4,11 @@ import gc
 import io
 import logging
 import os
+import resource
+import select
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
@@ -13,6 +16,7 @@ from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 from etl.cli.output import one_line
+from etl.errors import MachineError, StorageError
 from etl.events import listening
 
 if TYPE_CHECKING:
@@ -76,13 +80,71 @@ class _Lines(logging.Formatter):
 
 
 class _Descriptor(io.FileIO):
-    """A file that drops its output after its reader has gone away (`| head`)."""
+    """A file that drops its output after its reader has gone away (`| head`), or after the disk has refused some.
+
+    `lost` says why, if it was not the reader. A job goes on: what it prints is less than what it does.
+    """
+
+    lost = ""
 
     def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except BrokenPipeError:
-            return len(data)
+        while not self.lost:
+            try:
+                written = super().write(data)
+            except BrokenPipeError:
+                break
+            except OSError as exc:
+                self.lost = exc.strerror or str(exc)
+                break
+            if written is not None:
+                return written
+            select.select([], [self], [])  # somebody has set it to refuse what would have to wait
+        return len(data)
+
+
+def lost_output() -> StorageError | None:
+    """Return why standard output is not whole; None if it is, or if its reader has gone away."""
+    sys.stdout.flush()
+    file = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if not isinstance(file, _Descriptor) or not file.lost:
+        return None
+    return StorageError(f"standard output: {file.lost}; what was printed is not whole: make room, then ask again")
+
+
+_FILES, _USUAL_FILES = 256, 1024
+"""Open files that a command may need, and what systems allow a process as a rule. DuckDB opens all files of a query."""
+
+
+def check_limits() -> None:
+    """Make sure of open files and threads. Without them, libraries abort, or say that the warehouse is damaged.
+
+    Raises:
+        MachineError: the machine allows too few.
+    """
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _USUAL_FILES if most == resource.RLIM_INFINITY else min(most, _USUAL_FILES)
+    if files != resource.RLIM_INFINITY and files < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    if wanted < _FILES:
+        raise MachineError(
+            f"this process may have {most} open files; expected at least {_FILES}: raise the limit (`ulimit -n`), "
+            "then run again"
+        )
+    gate, threads, wanted = threading.Event(), list[threading.Thread](), 16 + 2 * (os.cpu_count() or 1)
+    try:
+        for _ in range(wanted):
+            thread = threading.Thread(target=gate.wait)
+            thread.start()
+            threads.append(thread)
+    except RuntimeError as exc:
+        raise MachineError(
+            f"this process may start {len(threads)} threads; expected at least {wanted}: raise the limit of processes "
+            "(`ulimit -u`), or end some, then run again"
+        ) from exc
+    finally:
+        gate.set()
+        for thread in threads:
+            thread.join()
 
 
 def open_streams() -> None:

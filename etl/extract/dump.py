@@ -19,7 +19,7 @@ import pyarrow as pa
 from botocore.model import Shape
 from botocore.paginate import TokenEncoder
 
-from etl.errors import ConfigError
+from etl.errors import ConfigError, SourceError
 from etl.extract.json_window import JsonWindow, Stream
 from etl.extract.service_model import model_session
 from etl.model import Dataset, Member, Operation, Page, leaves
@@ -94,7 +94,7 @@ class Dump:
     def _records(self, path: Path) -> Iterator[str]:
         name = "standard input" if path == STANDARD_INPUT else str(path)
         with _opened(path) as file:
-            stream = _decompressed(file)
+            stream = _decompressed(file, name, self._expected)
             window = JsonWindow(name if stream is file else f"{name}, uncompressed", stream, self._expected)
             if not window.peek():
                 raise window.error("there is nothing in it")
@@ -193,9 +193,12 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
         yield file
 
 
-def _decompressed(file: io.BufferedReader) -> Stream:
+def _decompressed(file: io.BufferedReader, name: str, expected: str) -> Stream:
     """Return the uncompressed content of a file; its first bytes tell whether it is compressed."""
-    head = file.peek(4)[:4]  # a pipe may give fewer; JSON never begins with the first byte of a codec's mark
+    try:
+        head = file.peek(4)[:4]  # a pipe may give fewer; JSON never begins with the first byte of a codec's mark
+    except OSError as exc:
+        raise SourceError(f"{name}: cannot be read: {exc.strerror}; {expected}. Save or copy it anew") from exc
     for magic, codec in _CODECS.items():
         if head and head[: len(magic)] == magic[: len(head)]:
             stream: Stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)

@@ -200,8 +200,8 @@ def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -
         with place.alone():
             ledgers = ledger_paths(settings.state_dir)
             place.unsettled[:] = settle(ledgers, place.tables, settings.privacy.secret)
-            place.finish_forgetting()
-            place.lost[:] = map(str, find_losses(place.tables, ledgers))
+            place.finish_forgetting()  # it may remove ledgers
+            place.lost[:] = map(str, find_losses(place.tables, ledger_paths(settings.state_dir)))
             for loss in place.lost[:_SHOWN]:
                 log.error("%s", loss)
         yield place

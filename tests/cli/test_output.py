@@ -19,7 +19,8 @@ from rich.console import Console
 
 from etl.cli import output as render
 from etl.cli import process
-from etl.cli.output import Format, console, write_json, write_rows, write_table
+from etl.cli.app import app
+from etl.cli.output import Format, Reader, console, write_json, write_rows, write_table
 from etl.errors import ConfigError
 
 AT = dt.datetime(2026, 11, 20, 2, 0, 0, 500000, tzinfo=dt.UTC)
@@ -52,12 +53,12 @@ def table_of(rows):
     return pa.table({"a": pa.array(columns[0], pa.string()), "b": pa.array(columns[1], pa.int64())})
 
 
-def written(table, form):
+def written(table, form, reader=None):
     """Return what goes to standard output."""
     with pytest.MonkeyPatch.context() as patch:
         stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
         patch.setattr(sys, "stdout", stream)
-        write_table(table, form)
+        write_table(table, form, reader)
         stream.flush()
         return stream.buffer.getvalue()
 
@@ -290,3 +291,80 @@ def test_fault_56_what_a_server_says_is_shown_and_not_obeyed(capsys):
     assert "\u202e" not in shown
     assert "\\x1b]0;owned" in shown
     assert not [line for line in shown.splitlines() if line.startswith("2026-11-28 ERROR")]
+
+
+def test_dates_that_python_has_no_value_for_are_shown():
+    """Beyond the year 9999 or before the year 1, infinite, or with nanoseconds; also within other values."""
+    answer = duckdb.sql(
+        "select date '10000-01-01' as far, timestamptz '20000-01-01 00:00:00+00' as instant, date 'infinity' as never,"
+        " timestamp '-infinity' as ever, date '0044-03-15 (BC)' as ides,"
+        " timestamp_ns '2026-01-01 00:00:00.123456789' as exact, [date '10000-01-01', null, date '2026-01-01'] as list,"
+        " {'at': timestamp '10000-01-01', 'n': 1} as part, map {'k': timestamp '12000-01-01 00:00:01.5'} as map,"
+        " date '2026-01-01' as near, null::date as nothing"
+    ).to_arrow_table()
+
+    found = json.loads(written(answer, Format.JSON))
+    assert found["instant"].startswith(("20000-01-01T00:00:00", "19999-12-31T"))
+    del found["instant"]
+    assert found == {
+        "far": "10000-01-01", "never": "infinity", "ever": "-infinity", "ides": "-0043-03-15",
+        "exact": "2026-01-01T00:00:00.123456789",
+        "list": ["10000-01-01", None, "2026-01-01"], "part": {"at": "10000-01-01T00:00:00", "n": 1},
+        "map": [["k", "12000-01-01T00:00:01.500000"]], "near": "2026-01-01", "nothing": None,
+    }  # fmt: skip
+    _, row = csv.reader(written(answer, Format.CSV).decode().splitlines())
+    assert row[0] == "10000-01-01"
+    assert row[5] == "2026-01-01 00:00:00.123456789"
+
+
+def test_fault_53_columns_are_shown_by_the_names_that_they_have():
+    names = ["[/x]", "[bold]", ":boom:", "=1+1"]
+    found = written(pa.table({name: [1] for name in names}), Format.TABLE).decode()
+    assert found.splitlines()[0].split() == names
+
+
+def test_fault_53_csv_for_excel_has_no_formula_and_its_numbers_are_numbers():
+    """Source: OWASP, "CSV Injection"."""
+    texts = [
+        "=cmd|' /C calc'!A0",
+        "+1",
+        "-1",
+        "@SUM(1)",
+        "\tx",
+        "\rx",
+        "\n=1",
+        "\uff1d1",
+        "a=1",
+        " =1",
+        'say "é"',
+        None,
+    ]
+    numbers = [-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, None]
+    table = pa.table({"=text": texts, "number": numbers, "exact": [decimal.Decimal("-1.50")] * 12, "real": [-0.5] * 12})
+
+    content = written(table, Format.CSV, Reader.EXCEL)
+    assert content.startswith(b'\xef\xbb\xbf"\'=text","number"')
+    header, *rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    assert header == ["'=text", "number", "exact", "real"]
+    assert [row[0] for row in rows] == [*(f"'{text}" for text in texts[:8]), *texts[8:11], ""]
+    assert [row[1:] for row in rows[:2]] == [["-1", "-1.50", "-0.5"], ["0", "-1.50", "-0.5"]]
+    assert written(pa.table({"a": [-math.inf]}), Format.CSV, Reader.EXCEL).decode("utf-8-sig") == '"a"\n"\'-inf"\n'
+
+    plain = written(table, Format.CSV).decode()
+    assert [row[0] for row in csv.reader(io.StringIO(plain, newline=""))][1:] == [text or "" for text in texts]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-16"])
+def test_csv_for_excel_is_utf_8_whatever_the_locale_says(encoding, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+    monkeypatch.setattr(sys, "stdout", stream)
+    write_table(pa.table({"a": ["é"]}), Format.CSV, Reader.EXCEL)
+    stream.flush()
+    assert stream.buffer.getvalue().endswith('\ufeff"a"\n"é"\n'.encode())
+
+
+@pytest.mark.parametrize("arguments", [["sql", "select 1"], ["query", "storage_by_owner"]])
+@pytest.mark.parametrize("form", [[], ["--format", "json"], ["--format", "parquet"], ["--format", "csv", "--json"]])
+def test_for_excel_with_another_form_is_a_usage_error(arguments, form):
+    with pytest.raises(ConfigError, match=r"--for excel: found .*; expected --format csv"):
+        app([*arguments, "--for", "excel", *form], standalone_mode=False)

@@ -189,6 +189,18 @@ def test_fault_58_the_command_line_ends_with_a_sentence_and_the_next_run_is_not_
     assert load(job, tmp_path / "whole.json").exit_code == 0
 
 
+def test_fault_58_a_dump_that_the_disk_does_not_give_is_a_sentence(job):
+    """The first read fails. The kernel answers EIO to whoever reads this file at its beginning."""
+    ended = job.cli("import", "/proc/self/mem", "--studio-id", "studio", *DATE_FLAG)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(
+        "nimble-etl: /proc/self/mem: cannot be read: Input/output error; expected what `aws "
+    )
+    assert len(ended.stderr.splitlines()) == 1
+    assert ledger_paths(job.directory / "state") == []
+
+
 # Size
 
 PEAK = """

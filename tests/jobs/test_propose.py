@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from support.shapes import list_of, member, structure
 from typer.testing import CliRunner
 
-from etl.cli import app
+from etl.cli.app import app
 from etl.config import Settings
 from etl.configfile import append_datasets, load_settings
 from etl.errors import ConfigError

@@ -23,7 +23,7 @@ SHIM = Path(__file__).parents[1] / "faults" / "disk" / "shim.c"
 LONGEST_S = 120
 """After so long a command hangs; it is killed, and exits with -SIGALRM."""
 
-CLASSES = ("write", "sync", "open", "name", "close", "")
+CLASSES = ("write", "sync", "open", "name", "close", "lock", "")
 """As the shim counts operations; the last for steps of the program itself."""
 
 _EVENT = struct.Struct("IIIIIIQQQ")
@@ -153,7 +153,7 @@ class Disk:
 
 def _serve() -> None:
     """Fork a child for each line of standard input, and answer with its exit code."""
-    import etl.cli  # noqa: PLC0415  the parent of every child imports; who reads traces need not
+    import etl.cli.app  # noqa: PLC0415  the parent of every child imports; who reads traces need not
     import etl.observe.progress  # noqa: PLC0415
     import support.job  # noqa: PLC0415
     import support.warm  # noqa: F401, PLC0415

@@ -41,7 +41,7 @@ _FORKS.set_forkserver_preload(
     [
         "support.job",
         "support.warm",
-        "etl.cli",
+        "etl.cli.app",
         "etl.cli.demo",
         "etl.jobs.describe",
         "etl.observe.progress",

@@ -5,7 +5,7 @@
  *
  *   DISK_WATCH    the directory, absolute, without symbolic links
  *   DISK_FAIL     "CLASS N ERRNO TIMES": operation number N of a class fails with ERRNO, TIMES times (0: for ever);
- *                 an ERRNO of 0 makes a write short instead. A class is write, sync, open, name or close
+ *                 an ERRNO of 0 makes a write short instead. A class is write, sync, open, name, close or lock
  *   DISK_REPORT   gets a line for each operation that was made to fail: function, path
  *   DISK_TRACE    gets every operation that succeeded, with its data: struct event, path, second path, data
  *
@@ -26,8 +26,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum class { WRITE, SYNC, OPEN, NAME, CLOSE, CLASSES };
-static const char *const class_names[CLASSES] = {"write", "sync", "open", "name", "close"};
+enum class { WRITE, SYNC, OPEN, NAME, CLOSE, LOCK, CLASSES };
+static const char *const class_names[CLASSES] = {"write", "sync", "open", "name", "close", "lock"};
 
 struct event {
     uint32_t kind; /* open, create, write, truncate, sync, rename, link, unlink, directory made, x: removed, k: closed, mark */
@@ -252,6 +252,17 @@ static int sync_file(const char *function, long number, int file) {
 }
 int fsync(int file) { return sync_file("fsync", SYS_fsync, file); }
 int fdatasync(int file) { return sync_file("fdatasync", SYS_fdatasync, file); }
+
+/* A lock leaves nothing on the disk: it may fail, and is in no trace. */
+int flock(int file, int how) {
+    char full[PATH_MAX];
+    if (!resolve_file(file, full)) return (int)syscall(SYS_flock, file, how);
+    pthread_mutex_lock(&turn);
+    int failed = fails(LOCK, "flock", full), why = errno;
+    pthread_mutex_unlock(&turn);
+    errno = why;
+    return failed ? -1 : (int)syscall(SYS_flock, file, how);
+}
 
 /* Names */
 
