@@ -9,6 +9,7 @@
     │  └─ PageTokenError       repeated, cyclic or endless tokens                      exit 1
     │     └─ TokenRejectedError  refused, although the first page is not: expired      exit 1
     ├─ TransientSourceError    the same page request may be repeated                   exit 3
+    │  └─ CredentialsError     credentials are over: renew them, then run again        exit 3
     ├─ RecordError             a record does not fit its dataset                       (to etl_rejects)
     ├─ LedgerError             unreadable, or written by a newer version               exit 1
     ├─ WarehouseError          a table is missing, damaged, or of a newer version      exit 1
@@ -83,6 +84,10 @@ class TransientSourceError(EtlError):
     """The same page request may succeed later."""
 
     exit_code = 3
+
+
+class CredentialsError(TransientSourceError):
+    """Credentials cannot be had, or are refused, in mid-walk. To repeat the request at once would not help."""
 
 
 class RecordError(EtlError):

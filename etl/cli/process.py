@@ -64,11 +64,21 @@ def set_up_logging(level: int, log_format: LogFormat) -> None:
         formatter = JsonFormatter(f"{line} %(name)s", time, rename_fields={"asctime": "time", "levelname": "level"})
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(_without_tracebacks_of_libraries)
     logging.basicConfig(level=level, handlers=[handler])
     # Their debug lines contain session tokens, signatures and response bodies. urllib3's warnings contain whole URLs.
     for name in ("botocore", "boto3", "uvicorn"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # It warns of what it then raises, and of renewals that it tries again: if they matter, they end as errors of ours.
+    for name in ("urllib3", "botocore.credentials"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _without_tracebacks_of_libraries(record: logging.LogRecord) -> bool:
+    """Take the traceback from what the AWS libraries warn of: what matters comes back as an error of ours."""
+    if record.name.startswith(("botocore", "boto3", "urllib3")):
+        record.exc_info = None
+    return True
 
 
 class _Lines(logging.Formatter):

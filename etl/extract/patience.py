@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import tenacity
 
 from etl.config import Retry
-from etl.errors import TransientSourceError
+from etl.errors import CredentialsError, TransientSourceError
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +42,25 @@ class Patience:
             EtlError: any other error of the request, at once.
         """
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientSourceError),
+            retry=tenacity.retry_if_exception(_is_passing),
             stop=tenacity.stop_after_delay(self._limits.timeout) | tenacity.stop_when_event_set(self._stop),
             wait=tenacity.wait_random_exponential(0.5, max=self._limits.wait_max.total_seconds()),
             sleep=tenacity.sleep_using_event(self._stop),
             before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
             reraise=True,
         )
-        answer: Answer = retrying(self._unless_stopped, place, request)
+        answer: Answer = retrying(self.ask_once, place, request)
         return answer
 
-    def _unless_stopped(self, place: str, request: Callable[[], Answer]) -> Answer:
-        """Ask in a thread that can be abandoned, because nothing interrupts a thread that waits for a socket."""
+    def ask_once(self, place: str, request: Callable[[], Answer]) -> Answer:
+        """Return the answer to `request`, which is not repeated. The order to stop ends the wait.
+
+        It is asked in a thread that can be abandoned, because nothing interrupts a thread that waits for a socket.
+
+        Raises:
+            TransientSourceError: no answer came soon enough after the order to stop.
+            EtlError: any error of the request.
+        """
         asker = getattr(self._mine, "asker", None) or _Asker()
         self._mine.asker = None
         answer: Future[Answer] = asker.ask(request)
@@ -62,6 +69,11 @@ class Patience:
                 raise TransientSourceError(f"{place}: no answer came before the stop; run again to go on")
         self._mine.asker = asker  # it has nothing to do: the next request of this walk need not start another
         return answer.result()
+
+
+def _is_passing(exc: BaseException) -> bool:
+    """Tell whether a repetition may help: it does not renew credentials."""
+    return isinstance(exc, TransientSourceError) and not isinstance(exc, CredentialsError)
 
 
 class _Asker:

@@ -1,12 +1,15 @@
 """What botocore's service models say about operations. Nothing here knows a particular service."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from typing import Any, get_args
 
 from botocore import xform_name
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as _VARIABLES
 from botocore.exceptions import BotoCoreError, DataNotFoundError, UnknownServiceError
 from botocore.loaders import Loader, create_loader
 from botocore.model import OperationModel, ServiceModel, Shape
@@ -28,20 +31,38 @@ class UnsupportedError(Exception):
 def model_session() -> Session:
     """Return a botocore session that also finds the service models of this package, after those of botocore.
 
-    Its parsers leave timestamps as they were sent; otherwise one invalid timestamp would cost a whole page.
+    It is for whoever does not ask AWS: whatever the environment and the AWS configuration files say is not looked at,
+    the directory of further service models apart.
+    """
+    unset = {name: (None, None, default, convert) for name, (_, _, default, convert) in _VARIABLES.items()}
+    no_file = (None, None, os.devnull, None)
+    session = Session(session_vars={**unset, "config_file": no_file, "credentials_file": no_file})
+    data_path = os.environ.get("AWS_DATA_PATH")
+    with suppress(BotoCoreError, OSError, ValueError):
+        data_path = Session().get_config_variable("data_path")
+    return _prepared(session, data_path)
+
+
+def aws_session() -> Session:
+    """Return the same for whoever asks AWS: it is configured as the operator's environment and files say.
 
     Raises:
         ConfigError: the profile that the environment names does not exist, or an AWS configuration file is invalid.
     """
     session = Session()
+    try:
+        data_path = session.get_config_variable("data_path")
+    except (BotoCoreError, OSError, ValueError) as exc:
+        raise ConfigError(f"AWS configuration: {exc}; see AWS_PROFILE, ~/.aws/config and ~/.aws/credentials") from exc
+    return _prepared(session, data_path)
+
+
+def _prepared(session: Session, data_path: str | None) -> Session:
+    """Make a session find our models, and leave timestamps as they were sent: an invalid one would cost a page."""
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=lambda value: value)
     create_parser = parsers.create_parser
     parsers.create_parser = lambda protocol: _with_one_error(create_parser(protocol))
-    try:
-        data_path = session.get_config_variable("data_path")
-    except BotoCoreError as exc:
-        raise ConfigError(f"AWS configuration: {exc}; see AWS_PROFILE, ~/.aws/config and ~/.aws/credentials") from exc
     session.register_component("data_loader", _loader(data_path))
     return session
 

@@ -4,97 +4,111 @@ boto3 does the signing, finds endpoints and credentials, and paginates; a starti
 as in the AWS CLI. This room adds the proof that a response is a page, and the patience that repeats a request.
 """
 
+import logging
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
-import boto3
-import botocore
 import botocore.exceptions as boto
-from botocore.config import Config
+from botocore.model import OperationModel
 from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
 from botocore.parsers import ResponseParserError
 
 from etl.config import SourceSettings
-from etl.errors import ConfigError, EtlError, TokenRejectedError, TransientSourceError, unforeseen
-from etl.extract.bounded import BoundedSession
-from etl.extract.parsed import MalformedPageError, plain_tokens, proof_hook, read_parsed_page
+from etl.errors import ConfigError, CredentialsError, EtlError, SourceError, TokenRejectedError, TransientSourceError
+from etl.extract.clients import Clients, Endpoint
+from etl.extract.parsed import plain_tokens, proof_hook, read_parsed_page
 from etl.extract.patience import Patience
 from etl.extract.raw import raw_page_hook, read_raw_page
 from etl.extract.service_model import describe_operation, model_session
-from etl.extract.vendor_errors import BAD_REQUEST, EXPIRED, translate
+from etl.extract.vendor_errors import EXPIRED, UNKNOWN_KEY, answer, may_mean_the_token, translate
 from etl.model import Dataset, Operation, Page, Slice
 
-_CLIENT_CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 1},  # only `Patience` repeats
-    connect_timeout=10,
-    read_timeout=60,
-    max_pool_connections=64,
-    # Without this, botocore composes the header for every request, which costs a sixth of the request's CPU time.
-    user_agent=f"nimble-etl Boto3/{boto3.__version__} Botocore/{botocore.__version__}",
-)
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where requests go. `credentials` (access key id, secret) are given only for the embedded studio."""
-
-    url: str | None = None
-    credentials: tuple[str, str] | None = None
+_STS = "sts:GetCallerIdentity"
 
 
 class Source:
     """Fetches pages, by the `source` part of the configuration. `stop` ends every wait within seconds.
 
-    Safe to use from several threads. It keeps one client per dataset and Region.
+    Safe to use from several threads. It keeps one client per dataset and Region. Until it has the first page, what is
+    wrong with credentials is a ConfigError; from then on, the run can be resumed with better ones.
     """
 
     def __init__(self, settings: SourceSettings, endpoint: Endpoint, stop: threading.Event) -> None:
         self._settings = settings
-        self._endpoint = endpoint
         self._patience = Patience(settings.retry, stop)
-        self._lock = threading.Lock()
-        self._session = self._new_session()
+        self._lock = threading.RLock()
+        self._clients = Clients(settings, endpoint)
         self._models = model_session()
         self._operations: dict[str, Operation] = {}
         self._paginators: dict[tuple[str, str], Any] = {}
+        self._has_walked = False
 
     @cached_property
     def account_id(self) -> str:
         """Return the account whose resources are listed: from the configuration, the credentials, or STS.
 
-        Raises:
-            EtlError: there are no credentials, or STS does not answer.
-        """
-        if self._settings.account_id:
-            return self._settings.account_id
-        try:
-            credentials = self._session.get_credentials()
-            if credentials is not None:
-                credentials.get_frozen_credentials()  # refreshes them: a provider that fails now is not waited for
-                if getattr(credentials, "account_id", None):
-                    return str(credentials.account_id)
-        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as exc:
-            raise translate(exc, "account", "sts:GetCallerIdentity") from exc
-        account_id = self._patience.ask("account", self._ask_sts)
-        if account_id is None:
-            raise TransientSourceError(
-                "account: sts:GetCallerIdentity did not say which; run again, or set source.account_id if the endpoint "
-                "has no STS"
-            )
-        return account_id
+        The configured one is compared with what the credentials or STS say, where they say it.
 
-    def _ask_sts(self) -> str | None:
-        """Return the account that STS says; None if the answer is not one of STS: a repetition would not change it."""
-        try:
-            with self._lock:
-                sts = self._new_client("sts", self._settings.region)
-            return str(sts.get_caller_identity()["Account"])
-        except (ResponseParserError, KeyError):
-            return None
-        except (boto.BotoCoreError, boto.ClientError) as exc:
-            raise translate(exc, "account", "sts:GetCallerIdentity") from exc
+        Raises:
+            ConfigError: the credentials cannot be had or are of another account, or nobody says which.
+            EtlError: STS does not answer.
+        """
+        configured = self._settings.account_id
+        found = self._patience.ask("account", self._load_credentials)
+        if found is None and configured is None:
+            try:
+                return self._patience.ask("account", self._ask_sts)
+            except TransientSourceError as exc:
+                if self._clients.endpoint_of("sts"):
+                    exc.args = (f"{exc}; if there is no STS, set source.account_id",)
+                raise
+        if found is None:
+            try:
+                found = self._patience.ask_once("account", self._ask_sts)
+            except EtlError as exc:
+                log.info("source.account_id is taken as it is, because nobody says otherwise: %s", exc)
+        if configured and found and configured != found:
+            raise ConfigError(
+                f"source.account_id is {configured}, and the credentials are of account {found}; use credentials of "
+                f"{configured}, or change source.account_id"
+            )
+        return str(configured or found)
+
+    def endpoint_of(self, dataset: Dataset) -> str | None:
+        """Return the endpoint that is in force for a dataset; None: the one that AWS has for the service."""
+        return self._clients.endpoint_of(dataset.service)
+
+    def _load_credentials(self) -> str | None:
+        with self._told("account", _STS):
+            return self._clients.load_credentials()
+
+    def _ask_sts(self) -> str:
+        """Return the account that STS says."""
+        with self._told("account", _STS):
+            client = self._clients.make("sts", self._settings.region)
+            try:
+                return str(client.get_caller_identity()["Account"])
+            except (ResponseParserError, KeyError) as exc:
+                raise self._without_sts("something else") from exc
+            except boto.ClientError as exc:
+                code = exc.response["Error"].get("Code", "")
+                if code in EXPIRED or not may_mean_the_token(exc) or not self._clients.endpoint_of("sts"):
+                    raise
+                raise self._without_sts(f"{exc.response['ResponseMetadata']['HTTPStatusCode']} {code}") from exc
+
+    def _without_sts(self, found: str) -> EtlError:
+        """Return the error for an answer that is not one of STS: a repetition would not change it."""
+        url = self._clients.endpoint_of("sts")
+        if url is None:
+            return TransientSourceError(f"account: {_STS} answers {found}; run again, or set source.account_id")
+        return ConfigError(
+            f"account: {url} has no STS: to {_STS} it answers {found}; set source.account_id to the 12 digits of yours"
+        )
 
     def operation(self, dataset: Dataset) -> Operation:
         """Return what the service model says about a dataset's operation."""
@@ -113,6 +127,7 @@ class Source:
 
         Raises:
             TransientSourceError: it still fails after `source.retry.timeout`, or at the order to stop.
+            CredentialsError: the credentials do not serve any more, nor those that are there by now.
             TokenRejectedError: the service refuses the token, but answers the same request without it.
             SourceError, ConfigError: repeating the request cannot help.
         """
@@ -123,28 +138,51 @@ class Source:
         def once() -> Page:
             nonlocal tries, renewed
             tries += 1
-            try:
-                return self._request(dataset, slice_, number, starting_token, max_items, tries - 1)
-            except MalformedPageError as exc:
-                raise TransientSourceError(f"{place}: {exc}") from exc
-            except boto.ClientError as exc:
-                code = exc.response["Error"].get("Code", "")
-                if code in EXPIRED and not renewed:
-                    # botocore does not retry this; a long walk outlives the credentials that it began with.
-                    renewed = True
-                    self._renew_credentials()
-                    raise TransientSourceError(f"{place}: credentials have expired; asking for new ones") from exc
-                if code in BAD_REQUEST and starting_token is not None:
-                    raise self._judge_token(dataset, slice_, place, action) from exc
-                raise translate(exc, place, action) from exc
-            except (boto.BotoCoreError, ResponseParserError) as exc:
-                raise translate(exc, place, action) from exc
-            except EtlError:
-                raise
-            except Exception as exc:  # a server may send anything: it costs this slice
-                raise unforeseen(place, exc) from exc
+            with self._told(place, action, dataset, starting_token):
+                try:
+                    page = self._request(dataset, slice_, number, starting_token, max_items, tries - 1)
+                except boto.ClientError as exc:
+                    code = exc.response["Error"].get("Code", "")
+                    if code in EXPIRED | UNKNOWN_KEY and not renewed:
+                        # botocore does not retry this; a long walk outlives the credentials that it began with.
+                        renewed = True
+                        self._renew_credentials()
+                        self._clients.redact(exc, _sent(starting_token))
+                        raise TransientSourceError(
+                            f"{place}: {answer(exc, action)}; the credentials are loaded once more"
+                        ) from exc
+                    if starting_token is not None and may_mean_the_token(exc, self._model(dataset)):
+                        raise self._judge_token(dataset, slice_, place, action) from exc
+                    raise
+                self._has_walked = True
+                return page
 
         return self._patience.ask(place, once)
+
+    @contextmanager
+    def _told(
+        self, place: str, action: str, dataset: Dataset | None = None, starting_token: str | None = None
+    ) -> Iterator[None]:
+        """Make whatever a request raises inside the block one of our errors: with its place, without secrets."""
+        try:
+            yield
+        except Exception as exc:
+            if not isinstance(exc, EtlError):
+                self._clients.redact(exc, _sent(starting_token))
+            error = exc if isinstance(exc, EtlError) else translate(exc, place, action, self._model(dataset))
+            if not str(error).startswith(place):
+                error.args = (f"{place}: {error}",)
+            if isinstance(error, CredentialsError) and not self._has_walked:
+                error = ConfigError(str(error))
+            if error is exc:
+                raise
+            raise error from exc
+
+    def _model(self, dataset: Dataset | None) -> OperationModel | None:
+        if dataset is None:
+            return None
+        with self._lock:
+            return self._models.get_service_model(dataset.service).operation_model(self.operation(dataset).name)
 
     def _request(  # noqa: PLR0913, PLR0917  the parts of one request
         self, dataset: Dataset, slice_: Slice, number: int, token: str | None, max_items: int | None, tried: int
@@ -167,42 +205,38 @@ class Source:
         return read_raw_page(operation, pages, number, tried)
 
     def _judge_token(self, dataset: Dataset, slice_: Slice, place: str, action: str) -> EtlError:
-        """Return the error for a refused token. No API error says "expired"; a request without a token decides."""
+        """Return the error for a refused token: the same request without a token decides. It costs only this slice."""
         try:
-            self._request(dataset, slice_, 1, None, 1, 0)
-        except (boto.ClientError, boto.BotoCoreError) as exc:
-            return translate(exc, f"{place}, then the same request without a token", action)
+            with self._told(f"{place}, then the same request without a token", action, dataset):
+                self._request(dataset, slice_, 1, None, None, 0)
+        except EtlError as exc:
+            return SourceError(str(exc)) if isinstance(exc, ConfigError) else exc
         return TokenRejectedError(f"{place}: the token is refused, the request without it works: it has expired")
-
-    def _new_session(self) -> boto3.session.Session:
-        keys = self._endpoint.credentials or ()
-        return boto3.session.Session(*keys, botocore_session=model_session(), region_name=self._settings.region)
 
     def _renew_credentials(self) -> None:
         with self._lock:
-            self._session = self._new_session()
+            self._clients.renew()
             self._paginators.clear()
-
-    def _new_client(self, service: str, region: str) -> Any:
-        """Return a new client. The caller holds the lock, because a session cannot make two clients at once."""
-        client = self._session.client(
-            service, region_name=region, endpoint_url=self._endpoint.url, config=_CLIENT_CONFIG
-        )
-        endpoint = client._endpoint  # noqa: SLF001  botocore has no public way to read a body in pieces
-        endpoint.http_session = BoundedSession(endpoint.http_session, self._settings.max_page_bytes)
-        return client
 
     def _paginator(self, dataset: Dataset, region: str) -> Any:
         """Return boto3's paginator of the dataset's operation; its client is the dataset's own, as are the hooks."""
         with self._lock:
             if (dataset.name, region) not in self._paginators:
-                client = self._new_client(dataset.service, region)
+                client = self._clients.make(dataset.service, region)
                 operation = self._operations[dataset.name]
                 service_id = client.meta.service_model.service_id.hyphenize()
                 hook = proof_hook(operation) if operation.pager else raw_page_hook(operation)
                 client.meta.events.register(f"before-parse.{service_id}.{operation.name}", hook)
                 self._paginators[dataset.name, region] = client.get_paginator(dataset.operation)
             return self._paginators[dataset.name, region]
+
+
+def _sent(starting_token: str | None) -> str | None:
+    """Return the page token that a starting token holds."""
+    with suppress(ValueError, AttributeError):  # what cannot be decoded is not sent
+        tokens = TokenDecoder().decode(starting_token).values() if starting_token else ()
+        return max((token for token in tokens if isinstance(token, str)), key=len, default=None)
+    return None
 
 
 def check_starting_token(token: str) -> str:

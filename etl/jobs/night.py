@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from etl.config import EMBEDDED, Settings
 from etl.errors import ConfigError, LedgerError
-from etl.extract.source import Endpoint, Source
+from etl.extract.clients import Endpoint
+from etl.extract.source import Source
 from etl.jobs.workplace import Published, Workplace, plan_of, workplace
 from etl.ledger.directory import ledger_paths, remove_old_ledgers, set_aside
 from etl.ledger.ledger import Ledger
@@ -64,7 +65,7 @@ def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
         raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
     with workplace(settings, stop.is_set) as place:
         with _source(settings, target, stop) as source, _deadline(settings, stop):
-            plan = plan_of(settings, source.operation)
+            plan = plan_of(settings, source.operation, source.endpoint_of)
             if request.starting_token and len(plan.published) != 1:
                 names = ", ".join(sorted(plan.published))
                 raise ConfigError(

@@ -222,7 +222,11 @@ def content_of(settings: Settings) -> Content:
     )
 
 
-def plan_of(settings: Settings, describe: Callable[[Dataset], Operation]) -> Plan:
+def plan_of(
+    settings: Settings,
+    describe: Callable[[Dataset], Operation],
+    endpoint_of: Callable[[Dataset], str | None] = lambda _: None,
+) -> Plan:
     """Return the plan of what an invocation exports, as `Plan.make` says. Nothing is requested."""
     return Plan.make(
         select_datasets([*settings.datasets, *settings.exported], settings.privacy.rules),
@@ -230,4 +234,5 @@ def plan_of(settings: Settings, describe: Callable[[Dataset], Operation]) -> Pla
         describe,
         settings.source,
         settings.privacy.secret,
+        endpoint_of,
     )

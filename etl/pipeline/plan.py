@@ -1,7 +1,7 @@
 """The plan of one invocation: which datasets it walks, in which order, and which slices each has."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from etl.config import SourceSettings
@@ -20,6 +20,7 @@ class Plan:
     """The datasets to walk, parents first, with their operations and the layouts of their tables.
 
     `published` names the datasets whose rows the operator wants. The others are walked because slices come from them.
+    `endpoints` are those that the environment or the AWS configuration gives for a dataset, if `source` gives none.
     """
 
     source: SourceSettings
@@ -27,21 +28,23 @@ class Plan:
     operations: Mapping[str, Operation]
     layouts: Mapping[str, Layout]
     published: frozenset[str]
+    endpoints: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def make(
+    def make(  # noqa: PLR0913, PLR0917  the parts of an invocation
         cls,
         datasets: Mapping[str, Dataset],
         published: Collection[str],
         describe: Callable[[Dataset], Operation],
         source: SourceSettings,
         secret: bytes | None,
+        endpoint_of: Callable[[Dataset], str | None] = lambda _: None,
     ) -> "Plan":
         """Return the plan of an invocation. Nothing is requested.
 
         `datasets` are all that may be needed, parents first; `published` names those whose rows the operator wants.
         `describe` returns what the service model says about a dataset's operation. `secret` is the key of the hashes
-        that privacy asks for.
+        that privacy asks for. `endpoint_of` returns the endpoint that is in force for a dataset; None: that of AWS.
 
         Raises:
             ConfigError: a dataset cannot be exported, or a filter or a parent's column does not exist.
@@ -60,7 +63,9 @@ class Plan:
         _check_required(datasets, operations)
         layouts = {name: layout_of(dataset, operations[name], secret) for name, dataset in datasets.items()}
         check_layouts(layouts)
-        return cls(source, datasets, operations, layouts, frozenset(published))
+        endpoints = {} if source.endpoint_url else {name: endpoint_of(dataset) for name, dataset in datasets.items()}
+        given = {name: url for name, url in endpoints.items() if url}
+        return cls(source, datasets, operations, layouts, frozenset(published), given)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -71,7 +76,7 @@ class Plan:
                 "datasets": [dataset.model_dump(mode="json") for dataset in self.datasets.values()],
                 "models": [operation.model_hash for operation in self.operations.values()],
                 "published": sorted(self.published),
-                "endpoint_url": source.endpoint_url,
+                "endpoint_url": source.endpoint_url or dict(self.endpoints) or None,
                 "region": source.region,
                 "account_id": source.account_id,
                 "pins": source.pins,

@@ -27,7 +27,8 @@ def test_fault_72_a_page_that_is_too_large_is_refused_and_not_kept_in_memory(len
     body = b'{"sessions":[' + b" " * 5_000_000 + b"]}"
     with Answers(http(body, length=length)) as answers:
         source = source_at(answers.url)
-        monkeypatch.setattr(source, "_settings", source._settings.model_copy(update={"max_page_bytes": 1_000_000}))
+        clients = source._clients
+        monkeypatch.setattr(clients, "_settings", clients._settings.model_copy(update={"max_page_bytes": 1_000_000}))
         with pytest.raises(SourceError, match=r"more than 1000000 bytes; expected a page.*source\.max_page_bytes"):
             source.fetch_page(SESSIONS, SLICE, 1, None, None)
         assert len(answers.paths) == 1, "repeating does not help"

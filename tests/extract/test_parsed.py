@@ -268,7 +268,7 @@ def test_an_empty_list_may_be_left_out_where_the_protocol_or_the_dataset_says_so
 def test_fault_1_nobody_knows_the_account_where_sts_answers_with_something_else(server, answers):
     for body in (b"<html/>", b"", xml("GetCallerIdentity", "")):
         answers(body)
-        with pytest.raises(TransientSourceError, match="account"):
+        with pytest.raises(ConfigError, match=r"^account: http\S+ has no STS: .*; set source\.account_id"):
             _ = stopped_source_at(server.url, account_id=None).account_id
 
 

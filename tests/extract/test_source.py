@@ -21,12 +21,21 @@ from support.answers import KEY, http, source_at
 from support.shapes import ARRIVED, operation, part
 
 from etl.config import SourceSettings
-from etl.errors import ConfigError, GoneError, PageTokenError, SourceError, TokenRejectedError, TransientSourceError
+from etl.errors import (
+    ConfigError,
+    CredentialsError,
+    GoneError,
+    PageTokenError,
+    SourceError,
+    TokenRejectedError,
+    TransientSourceError,
+)
 from etl.extract import vendor_errors
+from etl.extract.clients import Endpoint
 from etl.extract.datasets import builtin_datasets
 from etl.extract.parsed import MalformedPageError
 from etl.extract.raw import raw_page_hook
-from etl.extract.source import Endpoint, Source, check_starting_token
+from etl.extract.source import Source, check_starting_token
 from etl.extract.vendor_errors import translate
 
 SESSIONS = builtin_datasets()["streaming_sessions"]
@@ -368,7 +377,6 @@ def test_threads_share_a_source(answers, source, server):
 
 
 def test_account_is_the_configured_one_or_that_of_the_credentials_or_that_of_sts(answers, server, monkeypatch):
-    assert Source(SourceSettings(account_id="1" * 12), Endpoint(), threading.Event()).account_id == "1" * 12
     for name, value in (("ACCESS_KEY_ID", KEY[0]), ("SECRET_ACCESS_KEY", KEY[1]), ("ACCOUNT_ID", "2" * 12)):
         monkeypatch.setenv(f"AWS_{name}", value)
     assert Source(SourceSettings(), Endpoint(), threading.Event()).account_id == "2" * 12
@@ -474,7 +482,7 @@ def answered(status, code, headers=None, **rest):
         (400, "RequestLimitExceeded", TransientSourceError, ""),
         (500, "InternalServerError", TransientSourceError, ""),
         (503, "SlowDown", TransientSourceError, ""),
-        (403, "ExpiredToken", TransientSourceError, "renew the credentials and run again to continue"),
+        (403, "ExpiredToken", CredentialsError, "renew the credentials and run again to continue"),
         (403, "AccessDeniedException", SourceError, "the credentials need nimble:ListStudios: grant it"),
         (401, "UnauthorizedException", SourceError, "the credentials need nimble:ListStudios"),
         (402, "ServiceQuotaExceededException", SourceError, "quota is used up: raise it"),
@@ -516,7 +524,7 @@ def test_answer_without_any_detail_is_translated_too():
     [
         ("[default]\nregion = x\n", "typo", ConfigError, "typo"),
         ("[default\nregion = x\n", "default", ConfigError, "config"),
-        ("[profile p]\ncredential_process = false\n", "p", TransientSourceError, "account: "),
+        ("[profile p]\ncredential_process = false\n", "p", ConfigError, "^account: .* custom-process"),
     ],
 )
 def test_what_is_wrong_with_the_credentials_of_the_operator_is_a_sentence(  # noqa: PLR0913, PLR0917  a table

@@ -11,7 +11,8 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from etl.config import SourceSettings
-from etl.extract.source import Endpoint, Source
+from etl.extract.clients import Endpoint
+from etl.extract.source import Source
 from support.shapes import ACCOUNT
 
 KEY = ("AKIDEXAMPLE", "not-a-secret")
