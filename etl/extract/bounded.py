@@ -37,22 +37,24 @@ class BoundedSession:
         self._session.close()
 
     def _read(self, request: Any, response: Any) -> bytes:
-        pieces, size, until = [], 0, time.monotonic() + _MOST_S
+        pieces, size, until, is_whole = [], 0, time.monotonic() + _MOST_S, False
         try:
             for piece in response.raw.stream(_PIECE_BYTES):
                 pieces.append(piece)
                 size += len(piece)
                 if size > self._most_bytes:
-                    response.raw.close()
                     raise SourceError(
                         f"{request.url.partition('?')[0]}: a response of more than {self._most_bytes} bytes; expected "
                         "a page. Lower `page_size` of the dataset, or raise source.max_page_bytes"
                     )
                 if time.monotonic() > until:
-                    response.raw.close()
                     raise boto.ReadTimeoutError(endpoint_url=request.url, error=f"not whole after {_MOST_S:.0f} s")
+            is_whole = True
         except ReadTimeoutError as exc:
             raise boto.ReadTimeoutError(endpoint_url=request.url, error=exc) from exc
         except HTTPError as exc:
             raise boto.ConnectionClosedError(endpoint_url=request.url, request=request, error=exc) from exc
+        finally:
+            if not is_whole:
+                response.raw.close()
         return b"".join(pieces)
