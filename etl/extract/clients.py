@@ -53,6 +53,7 @@ class Clients:
         self._settings = settings
         self._endpoint = endpoint
         self._lock = threading.Lock()
+        self._chain: Chain | None = None
         self._load()
         if endpoint.credentials is None and not (endpoint.url or "https").startswith("http:"):
             self._check_certificates()
@@ -60,7 +61,7 @@ class Clients:
     def _load(self) -> None:
         keys = self._endpoint.credentials or ()
         core = model_session() if keys else aws_session()
-        self._chain = None if keys else Chain(core)
+        self._chain = None if keys else Chain(core, self._chain.secrets if self._chain else ())
         self._core = core
         self._session = boto3.session.Session(*keys, botocore_session=core, region_name=self._settings.region)
 

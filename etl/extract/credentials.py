@@ -23,6 +23,8 @@ _SERVICES = {
     "AssumeRole": "sts", "AssumeRoleWithWebIdentity": "sts", "GetRoleCredentials": "sso", "CreateToken": "sso-oauth",
     "CreateOAuth2Token": "signin",
 }  # fmt: skip
+_REMEMBERED = 8
+"""Secrets that are hidden: requests may be under way that were signed with former ones."""
 _SETTINGS = "variables AWS_… or ~/.aws/config"
 _WHERE = {
     "env": "AWS_ACCESS_KEY_ID and its like",
@@ -41,12 +43,11 @@ _WHERE = {
 class Chain:
     """Stands in for the resolver of credentials of a botocore session, and looks where that would look.
 
-    `secrets` are the keys that it last gave out: they must not be in any message.
+    `secrets` are the keys that it and the chain before it last gave out: they must not be in any message.
     """
 
-    secrets: tuple[str, ...] = ()
-
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, secrets: tuple[str, ...] = ()) -> None:
+        self.secrets = secrets
         self._session = session
         self._role: str | None = None
         session.register("provide-client-params.sts", self._note_role)
@@ -122,7 +123,8 @@ class Loaded:
             frozen = self._credentials.get_frozen_credentials()
             if frozen is not self._last:
                 _check_keys(frozen)
-                self._last, self._chain.secrets = frozen, tuple(value for value in frozen[1:3] if value)
+                fresh = tuple(value for value in frozen[1:3] if value)
+                self._last, self._chain.secrets = frozen, (fresh + self._chain.secrets)[:_REMEMBERED]
         return frozen
 
     @property

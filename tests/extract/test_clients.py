@@ -4,7 +4,7 @@ import pytest
 from support.answers import KEY, Answers, http, stopped_source_at
 from support.shapes import part
 
-from etl.errors import ConfigError, TransientSourceError
+from etl.errors import ConfigError, EtlError, TransientSourceError
 from etl.extract.datasets import builtin_datasets
 
 SESSIONS = builtin_datasets()["streaming_sessions"]
@@ -69,12 +69,14 @@ def test_keys_never_come_out_of_an_error_of_a_library(machine, source_of, monkey
     def leak(_auth, request):
         raise ValueError(f"Invalid header value b'canary+token' of {request} with canary/secret, canary%2Fsecret")
 
-    monkeypatch.setattr("botocore.auth.SigV4Auth.add_auth", leak)
-    with (
-        Answers(PAGE) as answers,
-        pytest.raises(Exception, match=r"Invalid header value b'\*\*\*' of .* with ") as caught,
-    ):
-        source_of(answers.url).fetch_page(SESSIONS, SLICE, 1, None, None)
+    with Answers(PAGE) as answers:
+        source = source_of(answers.url)
+        source.fetch_page(SESSIONS, SLICE, 1, None, None)
+        machine("", SECRET_ACCESS_KEY="another", SESSION_TOKEN="other")
+        source._renew_credentials()
+        monkeypatch.setattr("botocore.auth.SigV4Auth.add_auth", leak)
+        with pytest.raises(EtlError, match=r"Invalid header value b'\*\*\*' of .* with ") as caught:
+            source.fetch_page(SESSIONS, SLICE, 2, None, None)
     assert "canary" not in str(caught.value) + str(caught.value.__cause__)
 
 
