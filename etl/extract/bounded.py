@@ -7,6 +7,7 @@ import botocore.exceptions as boto
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from etl.errors import SourceError
+from etl.extract.redact import without_userinfo
 
 _PIECE_BYTES = 256 * 1024
 _MOST_S = 300.0
@@ -43,8 +44,9 @@ class BoundedSession:
                 pieces.append(piece)
                 size += len(piece)
                 if size > self._most_bytes:
+                    url = without_userinfo(request.url.partition("?")[0])
                     raise SourceError(
-                        f"{request.url.partition('?')[0]}: a response of more than {self._most_bytes} bytes; expected "
+                        f"{url}: a response of more than {self._most_bytes} bytes; expected "
                         "a page. Lower `page_size` of the dataset, or raise source.max_page_bytes"
                     )
                 if time.monotonic() > until:

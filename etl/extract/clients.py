@@ -168,7 +168,7 @@ def _check_proxy(session: Any, url: str) -> None:
     given = (configured._proxies or {}).get(scheme)  # noqa: SLF001  the same
     if not given:
         return
-    expected = "expected http://host:port, with special characters of the password as %23 and the like"
+    expected = "expected http://host:port, with special characters written as %23 and the like"
     try:
         proxy = parse_url(configured.proxy_url_for(url))
         usable = bool(proxy.host) and given.partition("://")[0 if "://" in given else 1] in {"http", "https", ""}

@@ -30,6 +30,11 @@ def redact(exc: BaseException, secrets: Iterable[str], token: str | None = None)
         link = link.__cause__ or link.__context__
 
 
+def without_userinfo(url: str) -> str:
+    """Return a URL without the user and the password that may be in it."""
+    return _USERINFO.sub("", url)
+
+
 def _without(names: dict[str, str], text: str) -> str:
     for found in sorted(names, key=len, reverse=True):
         text = text.replace(found, names[found])

@@ -22,6 +22,7 @@ from etl.extract.clients import Clients, Endpoint
 from etl.extract.parsed import plain_tokens, proof_hook, read_parsed_page
 from etl.extract.patience import Patience
 from etl.extract.raw import raw_page_hook, read_raw_page
+from etl.extract.redact import without_userinfo
 from etl.extract.service_model import describe_operation, model_session
 from etl.extract.vendor_errors import EXPIRED, UNKNOWN_KEY, answer, may_mean_the_token, translate
 from etl.model import Dataset, Operation, Page, Slice
@@ -106,6 +107,7 @@ class Source:
         url = self._clients.endpoint_of("sts")
         if url is None:
             return TransientSourceError(f"account: {_STS} answers {found}; run again, or set source.account_id")
+        url = without_userinfo(url)
         return ConfigError(
             f"account: {url} has no STS: to {_STS} it answers {found}; set source.account_id to the 12 digits of yours"
         )

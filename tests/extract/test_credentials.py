@@ -235,3 +235,7 @@ def test_an_endpoint_without_sts_is_said_with_what_to_set(machine, source_of, re
         machine("", ENDPOINT_URL=answers.url)
         with pytest.raises(ConfigError, match=r"has no STS: .*set source\.account_id"):
             _ = source_of(None).account_id
+        machine("", ENDPOINT_URL=answers.url.replace("//", "//user:canary@"))
+        with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:\d+ has no STS") as caught:
+            _ = source_of(None).account_id
+        assert "canary" not in str(caught.value)
