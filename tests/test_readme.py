@@ -14,16 +14,13 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-from typer.main import get_command
+from support.commands import CLI, COMMANDS, options, resolve
 
-from etl.cli.app import app
 from etl.config import Settings
 from etl.extract.datasets import builtin_datasets
 from etl.model import CATALOG_NAME
-from etl.sqlfiles import sql_files
 
 ROOT = Path(__file__).parent.parent
-CLI = get_command(app)
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -90,48 +87,6 @@ def appears(shown, printed):
     )
     output = "".join(f"{shape(line)}\n" for line in printed if line.strip())
     return re.match(pattern, output) is not None
-
-
-def leaves(command=CLI, path=()):
-    """Yield (words, command) of everything that can be run: a group too, if it does something by itself."""
-    if not hasattr(command, "commands") or command.invoke_without_command:
-        yield path, command
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from leaves(inner, (*path, name))
-
-
-COMMANDS = dict(leaves())
-
-
-def options(command):
-    """Return the flags that a command takes."""
-    return {name for parameter in command.params for name in parameter.opts if name.startswith("--")} | {"--help"}
-
-
-def resolve(words):
-    """Return the path of the command that words after `nimble-etl` call.
-
-    Raises:
-        AssertionError: there is no such command, or it has no such flag.
-    """
-    path, command, rest = (), CLI, list(words)
-    while rest and hasattr(command, "commands"):
-        word = rest.pop(0)
-        if word in options(command):
-            rest = rest[1:]  # its value
-        else:
-            if word not in command.commands and path in COMMANDS:
-                rest.insert(0, word)
-                break
-            assert word in command.commands, f"nimble-etl {' '.join(words)}: there is no command {word!r}"
-            path, command = (*path, word), command.commands[word]
-    known = options(command)
-    if path == ("query",) and rest and not rest[0].startswith("--"):
-        parameters = sql_files("queries")[rest[0]].parameters
-        known |= {f"--{parameter.name.replace('_', '-')}" for parameter in parameters}
-    flags = {word.partition("=")[0] for word in rest if word.startswith("--")}
-    assert flags <= known, f"nimble-etl {' '.join(words)}: there is no flag {', '.join(flags - known)}"
-    return path
 
 
 def calls(text):

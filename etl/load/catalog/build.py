@@ -104,7 +104,7 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
 
 
 def _unbuildable(path: Path, reason: str) -> WarehouseError:
-    return WarehouseError(f"{path}: the catalog cannot be built: {reason}; the old one stays. Run `verify`")
+    return WarehouseError(f"{path}: the catalog cannot be built: {reason}; the old one stays. Run `nimble-etl verify`")
 
 
 def _check_files(path: Path, table: Committed) -> None:
