@@ -392,7 +392,7 @@ def test_fault_39_missing_or_truncated_data_file_is_named_and_the_old_catalog_st
     (file,) = night.read("things").files[NEXT_DATE]
     damage(Path(file))
     with pytest.raises(
-        WarehouseError, match=r"the catalog cannot be built: .*the old one stays\. Run `verify`"
+        WarehouseError, match=r"the catalog cannot be built: .*the old one stays\. Run `nimble-etl verify`"
     ) as caught:
         build(night)
     assert file in str(caught.value)
