@@ -34,7 +34,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.events import reach
 from etl.load.delta.log import NO_HOOKS, append_entry, said, sync_log, sync_names, write_checkpoint
-from etl.load.delta.parquet import DataFile, data_file, read_batches
+from etl.load.delta.parquet import DataFile, data_file
 from etl.load.delta.tables import CONFIGURATION, PARTITION, FileFacts, Replacement, Tables, data_files, tells_nulls
 from etl.storage.disk import remove_files, storage_errors
 
@@ -103,8 +103,6 @@ class Stage:
     def commit(self, app_id: str, number: int) -> None:
         """Replace the rows of the replacement by the staged rows, in one atomic commit that is durable on return.
 
-        Nothing is committed if nothing would replace nothing. The table is there afterwards, with all columns.
-
         Args:
             app_id: name of the writer in the log; with `number` it is the transaction id.
             number: rises with each commit of the writer. If the log has it already, nothing is committed again.
@@ -127,9 +125,6 @@ class Stage:
                 sync_log(self._path)
                 return
             existing = data_files(table).get(self._replacement.snapshot_date, [])
-            if self._changes_nothing(existing):
-                self._tables.give_back(self._name, table)
-                return
             with storage_errors(self._path):
                 carried = self._carry_over(existing, pa.schema(table.schema().to_arrow()))
                 sync_names(self._partition)
@@ -167,15 +162,6 @@ class Stage:
             return
         self.discard()
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
-
-    def _changes_nothing(self, existing: Sequence[str]) -> bool:
-        """Tell whether there is neither a staged row nor one to be replaced."""
-        if self._staged or (existing and (self._rebuild or not self._replacement.values)):
-            return False
-        replaced = pa.array(self._replacement.values, pa.string())
-        column = [self._replacement.column]
-        found = (batch.column(0) for name in existing for batch in read_batches(str(self._path / name), column))
-        return not any(pc.any(pc.is_in(values, replaced)).as_py() for values in found)
 
     def _ensure_table(self) -> None:
         """Make the table if it is new, and add the columns that it lacks. Raises as `commit` says."""

@@ -115,19 +115,6 @@ def test_slice_that_has_become_empty_has_no_rows_any_more(tables):
     assert numbers(tables) == {}
 
 
-def test_nothing_that_replaces_nothing_is_no_commit(tables):
-    publish(tables, {"a": [1]})
-    version = tables.read("things").version
-
-    publish(tables, {"b": []}, run="run-2")
-    publish(tables, {"b": []}, run="run-2", date=NEXT_DATE)
-    assert tables.read("things").version == version
-
-    publish(tables, {"a": []}, run="run-3")
-    assert tables.read("things").version == version + 1
-    assert numbers(tables) == {}
-
-
 def test_table_without_any_row_exists_after_its_commit(tables):
     publish(tables, {"a": []})
     assert tables.names() == ["things"]
