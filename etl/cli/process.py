@@ -52,6 +52,8 @@ def prepare() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Thousands of records without cycles are created. Looking for cycles every 700 objects took a third of flattening.
     gc.set_threshold(50_000)
+    # Parsers of JSON count the levels of a text among the calls that led to them.
+    sys.setrecursionlimit(1100)
 
 
 def set_up_logging(level: int, log_format: LogFormat) -> None:

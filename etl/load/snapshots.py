@@ -35,6 +35,22 @@ def next_snapshots(tables: Tables, after: dt.date, slice_ids: Iterable[str]) -> 
     return _first_found(tables, [date for date in tables.dates("etl_slices") if date > after], set(slice_ids))
 
 
+def after_rejects(
+    tables: Tables, date: dt.date, slice_ids: Iterable[str]
+) -> Iterator[tuple[dt.date, dict[str, dt.date | None]]]:
+    """Yield the snapshots after a date whose changes depend on what was before it, as records were rejected on it.
+
+    They are dates with slice id -> date of the snapshot before, in the order in which they must be compared.
+    """
+    rejected = {row["slice_id"] for row in tables.rows("etl_rejects", date, ["slice_id"])} & {*slice_ids}
+    following: dict[dt.date, dict[str, dt.date | None]] = {}
+    for name, (later, _) in next_snapshots(tables, date, rejected).items():
+        following.setdefault(later, {})[name] = date
+    for later, previous_dates in sorted(following.items()):
+        yield later, previous_dates
+        yield from after_rejects(tables, later, previous_dates)
+
+
 def find_falls(
     tables: Tables, run: RunFacts, ready: Iterable[tuple[SliceFacts, int]], limits: Publish
 ) -> Iterator[tuple[SliceFacts, str]]:

@@ -30,7 +30,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.changes import Comparison, compared_in, key_of_log, logged_dataset
 from etl.load.delta.atomic import Change, all_or_nothing
 from etl.load.delta.tables import Committed, Tables
-from etl.load.snapshots import newest_publications, next_snapshots, previous_snapshots
+from etl.load.snapshots import after_rejects, newest_publications, next_snapshots, previous_snapshots
 from etl.outcome import COUNTS, Outcome
 from etl.pipeline.forget_plan import Eraser, Plan
 from etl.pipeline.publish import mark, publish_facts
@@ -196,7 +196,7 @@ def _erase_from_ledger(eraser: Eraser, path: Path) -> None:
 
 def _erase_from_tables(eraser: Eraser, tables: Tables) -> None:
     writer = Writer(f"forget-{secrets.token_hex(8)}")
-    _log_across(eraser.plan, tables, writer)
+    followers = _log_across(eraser.plan, tables, writer)
     gone: dict[dt.date, dict[str, Counter[_Place]]] = {}
     for name in tables.names():
         table = tables.read(name)
@@ -209,6 +209,9 @@ def _erase_from_tables(eraser: Eraser, tables: Tables) -> None:
                     gone.setdefault(date, {})[name] = found
     for date in tables.dates("etl_slices"):
         _rewrite_facts(eraser.plan, tables, date, gone.get(date, {}), writer)
+    for name, date, compared in followers:  # only now, for these read the log itself
+        for later, previous_dates in after_rejects(tables, date, compared):
+            _compare_again(tables, name, later, previous_dates, writer)
 
 
 _Place = tuple[str, str, int | None]
@@ -291,28 +294,40 @@ def _rewrite_facts(
         rewrite_rows(tables, name, date, by_row(revise), writer)
 
 
-def _log_across(plan: Plan, tables: Tables, writer: Writer) -> None:
-    """Compare the snapshots after the dates that go with those before: the next of a slice follows the last one now."""
-    if plan.until is None:
-        return
-    for name in tables.names():
+_Followers = list[tuple[str, dt.date, Mapping[str, dt.date | None]]]
+"""Change log, date, and slice id -> date of the snapshot before."""
+
+
+def _log_across(plan: Plan, tables: Tables, writer: Writer) -> _Followers:
+    """Compare the snapshots after the dates that go with those before them, and return what was compared."""
+    done: _Followers = []
+    for name in tables.names() if plan.until else ():
         change_log = tables.read(name)
-        dataset = logged_dataset(change_log.schema) if change_log else None
-        table = tables.read(dataset) if dataset else None
-        if change_log is None or table is None:
+        if change_log is None or not logged_dataset(change_log.schema):
             continue
         logged = {row["slice_id"] for date in change_log.files for row in tables.rows(name, date, ["slice_id"])}
         slice_ids = logged & plan.slices
         before = previous_snapshots(tables, plan.since - _DAY, slice_ids) if plan.since else {}
         following: dict[dt.date, dict[str, dt.date | None]] = {}
-        for slice_id, (date, _) in next_snapshots(tables, plan.until, slice_ids).items():
+        for slice_id, (date, _) in next_snapshots(tables, plan.until or dt.date.max, slice_ids).items():
             following.setdefault(date, {})[slice_id] = before[slice_id][0] if slice_id in before else None
-        keys = key_of_log(change_log.schema)
         for date, previous_dates in sorted(following.items(), reverse=True):
-            comparison = Comparison(
-                table, tables.read(name), tables.read("etl_rejects"), dt.date.min, date, previous_dates
-            )
-            write_log(tables, name, change_log.schema, keys, compared_in(change_log.schema), comparison, writer)
+            _compare_again(tables, name, date, previous_dates, writer)
+            done.append((name, date, previous_dates))
+    return done
+
+
+def _compare_again(
+    tables: Tables, name: str, date: dt.date, previous_dates: Mapping[str, dt.date | None], writer: Writer
+) -> None:
+    """Replace what a change log says about slices of a date."""
+    change_log = tables.read(name)
+    dataset = logged_dataset(change_log.schema) if change_log else None
+    table = tables.read(dataset) if dataset else None
+    if change_log and table:
+        rejects, schema = tables.read("etl_rejects"), change_log.schema
+        comparison = Comparison(table, change_log, rejects, dt.date.min, date, previous_dates)
+        write_log(tables, name, schema, key_of_log(schema), compared_in(schema), comparison, writer)
 
 
 def _publish_again(

@@ -13,7 +13,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.changes import Compared, Comparison, write_changes
 from etl.load.delta.stage import Sink, Stage, open_stage
 from etl.load.delta.tables import Replacement, Tables
-from etl.load.snapshots import next_snapshots, previous_snapshots
+from etl.load.snapshots import after_rejects, next_snapshots, previous_snapshots
 from etl.model import SliceFacts, Snapshot
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_superseded
@@ -146,6 +146,10 @@ def log_changes(tables: Tables, layout: Layout, walked: Sequence[Walked], writer
             continue
         comparison = _comparison(tables, layout, date, snapshot_date, previous_dates)
         write_log(tables, layout.changes_table, layout.changes, *_compared(layout), comparison, writer)
+    for later in sorted(by_date.keys() - {date}):
+        for snapshot_date, previous_dates in after_rejects(tables, later, by_date[later]):
+            comparison = _comparison(tables, layout, dt.date.min, snapshot_date, previous_dates)
+            write_log(tables, layout.changes_table, layout.changes, *_compared(layout), comparison, writer)
 
 
 def find_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Sequence[str], sink: Sink) -> None:
