@@ -19,14 +19,14 @@ from etl.jobs.workplace import workplace
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.load.changes import logged_dataset
-from etl.load.delta.atomic import Change, all_or_nothing
+from etl.load.delta.atomic import Change, all_or_nothing, undone_if_it_fails
 from etl.load.delta.tables import Tables
 from etl.load.snapshots import newest_publications
 from etl.model import Dataset, Operation, SliceFacts
 from etl.outcome import Outcome
 from etl.pipeline.publish import mark, publish_facts
 from etl.pipeline.rewrite import apply_rules
-from etl.pipeline.write import Walked, Writer, log_changes, write_slices
+from etl.pipeline.write import Walked, Writer, is_logged, log_changes, write_slices
 from etl.transform.schema import Layout, layout_of
 
 log = logging.getLogger(__name__)
@@ -105,8 +105,21 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
             dates = [_replay_date(settings, place.tables, change, date, found) for date, found in chosen]
             place.unsettled.extend(_apply_rules(settings, selection, place.tables, {date for date, _ in chosen}))
             # Only now: what a date is compared with may be damaged or under former rules, too.
-            for layout, walked, writer in (written for date in dates for written in date.written):
-                log_changes(place.tables, layout, walked, writer)
+            written = [one for date in dates for one in date.written]
+            anyway = {
+                (one.ledger.run().snapshot_date, facts.slice.slice_id)
+                for _, walked, _ in written
+                for one in walked
+                for facts in one.ready
+                if is_logged(facts)
+            }
+            for layout, walked, writer in written:
+                try:
+                    with undone_if_it_fails(place.tables):
+                        log_changes(place.tables, layout, walked, writer, anyway)
+                except WarehouseError as exc:  # what the date is compared with has no ledger; it costs this comparison
+                    log.error("%s: %s", layout.changes_table, exc)  # noqa: TRY400
+                    place.unsettled.append(exc)
         for _, found in chosen:
             for ledger in found.ledgers:
                 ledger.confirm()
@@ -224,7 +237,12 @@ def _apply_rules(
     for dataset in defined.values():
         if dataset.privacy and dataset.name in tables.names():
             layout = layout_of(dataset, describe_operation(session, dataset), settings.privacy.secret)
-            apply_rules(tables, layout, dates, writer)
+            for date in sorted(dates):
+                try:
+                    apply_rules(tables, layout, date, writer)
+                except WarehouseError as exc:  # it costs this date
+                    log.error("%s, %s: not under the present rules of privacy: %s", date, dataset.name, exc)  # noqa: TRY400
+                    yield exc
     for name in tables.names():
         table = tables.read(name)
         undefined = logged_dataset(table.schema) if table else None

@@ -1,7 +1,8 @@
 """The complete snapshots of each slice, from the facts about past runs, and the slices that have lost too much."""
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from etl.config import Publish
@@ -36,19 +37,24 @@ def next_snapshots(tables: Tables, after: dt.date, slice_ids: Iterable[str]) -> 
 
 
 def after_rejects(
-    tables: Tables, date: dt.date, slice_ids: Iterable[str]
+    tables: Tables, date: dt.date, slice_ids: Iterable[str], anyway: Container[tuple[dt.date, str]] = ()
 ) -> Iterator[tuple[dt.date, dict[str, dt.date | None]]]:
     """Yield the snapshots after a date whose changes depend on what was before it, as records were rejected on it.
 
-    They are dates with slice id -> date of the snapshot before, in the order in which they must be compared.
+    They are dates with slice id -> date of the snapshot before, in the order in which they must be compared. Of those
+    that are compared `anyway` (date, slice id), and of what follows them, nothing is yielded.
     """
-    rejected = {row["slice_id"] for row in tables.rows("etl_rejects", date, ["slice_id"])} & {*slice_ids}
-    following: dict[dt.date, dict[str, dt.date | None]] = {}
-    for name, (later, _) in next_snapshots(tables, date, rejected).items():
-        following.setdefault(later, {})[name] = date
-    for later, previous_dates in sorted(following.items()):
-        yield later, previous_dates
-        yield from after_rejects(tables, later, previous_dates)
+    waiting = deque([(date, {*slice_ids})])
+    while waiting:
+        before, names = waiting.popleft()
+        rejected = {row["slice_id"] for row in tables.rows("etl_rejects", before, ["slice_id"])} & names
+        following: dict[dt.date, dict[str, dt.date | None]] = {}
+        for name, (later, _) in next_snapshots(tables, before, rejected).items():
+            if (later, name) not in anyway:
+                following.setdefault(later, {})[name] = before
+        for later, previous_dates in sorted(following.items()):
+            yield later, previous_dates
+            waiting.append((later, {*previous_dates}))
 
 
 def find_falls(

@@ -2,13 +2,14 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.load.delta.atomic import undone_if_it_fails
 from etl.load.delta.parquet import fill, read_batches
 from etl.load.delta.tables import PARTITION, Committed, Replacement, Tables
 from etl.load.snapshots import newest_publications
@@ -67,11 +68,11 @@ def _each(revise: Callable[[Row], Row | None], batch: pa.RecordBatch) -> pa.Reco
     return batch if left == rows else pa.RecordBatch.from_pylist(left, schema=batch.schema)
 
 
-def apply_rules(tables: Tables, layout: Layout, dates: Container[dt.date], writer: Writer) -> None:
-    """Apply the present rules of privacy to rows of a dataset that were written under others: tables, log and rejects.
+def apply_rules(tables: Tables, layout: Layout, date: dt.date, writer: Writer) -> None:
+    """Apply the present rules of privacy to the rows of a dataset and date: in its tables, its change log, and rejects.
 
     Raises:
-        WarehouseError: a data file is missing or damaged.
+        WarehouseError: a data file is missing or damaged; nothing has changed.
         CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit`.
     """
     former = FormerRows(layout)
@@ -84,13 +85,14 @@ def apply_rules(tables: Tables, layout: Layout, dates: Container[dt.date], write
     revisions |= dict.fromkeys(layout.hidden, by_row(lambda _: None))
     revisions[layout.changes_table] = former.changes
     revisions["etl_rejects"] = partial(_of_dataset, layout.dataset.name, former.rejects)
-    shrunk: dict[dt.date, set[str]] = {}
-    for name in tables.names():
-        for date in tables.dates(name) if name in revisions else ():
-            if date in dates and rewrite_rows(tables, name, date, revisions[name], writer):
-                shrunk.setdefault(date, set()).add(name)
-    for date, names in shrunk.items():
-        _count_again(tables, names - {layout.changes_table}, date, writer)
+    with undone_if_it_fails(tables):
+        changed = {
+            name
+            for name in revisions.keys() & {*tables.names()}
+            if rewrite_rows(tables, name, date, revisions[name], writer)
+        }
+        if counted := changed - {layout.changes_table}:
+            _count_again(tables, counted, date, writer)
 
 
 def _of_dataset(name: str, revise: Revise, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -1,7 +1,7 @@
 """From slices of a ledger to rows: staged for every table, counted, committed and read back."""
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -129,8 +129,16 @@ def write_slices(
     return counts
 
 
-def log_changes(tables: Tables, layout: Layout, walked: Sequence[Walked], writer: Writer) -> None:
+def log_changes(
+    tables: Tables,
+    layout: Layout,
+    walked: Sequence[Walked],
+    writer: Writer,
+    anyway: Container[tuple[dt.date, str]] = (),
+) -> None:
     """Log how complete, unfiltered snapshots differ from those before them, and how the next ones differ from them.
+
+    `anyway` has the date and slice id of snapshots that are logged by later calls.
 
     Raises:
         As `write_slices`.
@@ -147,7 +155,7 @@ def log_changes(tables: Tables, layout: Layout, walked: Sequence[Walked], writer
         comparison = _comparison(tables, layout, date, snapshot_date, previous_dates)
         write_log(tables, layout.changes_table, layout.changes, *_compared(layout), comparison, writer)
     for later in sorted(by_date.keys() - {date}):
-        for snapshot_date, previous_dates in after_rejects(tables, later, by_date[later]):
+        for snapshot_date, previous_dates in after_rejects(tables, later, by_date[later], anyway):
             comparison = _comparison(tables, layout, dt.date.min, snapshot_date, previous_dates)
             write_log(tables, layout.changes_table, layout.changes, *_compared(layout), comparison, writer)
 

@@ -15,6 +15,7 @@ import etl.load.catalog.packs
 from etl.jobs.replay import Selection, replay
 from etl.jobs.upkeep import vacuum
 from etl.jobs.workplace import workplace
+from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.pipeline.rewrite import rewrite_rows
 from etl.pipeline.write import Writer
@@ -291,6 +292,44 @@ def test_fault_76_a_record_that_is_rejected_for_a_night_neither_vanishes_nor_app
         assert as_of(job, night(number)) == snapshot(other, night(number)), number
     listed = job.ask(f"select count(*) from streaming_sessions_as_of('{night(1)}') where session_id in ({ids})")
     assert listed == [(len(rejected),)], "they were listed"
+    assert job.problems() == []
+
+
+def test_a_replay_of_nights_with_rejects_compares_each_snapshot_twice_and_no_more(job, studio):
+    """Once for its own date, and once for the date before. A chain to the end for each date would be quadratic."""
+    nights = 5
+    for number in range(nights):
+        studio.set_instant(NIGHT + dt.timedelta(days=number))
+        studio.set_faults([f"bad-timestamp:{LIST},page=1,times=2"])
+        job.run(night(number))
+    tables = Tables(job.directory / "warehouse")
+    before, right = tables.read("streaming_session_changes").version, changes(job)
+    assert job.ask("select count(distinct snapshot_date) from etl_rejects") == [(nights,)]
+
+    replay(job.settings(), Selection(since=night(0)))
+
+    assert tables.read("streaming_session_changes").version == before + 2 * nights - 1
+    assert changes(job) == right
+    assert job.problems() == []
+
+
+@pytest.mark.parametrize("faulty", [(1,), (1, 2)])
+def test_a_night_that_changes_is_felt_beyond_the_nights_that_rejected(job, studio, faulty):
+    """What was before a rejected record counts. If it changes later, so do the changes after the rejection."""
+    for number in range(4):
+        studio.set_instant(NIGHT + dt.timedelta(days=number))
+        studio.set_faults([f"bad-timestamp:{LIST},page=1,times=2"] if number in faulty else [])
+        if number:
+            job.run(night(number))
+    studio.set_faults([])
+    studio.set_instant(NIGHT)
+    job.run(night(0))
+
+    rejected = {json.loads(text)["sessionId"] for (text,) in job.ask("select record from etl_rejects")}
+    for session in rejected:
+        first = changes(job, f"session_id = '{session}'")[0]
+        assert (first[0], first[4]) == (night(0), "appeared"), "it was there before it was rejected"
+        assert [row[4] for row in changes(job, f"session_id = '{session}'")].count("appeared") == 1
     assert job.problems() == []
 
 

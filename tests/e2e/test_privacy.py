@@ -7,6 +7,7 @@ import json
 import signal
 
 import pytest
+from support.damage import flip_byte
 from support.job import DATE, NIGHT, RUN, job_at
 from support.studios import LIST, fired
 
@@ -323,3 +324,19 @@ def test_a_dataset_that_nobody_defines_any_more_is_named(job):
 
     assert [outcome.exit_code for outcome in outcomes] == [5]
     assert "table my_studios: the rule for *.display_name cannot be applied" in str(outcomes[0].failed_checks)
+
+
+def test_a_damaged_date_without_a_ledger_keeps_no_other_from_the_rules(job):
+    second = DATE + dt.timedelta(days=1)
+    job.run()
+    job.run(second)
+    ledger_paths(job.directory / "state")[0].unlink()
+    (file,) = Tables(job.directory / "warehouse").read("streaming_sessions").files[DATE]
+    flip_byte(file, 5000)
+    job.configure("privacy: {rules: {streaming_sessions: {owned_by: drop}}}")
+
+    outcomes = replay(job.settings(), Selection(since=DATE))
+
+    assert [outcome.exit_code for outcome in outcomes] == [5]
+    assert f"snapshot_date={DATE}" in str(outcomes[0].failed_checks), "the damaged file is named"
+    assert job.ask("select count(owned_by), count(*) > 0 from streaming_sessions") == [(0, True)]
