@@ -35,6 +35,9 @@ BLANK = "…"
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Matches where a new word begins in a name: DBInstanceId has the words DB, Instance and Id."""
 
+HASHED = "[0-9a-f]{64}"
+"""Pattern of a value that privacy has hashed: SHA-256 in hexadecimal."""
+
 Rule = Literal["allow", "hash", "drop"]
 """Privacy of a column, or of one entry of a map: keep the value, keep a keyed hash of it, or keep nothing."""
 

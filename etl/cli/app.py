@@ -39,7 +39,7 @@ def run() -> None:
         with listening(*kill_points):
             app()
     except SystemExit as exc:
-        exit_code = exc.code if isinstance(exc.code, int) else 0
+        exit_code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except BaseException as exc:  # deltalake's panics are no Exception
         error = refused_by_machine(exc) or exc
         if not isinstance(error, EtlError) or os.environ.get("NIMBLE_ETL_DEBUG"):

@@ -16,13 +16,11 @@ from etl.errors import WarehouseError, first_line
 from etl.load.delta.parquet import fill, read_batches
 from etl.load.delta.stage import Sink
 from etl.load.delta.tables import Committed
-from etl.model import Rule
+from etl.model import HASHED, Rule
 from etl.sqltext import literal, quoted
 
 CHANGE = "change"
 _BATCH_ROWS = 8192
-_HASH = "[0-9a-f]{64}"
-"""What a hashed value looks like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +238,7 @@ def _allowed(side: str, column: Compared) -> str:
         rule: ", ".join(literal(key) for key, found in column.entry_rules.items() if found == rule) or "null"
         for rule in ("drop", "hash")
     }
-    is_hashed = f"entry.value is null or regexp_full_match(entry.value, '{_HASH}')"
+    is_hashed = f"entry.value is null or regexp_full_match(entry.value, '{HASHED}')"
     dropped, hashed = (f"coalesce(entry.key in ({by_rule[rule]}), false)" for rule in ("drop", "hash"))
     kept = f"not {dropped} and (not {hashed} or {is_hashed})"
     return f"map_from_entries(list_filter(map_entries({value}), lambda entry: {kept}))"
@@ -249,4 +247,4 @@ def _allowed(side: str, column: Compared) -> str:
 def _is_allowed(side: str, column: Compared) -> str:
     """Return the test whether a value of a column that is to be hashed is null or hashed."""
     value = f"{side}.{quoted(column.name)}::varchar"
-    return f"coalesce(regexp_full_match({value}, '{_HASH}'), true)"
+    return f"coalesce(regexp_full_match({value}, '{HASHED}'), true)"

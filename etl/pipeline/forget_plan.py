@@ -74,13 +74,10 @@ class Plan(Frozen):
     records: Mapping[str, frozenset[Key]] = {}
     ledgers: Mapping[str, frozenset[str]] = {}
 
-    def covers(self, date: dt.date) -> bool:
-        """Tell whether the slices of a date go as a whole."""
-        return (self.since is None or self.since <= date) and (self.until is None or date <= self.until)
-
     def removes(self, slice_id: str, date: dt.date) -> bool:
         """Tell whether a slice goes as a whole on a date."""
-        return slice_id in self.slices and self.covers(date)
+        after, before = self.since or dt.date.min, self.until or dt.date.max
+        return slice_id in self.slices and after <= date <= before
 
 
 class Eraser:

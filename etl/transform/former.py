@@ -76,10 +76,8 @@ class FormerRows:
         return {**row, "changed_columns": [name for name, _ in seen], "old_values": seen} if seen else None
 
     def _is_dropped(self, name: str) -> bool:
-        return "drop" in {
-            self._extra_rule if name == EXTRA.name else "",
-            self._ruled[name].rule if name in self._ruled else "",
-        }
+        column = self._ruled.get(name)
+        return (column.rule if column else self._extra_rule if name == EXTRA.name else "allow") == "drop"
 
     def _old_value(self, name: str, text: str | None) -> str | None:
         """Return a former value of a column; both are JSON texts."""

@@ -15,11 +15,9 @@ import msgspec
 import pyarrow as pa
 
 from etl.errors import ConfigError
-from etl.model import Rule
+from etl.model import HASHED, Rule
 from etl.transform.records import split_unknown
 from etl.transform.schema import Column, Layout
-
-_HASH = re.compile("[0-9a-f]{64}")
 
 
 def check_key(layout: Layout) -> None:
@@ -45,7 +43,7 @@ def keyed_hash(key: bytes, value: Any) -> str:
 
 def is_hashed(value: Any) -> bool:
     """Tell whether a value looks like such a hash."""
-    return isinstance(value, str) and bool(_HASH.fullmatch(value))
+    return isinstance(value, str) and bool(re.fullmatch(HASHED, value))
 
 
 class PrivacyGuard:

@@ -32,7 +32,7 @@ def three_nights(job, studio):
         studio.set_instant(NIGHT + dt.timedelta(days=number))
         studio.set_faults([f"bad-timestamp:{LIST},page=2,times=2"] if number == 1 else [])
         job.run(date)
-    assert fired(studio) == set() or fired(studio) == {"bad-timestamp"}
+        assert fired(studio) == ({"bad-timestamp"} if number == 1 else set())
     assert job.ask("select count(*) from etl_rejects") == [(2,)]
     return job
 

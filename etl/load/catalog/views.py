@@ -6,7 +6,7 @@ import duckdb
 
 from etl.load.catalog.packs import Pack
 from etl.load.catalog.relations import add_table, column_types, comment_on, descriptions
-from etl.load.changes import CHANGE
+from etl.load.changes import CHANGE, key_of_log
 from etl.load.delta.parquet import read_columns
 from etl.load.delta.tables import PARTITION, Committed
 from etl.sqltext import literal, quoted
@@ -73,7 +73,7 @@ def _utc_date(name: str) -> str:
 def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Committed) -> None:
     """Add the view of all versions of all records, and the macros for past dates, on a change log."""
     change_log = table.name
-    keys = ", ".join(quoted(field.name) for field in table.schema if b"key" in (field.metadata or {}))
+    keys = ", ".join(map(quoted, key_of_log(table.schema)))
     about_changes = (CHANGE, "changed_columns", "old_values", "previous_date")
     versions, next_date = quoted(f"{dataset}_versions"), "next_date"
 
