@@ -21,7 +21,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from etl.config import Settings
-from etl.errors import ConfigError, first_line
+from etl.errors import ConfigError, DeniedError, first_line
 from etl.model import Dataset
 from etl.storage.disk import put_in_place, remove_files, storage_errors
 
@@ -114,8 +114,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; name one with --config PATH") from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {exc}") from exc
+    except OSError as exc:
+        raise DeniedError.at(path, exc) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {exc}; save it as UTF-8") from exc
     if len(text) > _MAX_FILE_BYTES:
         raise ConfigError(f"{path}: has {len(text)} characters; a configuration has at most {_MAX_FILE_BYTES}")
     try:

@@ -13,7 +13,8 @@
     ├─ RecordError             a record does not fit its dataset                       (to etl_rejects)
     ├─ LedgerError             unreadable, or written by a newer version               exit 1
     ├─ WarehouseError          a table is missing, damaged, or of a newer version      exit 1
-    ├─ StorageError            a disk said no: full, read-only, I/O error              exit 3
+    ├─ StorageError            a disk said no: full, I/O error                         exit 3
+    │  └─ DeniedError          this user may not read or write something               exit 2
     ├─ MachineError            no more threads or open files: limits are too low       exit 3
     ├─ CommitConflictError     proven not landed; staged files may go                  exit 3
     ├─ CommitUnknownError      may have landed; delete nothing                         exit 3
@@ -22,12 +23,14 @@
 A message gives the place, what was found, what was expected, and the next step.
 """
 
+import errno
 import logging
+import os
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 log = logging.getLogger(__name__)
 
@@ -103,16 +106,60 @@ class WarehouseError(EtlError):
 
 
 class StorageError(EtlError):
-    """A write did not reach the disk: full, read-only, or an I/O error."""
+    """A write did not reach the disk: it is full, or an I/O error."""
 
     exit_code = 3
 
     @classmethod
-    def at(cls, path: Path, why: object, then: str = "make room or repair the disk, then run again") -> Self:
+    def at(cls, path: Path, why: object, then: str = "make room or repair the disk, then run again") -> "StorageError":
         """Return an error that says where and why a write failed, how much room is left, and what to do."""
-        there = next((place for place in (path, *path.parents) if place.exists()), None)
+        if isinstance(why, OSError):
+            if why.errno in _DENIED:
+                return DeniedError.at(path, why)
+            why = why.strerror or why
+        there = next((place for place in (path, *path.parents) if os.access(place, os.F_OK)), None)
         room = f" ({shutil.disk_usage(there).free / 1e6:,.0f} MB free)" if there else ""
         return cls(f"{path}: {why}{room}; {then}")
+
+
+_DENIED_THEN = "this user needs the right to it: change its mode or owner, or run as its owner"
+_NO_DIRECTORY = "expected a directory there: move the file away, or choose another path"
+_DENIED = {
+    errno.EACCES: _DENIED_THEN,
+    errno.EPERM: _DENIED_THEN,
+    errno.EROFS: "mount it writable, or choose another path",
+    errno.ELOOP: "expected no symbolic link there: remove it, or choose another path",
+    errno.ENOTDIR: _NO_DIRECTORY,
+    errno.EEXIST: _NO_DIRECTORY,
+    errno.EISDIR: "expected a file there: choose another path",
+    errno.ENAMETOOLONG: "choose a shorter path",
+}
+"""Errors that stay until somebody changes a right, a mount or a path -> what to do."""
+
+
+class DeniedError(StorageError):
+    """This user may not read or write a path, or it is of another kind than expected. To run again does not help."""
+
+    exit_code = 2
+
+    @classmethod
+    def at(cls, path: Path, why: object, then: str = "") -> "DeniedError":
+        """Return an error that says where and why something is refused, and what to do."""
+        if isinstance(why, OSError):
+            then, why = then or _DENIED.get(why.errno or 0, _DENIED_THEN), why.strerror or why
+        return cls(f"{path}: {why}; {then or _DENIED_THEN}")
+
+
+def refused_by_system(exc: BaseException) -> EtlError | None:
+    """Return the error for what the machine or the rights of this user refuse; None if `exc` says nothing of that."""
+    if isinstance(exc, OSError) and exc.filename and exc.errno in _DENIED:
+        return DeniedError.at(Path(os.fsdecode(exc.filename)), exc)
+    if isinstance(exc, WarehouseError | LedgerError | StorageError):
+        # What a library could not read is not damaged.
+        found = re.search(r"permission denied|read-?only (file system|database)", str(exc), re.IGNORECASE)
+        if found and not isinstance(exc, DeniedError):
+            return DeniedError(f"{cut(str(exc)[: found.end()])}; {_DENIED_THEN}")
+    return refused_by_machine(exc)
 
 
 class MachineError(EtlError):
@@ -158,10 +205,11 @@ def unforeseen(place: object, exc: Exception) -> UnforeseenError:
     Raises:
         MemoryError: it is one. Going on without memory ends in libraries that hang.
         MachineError: the machine refused a thread or an open file; it would refuse the next one too.
+        DeniedError: this user may not read or write something.
     """
     if isinstance(exc, MemoryError):
         raise exc
-    if refused := refused_by_machine(exc):
+    if refused := refused_by_system(exc):
         raise refused from exc
     log.error("%s: nobody foresaw this error", place, exc_info=exc)
     return UnforeseenError(

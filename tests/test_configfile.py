@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from etl.config import EMBEDDED, Settings, parse_duration
 from etl.configfile import Overrides, load_settings
-from etl.errors import ConfigError
+from etl.errors import ConfigError, DeniedError
 from etl.jobs.workplace import content_of
 from etl.model import Dataset
 
@@ -245,7 +245,7 @@ def test_missing_file_says_how_to_name_one(tmp_path):
 
 
 def test_directory_is_not_a_configuration(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(DeniedError, match="Is a directory; expected a file there"):
         load_settings(tmp_path)
 
 

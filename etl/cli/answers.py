@@ -113,7 +113,10 @@ def check_command(config: Config = CONFIG, as_json: Json = False) -> None:
     """Show what each check found when the catalog was built. Exit 5 if a check of severity error failed."""
     from etl.read.query import ask  # noqa: PLC0415
 
-    rows = ask(settings_of(config).warehouse.catalog, "from etl_checks order by severity, check_name").to_pylist()
+    settings = settings_of(config)
+    if not settings.marts.build:
+        raise ConfigError("check: marts.build is false, so no checks are built; set it to true, then run again")
+    rows = ask(settings.warehouse.catalog, "from etl_checks order by severity, check_name").to_pylist()
     Output(as_json=as_json).show(
         Facts("checks", rows, ("check_name", "severity", "failures", "meaning")),
         notes=(f"{row['check_name']}: {row['examples']}" for row in rows if row["failures"]),

@@ -13,7 +13,7 @@ import typer
 from etl.cli import answers, care, nights, setup
 from etl.cli.output import visible
 from etl.cli.process import LogFormat, check_limits, lost_output, prepare, set_up_logging
-from etl.errors import ConfigError, EtlError, refused_by_machine
+from etl.errors import ConfigError, EtlError, refused_by_system
 from etl.events import listening
 from etl.observe.killpoints import VARIABLE, kill_point
 
@@ -41,7 +41,7 @@ def run() -> None:
     except SystemExit as exc:
         exit_code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except BaseException as exc:  # deltalake's panics are no Exception
-        error = refused_by_machine(exc) or exc
+        error = refused_by_system(exc) or exc
         if not isinstance(error, EtlError) or os.environ.get("NIMBLE_ETL_DEBUG"):
             raise
         print(f"nimble-etl: {visible(str(error))}", file=sys.stderr)
@@ -68,6 +68,7 @@ def _global(
 app.command("run")(nights.run_command)
 app.command("replay")(nights.replay_command)
 app.command("import")(nights.import_command)
+app.command("catalog")(care.catalog_command)
 app.command("compact")(care.compact_command)
 app.command("vacuum")(care.vacuum_command)
 app.command("forget")(care.forget_command)

@@ -25,14 +25,16 @@ def status_command(
     found = status(load_settings(config, Overrides(max_age=max_age)), last)
     facts = []
     for name, rows, title in (
+        ("attempts", found.attempts, "Last attempt"),
         ("runs", found.runs, "Last runs"),
-        ("unfinished", found.unfinished, "Unfinished: the next run continues"),
+        ("unfinished", found.unfinished, "Unfinished"),
         ("snapshots", found.snapshots, "Newest complete snapshots"),
         ("losses", found.losses, "Lost: published, and not there"),
     ):
         facts.append(Facts(name, rows, [column for column in next(iter(rows), ()) if column != "error"], title))
-    notes = [row["error"] for row in (*found.unfinished, *found.snapshots) if row["error"]]
-    if not (found.runs or found.unfinished):
+    errors = [row["error"] for row in (*found.attempts, *found.unfinished, *found.snapshots) if row["error"]]
+    notes = [*found.notes, *dict.fromkeys(errors)]
+    if not (found.attempts or found.runs or found.unfinished or found.losses):
         notes.append("No run yet. `nimble-etl run` makes the first.")
     Output(as_json=as_json).show(*facts, notes=notes)
     if found.is_stale or found.losses:
@@ -45,14 +47,29 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     """Check that the published rows are complete. Compares data files with ledgers. Exit 5 if they differ."""
-    from etl.jobs.verify import verify  # noqa: PLC0415
+    from etl.jobs.verify import unread, verify  # noqa: PLC0415
 
-    findings = [asdict(finding) for finding in verify(settings_of(config), date_of("--snapshot-date", snapshot_date))]
+    settings = settings_of(config)
+    findings = [asdict(finding) for finding in verify(settings, date_of("--snapshot-date", snapshot_date))]
     problems = [finding for finding in findings if finding["problem"]]
     total = f"{len(findings) - len(problems)} snapshots complete, {len(problems)} problems"
     shown = findings if as_json else [{**finding, "problem": finding["problem"] or "complete"} for finding in findings]
-    Output(as_json=as_json).show(Facts("findings", shown), notes=[total if findings else "Nothing is published yet."])
+    denied = unread(settings)
+    nothing = "No file is damaged, no log differs." if denied else "Nothing is published yet."
+    notes = [total if findings else nothing, *([denied] if denied else [])]
+    Output(as_json=as_json).show(Facts("findings", shown), notes=notes)
     if problems:
+        raise typer.Exit(FINDINGS)
+
+
+def catalog_command(config: Config = CONFIG) -> None:
+    """Build the catalog anew, if it was deleted, damaged or changed. Exit 5 if a check of severity error fails."""
+    from etl.jobs.upkeep import show  # noqa: PLC0415
+
+    settings = settings_of(config)
+    failed = show(settings)
+    print(f"{settings.warehouse.catalog}: built from all that is committed")
+    if failed:
         raise typer.Exit(FINDINGS)
 
 

@@ -45,12 +45,16 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     publish_partial: PublishPartial = False,
     allow_fall: AllowFall = False,
     accept_model: Annotated[bool, typer.Option("--accept-model", help="Accept lost or changed API members.")] = False,
+    unless_published: Annotated[
+        bool, typer.Option("--unless-published", help="Do nothing for a date that the same request has published.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Export every page, publish the snapshot and rebuild the catalog. The next run continues a stopped one."""
     from etl.configfile import Overrides, load_settings  # noqa: PLC0415
     from etl.extract.source import check_starting_token  # noqa: PLC0415
     from etl.jobs.night import Request, run  # noqa: PLC0415
+    from etl.observe.attempts import attempt_noter  # noqa: PLC0415
     from etl.observe.notify import notifier  # noqa: PLC0415
 
     filters = {"created_by": created_by, "owned_by": owned_by, "session_ids": session_ids}
@@ -59,9 +63,15 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     date = date_of("--snapshot-date", snapshot_date)
     token = check_starting_token(starting_token) if starting_token else None
     request = Request(
-        date, token, fresh=fresh, publish_partial=publish_partial, allow_fall=allow_fall, accept_model=accept_model
+        date,
+        token,
+        fresh=fresh,
+        publish_partial=publish_partial,
+        allow_fall=allow_fall,
+        accept_model=accept_model,
+        unless_published=unless_published,
     )
-    with listening(notifier(settings.on_finish)):
+    with listening(attempt_noter(settings.state_dir), notifier(settings.on_finish)):
         try:
             with stopped_by_signals() as stop, progress():
                 outcomes = run(settings, request, stop)

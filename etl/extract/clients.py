@@ -49,7 +49,7 @@ class Clients:
     """Makes clients. With given credentials, nothing of the AWS configuration of this machine has an effect.
 
     Raises:
-        ConfigError: the AWS configuration is invalid, or the certificates that it names cannot be read.
+        ConfigError: the AWS configuration is invalid.
     """
 
     def __init__(self, settings: SourceSettings, endpoint: Endpoint) -> None:
@@ -58,8 +58,7 @@ class Clients:
         self._lock = threading.Lock()
         self._chain: Chain | None = None
         self._load()
-        if endpoint.credentials is None and not (endpoint.url or "https").startswith("http:"):
-            self._check_certificates()
+        self._certificates_are_checked = endpoint.credentials is not None
 
     def _load(self) -> None:
         keys = self._endpoint.credentials
@@ -117,6 +116,7 @@ class Clients:
 
         Raises:
             CredentialsError: the AWS configuration, the credentials or the proxy cannot be used.
+            ConfigError: the certificates that the AWS configuration names cannot be read.
             TransientSourceError: a service that gives out credentials does not answer now.
         """
         if self.endpoint_of(service):
@@ -144,6 +144,9 @@ class Clients:
                     f"boto3 makes no client for {service}: {what}; correct the AWS configuration (variables AWS_…, "
                     "~/.aws/config) or `source` in the configuration, then run again"
                 ) from exc
+        if not self._certificates_are_checked and client.meta.endpoint_url.startswith("https:"):
+            self._check_certificates()
+            self._certificates_are_checked = True
         endpoint = client._endpoint  # noqa: SLF001  botocore has no public way to read a body in pieces
         _check_proxy(endpoint.http_session, client.meta.endpoint_url)
         endpoint.http_session = BoundedSession(endpoint.http_session, self._settings.max_page_bytes)

@@ -40,7 +40,8 @@ class Request:
     """What one invocation asks for besides the settings.
 
     Without a `snapshot_date`, unfinished runs of every date are finished first, and then the run for today.
-    `starting_token` is where the walk of the only slice begins.
+    `starting_token` is where the walk of the only slice begins. With `unless_published`, no run begins for a date for
+    which a ledger says that the same request is published, all slices of it.
     """
 
     snapshot_date: dt.date | None = None
@@ -49,6 +50,7 @@ class Request:
     publish_partial: bool = False
     allow_fall: bool = False
     accept_model: bool = False
+    unless_published: bool = False
 
 
 def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
@@ -74,7 +76,8 @@ def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
                 )
             job = _Job(settings, request, place, plan, source, stop)
             outcomes = [job.finish(ledger, target) for ledger in job.unfinished()]
-            if not any(outcome.run.snapshot_date == target for outcome in outcomes):
+            is_done = any(outcome.run.snapshot_date == target for outcome in outcomes)
+            if not is_done and not (request.unless_published and job.is_published(target)):
                 outcomes.append(job.work(job.begin(target)))
         remove_old_ledgers(settings.state_dir, settings.run.keep_ledgers, settings.run.max_checkpoint_age)
     return outcomes
@@ -102,6 +105,21 @@ class _Job:
                 )
             log.warning("%s", change)
         return self.place.begin_run("export", snapshot_date, self.plan.fingerprint)
+
+    def is_published(self, snapshot_date: dt.date) -> bool:
+        """Tell whether the same request is published for a date, with all of its slices."""
+        for path in reversed(ledger_paths(self.settings.state_dir)):
+            try:
+                with Ledger.open(path) as ledger:
+                    run, failed = ledger.run(), any(facts.error for facts in ledger.slices())
+            except LedgerError as exc:
+                log.warning("%s", exc)
+                continue
+            wanted = (RunState.PUBLISHED, snapshot_date, self.plan.fingerprint)
+            if not failed and (run.state, run.snapshot_date, run.request) == wanted:
+                log.info("%s: nothing to do, run %s has published it", snapshot_date, run.run_id)
+                return True
+        return False
 
     def unfinished(self) -> Iterator[Ledger]:
         """Yield the ledgers of the unfinished runs that this request continues, oldest first."""

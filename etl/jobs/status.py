@@ -1,19 +1,22 @@
-"""The state of the job: the last runs, the unfinished runs, and the age of each slice's snapshot."""
+"""The state of the job: the last attempt and runs, the unfinished runs, and the age of each slice's snapshot."""
 
 import datetime as dt
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
-from etl.config import Settings
-from etl.errors import LedgerError
+from etl.config import EMBEDDED, Settings
+from etl.errors import ConfigError, CredentialsError, LedgerError
 from etl.extract.datasets import select_datasets
-from etl.ledger.directory import ledger_paths
+from etl.ledger.directory import readable_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import freeze_whole
 from etl.load.delta.tables import Tables
 from etl.model import RunState
-from etl.pipeline.losses import Loss, find_losses
+from etl.observe.attempts import last_attempt
+from etl.pipeline.losses import find_losses
 from etl.read.query import Catalog, open_catalog
 from etl.sqltext import quoted
 
@@ -24,44 +27,67 @@ from etl_runs order by started_at desc limit $last
 """
 _SNAPSHOTS = """
 with last as (
-    select slice_id, any_value(dataset) as dataset, any_value(region) as region, any_value(parents) as parents,
+    select slice_id, any_value(dataset) as dataset, any_value(account_id) as account_id, any_value(region) as region,
+        any_value(parents) as parents,
         arg_max(state, run_id) as last_walk, arg_max_null(error, run_id) as error
     from etl_slices
     where not is_filtered
     group by slice_id
 )
-select last.parents, date_sub('second', observed_until, $now) as seconds_old, last.dataset, last.region,
+select last.parents, date_sub('second', observed_until, $now) as seconds_old,
+    last.dataset, last.account_id, last.region,
     array_to_string(map_values(last.parents), ', ') as slice, snapshot_date, rows,
     round(seconds_old / 3600, 1) as hours_old, last_walk, 'ok' as state, error
 from last
 left join current_slices using (slice_id)
-order by last.dataset, last.region, last.parents::varchar
+order by last.dataset, last.account_id, last.region, last.parents::varchar
 """
+
+
+_GOES_ON = "run continues it"
+_OF_OTHERS = "asked for with other settings or flags: only such a run continues it"
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Rows for people and for JSON. `unfinished` has the slices of runs that the next `run` may continue.
+    """Rows for people and for JSON.
 
-    `losses` are what tables, facts and ledgers have lost of what was published. `is_stale` is true if a slice that its
-    parent still lists has no snapshot younger than `status.max_age`.
+    Attributes:
+        attempts: how the last invocation of `run` ended, whatever it published; empty if nobody knows.
+        runs: the last published runs, newest first.
+        unfinished: the slices of unfinished runs, and whether `run` continues them.
+        snapshots: the newest complete snapshot of each slice.
+        losses: what tables, facts and ledgers have lost of what was published.
+        notes: what could not be looked at, and why.
+        is_stale: whether a slice that its parent still lists has no snapshot younger than `status.max_age`.
     """
 
+    attempts: list[dict[str, Any]]
     runs: list[dict[str, Any]]
     unfinished: list[dict[str, Any]]
     snapshots: list[dict[str, Any]]
     losses: list[dict[str, Any]]
+    notes: list[str]
     is_stale: bool = False
 
 
 def status(settings: Settings, last: int) -> Status:
     """Return the `last` published runs, the unfinished runs, and the newest complete snapshot of each slice."""
-    catalog = settings.warehouse.catalog
-    unfinished = list(_unfinished(settings))
-    max_age = settings.status.max_age
-    losses = [asdict(loss) for loss in losses_of(settings)]
+    catalog, max_age = settings.warehouse.catalog, settings.status.max_age
+    ledgers, denied = readable_ledgers(settings.state_dir)
+    notes = [f"{denied}. What these ledgers say is not shown"] if denied else []
+    attempt = None if denied else last_attempt(settings.state_dir)
+    unfinished = list(_unfinished(settings, ledgers))
+    tables = Tables(settings.warehouse.path)
+    # Tables hold a part of what a job publishes while it does.
+    losses = [asdict(loss) for loss in (find_losses(tables, ledgers) if freeze_whole(tables) else ())]
+    if not catalog.exists() and tables.names():
+        losses.append(
+            {"snapshot_date": None, "what": catalog.name, "problem": "is gone; `nimble-etl catalog` builds it"}
+        )
+    found = Status([attempt] if attempt else [], [], unfinished, [], losses, notes, is_stale=max_age is not None)
     if not catalog.exists():
-        return Status([], unfinished, [], losses, is_stale=max_age is not None)
+        return found
     with open_catalog(catalog) as opened:
         runs = opened.rows(_RUNS, {"last": last})
         snapshots = opened.rows(_SNAPSHOTS, {"now": dt.datetime.now(dt.UTC)})
@@ -72,13 +98,8 @@ def status(settings: Settings, last: int) -> Status:
             row["state"] = "no longer listed"
         elif max_age is not None and (seconds_old is None or dt.timedelta(seconds=seconds_old) >= max_age):
             row["state"] = "too old"
-    return Status(runs, unfinished, snapshots, losses, any(row["state"] == "too old" for row in snapshots))
-
-
-def losses_of(settings: Settings) -> list[Loss]:
-    """Return what is lost; nothing while a job publishes, because tables then hold a part of what it does."""
-    tables = Tables(settings.warehouse.path)
-    return list(find_losses(tables, ledger_paths(settings.state_dir))) if freeze_whole(tables) else []
+    is_stale = any(row["state"] == "too old" for row in snapshots)
+    return replace(found, runs=runs, snapshots=snapshots, is_stale=is_stale)
 
 
 def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, str]]]:
@@ -94,8 +115,24 @@ def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, st
     return listed
 
 
-def _unfinished(settings: Settings) -> Iterator[dict[str, Any]]:
-    for path in ledger_paths(settings.state_dir):
+def _request_of(settings: Settings) -> str | None:
+    """Return the fingerprint of a `run` without flags; None if the configuration allows none."""
+    from etl.extract.clients import Clients, Endpoint  # noqa: PLC0415  with them, `status` would take twice as long
+    from etl.extract.service_model import describe_operation, model_session  # noqa: PLC0415
+    from etl.jobs.workplace import plan_of  # noqa: PLC0415
+
+    try:
+        clients = None if settings.source.endpoint_url == EMBEDDED else Clients(settings.source, Endpoint())
+        describe = partial(describe_operation, model_session())
+        endpoint_of = (lambda dataset: clients.endpoint_of(dataset.service)) if clients else (lambda _: None)
+        return plan_of(settings, describe, endpoint_of).fingerprint
+    except (ConfigError, CredentialsError):
+        return None
+
+
+def _unfinished(settings: Settings, ledgers: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    request = cache(partial(_request_of, settings))  # it loads the service models
+    for path in ledgers:
         try:
             with Ledger.open(path) as ledger:
                 run = ledger.run()
@@ -103,10 +140,13 @@ def _unfinished(settings: Settings) -> Iterator[dict[str, Any]]:
                     yield {
                         "snapshot_date": run.snapshot_date,
                         "run_id": run.run_id,
+                        "account_id": facts.slice.account_id,
+                        "region": facts.slice.region,
                         "slice": str(facts.slice),
                         "state": facts.state.value,
                         "pages": facts.pages,
                         "records": facts.records,
+                        "next": _GOES_ON if run.request == request() else _OF_OTHERS,
                         "error": facts.error,
                     }
         except LedgerError as exc:

@@ -16,6 +16,7 @@ from etl.load.delta import upkeep
 from etl.load.delta.atomic import all_or_nothing
 from etl.load.delta.tables import PARTITION, Replacement, Tables
 from etl.load.snapshots import has_slices
+from etl.outcome import CheckResult
 from etl.pipeline.write import Writer
 from etl.read.query import ask
 from etl.transform.facts import SLICES, batch
@@ -52,6 +53,17 @@ def compact(settings: Settings) -> list[Upkeep]:
             done.append(Upkeep(name, before, tables.file_count(name), 0))
         place.show()
     return done
+
+
+def show(settings: Settings) -> tuple[CheckResult, ...]:
+    """Build the catalog of everything committed, and return the checks of severity *error* that fail.
+
+    Raises:
+        LockedError: another job works on this state directory.
+        EtlError: as `Workplace.show`; the old catalog stays.
+    """
+    with workplace(settings) as place, place.alone():
+        return place.show()
 
 
 def vacuum(settings: Settings, *, at_once: bool = False) -> list[Upkeep]:

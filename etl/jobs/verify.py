@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from etl.config import Settings
 from etl.errors import EtlError, LedgerError, LockedError, WarehouseError, first_line, unforeseen
-from etl.ledger.directory import ledger_paths
+from etl.ledger.directory import readable_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.packs import is_whole, packs_of
 from etl.load.delta.atomic import freeze_whole
@@ -130,10 +130,10 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
     if not freeze_whole(tables):
         raise LockedError(
             f"{settings.warehouse.path}: a job publishes at this moment, or has died while it did; verify again when "
-            "it has ended. `nimble-etl compact` puts back what a dead one has left"
+            "it has ended. `nimble-etl catalog` puts back what a dead one has left"
         )
     yield from _verify_files(tables, snapshot_date)
-    ledgers = ledger_paths(settings.state_dir)
+    ledgers, _ = readable_ledgers(settings.state_dir)
     losses = [loss for loss in find_losses(tables, ledgers, None) if snapshot_date in (None, loss.snapshot_date)]
     yield from (Finding(loss.snapshot_date, loss.what, None, loss.problem) for loss in losses)
     lost = {(loss.snapshot_date, loss.what) for loss in losses}
@@ -162,6 +162,12 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
                 yield Finding(None, path.name, None, str(exc))
             except Exception as exc:  # noqa: BLE001  it costs this ledger
                 yield Finding(None, path.name, None, str(unforeseen(path, exc)))
+
+
+def unread(settings: Settings) -> str | None:
+    """Return what `verify` cannot compare because of the rights of this user; None if it compares all."""
+    _, denied = readable_ledgers(settings.state_dir)
+    return denied and f"{denied}. Rows are not compared with the pages in these ledgers"
 
 
 def _published(tables: Tables, ledger: Ledger) -> Iterator[SliceFacts]:
@@ -254,7 +260,7 @@ def _compare(  # noqa: PLR0913, PLR0917  what is compared, and where it is
     found = shown.in_files(name, schema, date, slice_id)
     if found == wanted:
         raise WarehouseError(
-            f"{place}: the catalog shows other rows than the table has; `nimble-etl compact` builds it"
+            f"{place}: the catalog shows other rows than the table has; `nimble-etl catalog` builds it"
         )
     values = ", and values differ" if found[0] == wanted[0] else ""
     raise WarehouseError(

@@ -2,14 +2,15 @@
 
 import datetime as dt
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from etl.errors import LedgerError, StorageError
+from etl.errors import LedgerError
 from etl.ledger.ledger import Ledger
 from etl.model import RunState
-from etl.storage.disk import make_directory, storage_errors
+from etl.storage.disk import make_directory, not_writable, storage_errors
 from etl.storage.locks import locked
 
 log = logging.getLogger(__name__)
@@ -31,15 +32,14 @@ def lock(state_dir: Path) -> Iterator[None]:
     try:
         make_directory(state_dir, 0o700)
     except OSError as exc:
-        then = "state_dir must be a directory that can be written"
-        raise StorageError.at(state_dir / "lock", exc.strerror, then) from exc
+        raise not_writable(state_dir / "lock", "state_dir", exc) from exc
     with locked(state_dir / "lock", "state_dir"):
         yield
 
 
 def ledger_paths(state_dir: Path) -> list[Path]:
     """Return the ledgers, oldest first: their names begin with the time of the run."""
-    return sorted((state_dir / "runs").glob("*.sqlite"))
+    return _files_of(state_dir, ".sqlite")
 
 
 def forget_note(state_dir: Path) -> Path:
@@ -49,7 +49,27 @@ def forget_note(state_dir: Path) -> Path:
 
 def damaged_ledgers(state_dir: Path) -> list[Path]:
     """Return the ledgers that were set aside, oldest first."""
-    return sorted((state_dir / "runs").glob("*.damaged"))
+    return _files_of(state_dir, ".damaged")
+
+
+def readable_ledgers(state_dir: Path) -> tuple[list[Path], str | None]:
+    """Return the ledgers that this user may open, oldest first, and which it may not; None if it may open all."""
+    try:
+        paths = ledger_paths(state_dir)
+    except PermissionError as exc:
+        return [], f"{exc.filename}: this user may not look into it"
+    found = [path for path in paths if os.access(path, os.R_OK | os.W_OK)]  # SQLite locks what it reads
+    if len(found) == len(paths):
+        return found, None
+    return found, f"{state_dir / 'runs'}: this user may not open {len(paths) - len(found)} of {len(paths)} ledgers"
+
+
+def _files_of(state_dir: Path, suffix: str) -> list[Path]:
+    """Return the files of runs with a suffix. `Path.glob` would find none where this user may not look."""
+    try:
+        return sorted(path for path in (state_dir / "runs").iterdir() if path.suffix == suffix)
+    except FileNotFoundError:
+        return []
 
 
 def set_aside(path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etl.errors import LedgerError, WarehouseError
+from etl.errors import LedgerError, WarehouseError, refused_by_system
 from etl.ledger.ledger import Ledger
 from etl.load.changes import logged_dataset
 from etl.load.delta.tables import Committed, Tables
@@ -41,14 +41,18 @@ def find_losses(tables: Tables, ledgers: Iterable[Path], newest: int | None = RE
     """Yield what is lost of the newest dates; None: of all. Reads logs of tables, etl_slices and ledgers, but no rows.
 
     What cannot be read is left out: `verify` names it.
+
+    Raises:
+        DeniedError: this user may not read a table.
     """
     found: dict[str, Committed] = {}
     for name in tables.names():
         try:
             if committed := tables.read(name, with_facts=True):
                 found[name] = committed
-        except WarehouseError:
-            continue
+        except WarehouseError as exc:
+            if refused := refused_by_system(exc):  # it may be whole
+                raise refused from exc
     counted = {name for name, table in found.items() if has_slices(table) or name == "etl_rejects"}
     dates = sorted({date for name in (*counted, "etl_slices") if name in found for date in found[name].files})
     since = dates[-newest] if newest and newest < len(dates) else dt.date.min

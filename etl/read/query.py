@@ -82,6 +82,8 @@ def open_catalog(catalog: Path) -> Iterator[Catalog]:
         ConfigError: DuckDB rejects a statement.
     """
     if not catalog.exists():
+        if any(catalog.parent.glob("*/_delta_log")):
+            raise WarehouseError(f"{catalog}: the catalog is gone; `nimble-etl catalog` builds it")
         raise WarehouseError(f"{catalog}: there is no catalog yet; `nimble-etl run` makes it")
     try:
         with duckdb.connect(catalog, read_only=True) as connection:
@@ -102,8 +104,10 @@ def _remedy(catalog: Path, why: str) -> str:
     if "lock" in why:
         return "another program has it open for writing: end that program, or connect it with read_only"
     if left.exists():
-        return f"another program has written into it and left {left.name}: `nimble-etl compact` builds a new catalog"
-    return "`nimble-etl verify` says what is damaged"
+        return f"another program has written into it and left {left.name}: `nimble-etl catalog` builds a new one"
+    if ".parquet" in why:
+        return "`nimble-etl verify` says what is damaged"
+    return "`nimble-etl catalog` builds it anew"
 
 
 def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> None:

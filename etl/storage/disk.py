@@ -3,12 +3,13 @@
 No other room calls fsync or renames a file into its place.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from etl.errors import StorageError
+from etl.errors import DeniedError, StorageError
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise StorageError.at(path, exc.strerror or exc) from exc
+        raise StorageError.at(path, exc) from exc
 
 
 def make_directory(path: Path, mode: int = 0o777) -> None:
@@ -52,7 +53,13 @@ def check_writable(path: Path, setting: str) -> None:
         os.close(open_own(probe, os.O_WRONLY))
         probe.unlink(missing_ok=True)
     except OSError as exc:
-        raise StorageError.at(path, exc.strerror, f"{setting} must be a directory that can be written") from exc
+        raise not_writable(path, setting, exc) from exc
+
+
+def not_writable(path: Path, setting: str, exc: OSError) -> StorageError:
+    """Return the error for a directory of the configuration that could not be made or written."""
+    kind = StorageError if exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO} else DeniedError
+    return kind.at(path, exc.strerror, f"{setting} must be a directory that can be written")
 
 
 def put_in_place(draft: Path, path: Path) -> None:

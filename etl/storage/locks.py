@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from etl.errors import LockedError, StoppedError, StorageError
-from etl.storage.disk import open_own
+from etl.errors import DeniedError, LockedError, StoppedError
+from etl.storage.disk import not_writable, open_own
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,13 @@ def locked(
     Raises:
         LockedError: another process holds the lock, and has not let it go in time.
         StoppedError: `stopped` became true.
-        StorageError: the file cannot be opened, or its file system has no locks.
+        StorageError: the disk refused.
+        DeniedError: the file cannot be opened by this user, or its file system has no locks.
     """
     try:
         file = os.fdopen(open_own(path, os.O_RDWR), "r+")
     except OSError as exc:
-        raise StorageError.at(path, exc.strerror, f"{setting} must be a directory that can be written") from exc
+        raise not_writable(path, setting, exc) from exc
     try:
         until, told = time.monotonic() + wait.total_seconds(), False
         while not _take(file.fileno(), path, setting):
@@ -72,5 +73,5 @@ def _take(descriptor: int, path: Path, setting: str) -> bool:
         return False
     except OSError as exc:
         then = f"{setting} must be on a file system that has locks (flock)"
-        raise StorageError.at(path, exc.strerror, then) from exc
+        raise DeniedError.at(path, exc, then) from exc
     return True

@@ -52,7 +52,7 @@ def test_there_are_messages_that_name_commands():
         "run",
         "replay",
         "verify",
-        "compact",
+        "catalog",
         "status",
         "vacuum",
         "forget",

@@ -25,7 +25,7 @@ def test_certificates_that_cannot_be_used_are_found_before_any_request(  # noqa:
     if variable != "ca_bundle":
         monkeypatch.setenv(variable, str(path))
     with pytest.raises(ConfigError, match=rf"AWS_CA_BUNDLE.*'{path}' cannot be used: .*; expected a file .* PEM"):
-        source_of("https://127.0.0.1:9")
+        source_of("https://127.0.0.1:9").fetch_page(SESSIONS, SLICE, 1, None, None)
     with Answers(PAGE) as answers:
         assert source_of(answers.url).fetch_page(SESSIONS, SLICE, 1, None, None).records == 0, "it needs none"
 

@@ -39,7 +39,7 @@ def test_fault_45_a_directory_that_cannot_be_made_is_found_before_the_first_requ
     setting = f"state_dir: '{path}'" if what == "state_dir" else f"warehouse: {{path: '{path}'}}"
     job.configure(setting)
 
-    assert job.finish(*RUN) == 3
+    assert job.finish(*RUN) == 2
     assert f"nimble-etl: {path}" in job.log
     assert f"{what}" in job.log
     assert "must be a directory that can be written" in job.log
@@ -69,7 +69,7 @@ def test_fault_45_a_directory_of_somebody_else_is_found_before_the_first_request
 
         exit_code = child_of(job, AS_NOBODY)
 
-        assert exit_code == 3, job.log
+        assert exit_code == 2, job.log
         assert f"{job.directory / what}" in job.log
         assert "Permission denied" in job.log
         assert "must be a directory that can be written" in job.log

@@ -336,5 +336,5 @@ def test_fault_66_verify_waits_for_nobody_and_takes_no_half_publication_for_dama
     assert job.finish(*again, NIMBLE_ETL_FAILPOINT="table.committed:3") == -signal.SIGKILL
 
     assert job.finish("verify") == 4, job.log
-    assert "`nimble-etl compact` puts back what a dead one has left" in job.log
+    assert "`nimble-etl catalog` puts back what a dead one has left" in job.log
     assert status(job.settings(), 1).losses == []

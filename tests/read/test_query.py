@@ -407,7 +407,7 @@ def test_missing_catalog_says_what_makes_it(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello" * 1000])
 def test_fault_52_catalog_that_is_none_is_a_warehouse_error(tmp_path, content):
     (tmp_path / CATALOG_NAME).write_bytes(content)
-    with pytest.raises(WarehouseError, match=r"warehouse\.duckdb: .*`nimble-etl verify` says what is damaged"):
+    with pytest.raises(WarehouseError, match=r"warehouse\.duckdb: .*`nimble-etl catalog` builds it anew"):
         ask(tmp_path / CATALOG_NAME, "select 1")
     assert (tmp_path / CATALOG_NAME).read_bytes() == content
 
@@ -447,5 +447,5 @@ def test_catalog_beside_what_another_program_has_written_says_what_helps(tmp_pat
     newer.rename(catalog)
     assert Path(f"{catalog}.wal").exists(), "what the program wrote into the catalog of before"
 
-    with pytest.raises(WarehouseError, match=r"left warehouse\.duckdb\.wal: `nimble-etl compact` builds a new catalog"):
+    with pytest.raises(WarehouseError, match=r"left warehouse\.duckdb\.wal: `nimble-etl catalog` builds a new one"):
         ask(catalog, "select 1")

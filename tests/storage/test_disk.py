@@ -6,7 +6,7 @@ import stat
 import pytest
 from support.job import RUN
 
-from etl.errors import StorageError
+from etl.errors import DeniedError
 from etl.ledger.directory import lock
 from etl.storage.disk import check_writable
 
@@ -42,7 +42,7 @@ def test_fault_62_a_symbolic_link_in_the_place_of_a_file_of_ours_is_refused(job,
 
     ended = job.cli(*RUN)
 
-    assert ended.returncode == StorageError.exit_code
+    assert ended.returncode == DeniedError.exit_code
     assert f"{name.rpartition('/')[2]}" in ended.stderr or str(link.parent) in ended.stderr
     assert "Traceback" not in ended.stderr
     assert precious.read_text() == "kept"

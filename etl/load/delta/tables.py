@@ -200,6 +200,10 @@ def _open(path: Path) -> DeltaTable | None:
             f"{path}: the table cannot be opened: {said(exc)}; {_EXPECTED}. After a power loss, run "
             "again: the run sets aside a commit that was written only in part"
         ) from exc
+    except OSError as exc:
+        raise WarehouseError(
+            f"{path}: the table cannot be opened: {said(exc)}; repair the disk, then run again"
+        ) from exc
 
 
 def _check_protocol(path: Path, table: DeltaTable) -> None:

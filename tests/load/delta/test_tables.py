@@ -735,7 +735,7 @@ def test_fault_37_disk_that_refuses_leaves_readers_what_they_had(tmp_path):
 
 def test_fault_45_warehouse_that_is_a_file_is_a_storage_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"file.*make room or repair"):
+    with pytest.raises(StorageError, match=r"file.*expected a directory there"):
         stage(Tables(tmp_path / "file"), {"a": [1]})
 
 

@@ -1,0 +1,258 @@
+"""What an operator sees: the last attempt, what is unfinished, who may read, and a catalog that is gone."""
+
+import datetime as dt
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from support.job import DATE, NIGHT, RUN, finished, job_at
+from support.studios import LIST, fired
+
+from etl.jobs.night import Request, run
+from etl.jobs.status import status
+from etl.ledger.directory import ledger_paths
+from etl.model import CATALOG_NAME
+from etl.pipeline.walks import Stop
+
+
+def shown(job, what):
+    return json.loads(job.cli("status", "--json").stdout)[what]
+
+
+# The last attempt
+
+
+def test_status_tells_the_last_attempt_and_its_error_although_nothing_was_ever_published(job, studio):
+    studio.set_faults(["access-denied:operation=ListStudios"])
+
+    assert job.finish(*RUN) == 1
+    assert fired(studio) == {"access-denied"}
+
+    (attempt,) = shown(job, "attempts")
+    assert attempt["exit_code"] == 1
+    assert "nimble:ListStudios" in attempt["error"]
+    assert "nimble:ListStudios" in job.cli("status").stdout
+    assert job.ask("select count(*) from etl_runs") == [(1,)], "the failed night is a fact, too"
+
+
+def test_status_tells_an_attempt_that_ended_before_its_first_request(job):
+    job.configure("run: {max_items: 5}")
+    job.config.write_text(job.config.read_text().replace("  retry:", "  account_id: '210987654321'\n  retry:"))
+    assert job.finish(*RUN, AWS_ACCOUNT_ID="123456789012") == 2
+
+    (attempt,) = shown(job, "attempts")
+    assert (attempt["exit_code"], attempt["run_id"]) == (2, None)
+    assert "source.account_id is 210987654321" in attempt["error"]
+    assert shown(job, "runs") == []
+
+
+def test_a_better_attempt_takes_the_place_of_a_worse_one(job, studio):
+    studio.set_faults(["access-denied:operation=ListStudios"])
+    assert job.finish(*RUN) == 1
+    studio.set_faults([])
+    assert job.finish(*RUN) == 0
+
+    (attempt,) = shown(job, "attempts")
+    assert (attempt["exit_code"], attempt["error"]) == (0, None)
+    assert job.ask("select exit_code from etl_runs where run_id = $run", run=attempt["run_id"]) == [(0,)]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "7"])
+def test_a_note_of_somebody_else_is_no_attempt(job, content):
+    job.run()
+    (job.directory / "state" / "last_attempt.json").write_text(content)
+    assert status(job.settings(), 1).attempts == []
+
+
+# Unfinished runs
+
+
+def test_status_says_which_unfinished_run_a_changed_configuration_has_orphaned(job):
+    job.run(overrides={"max_items": 30})
+    (going_on,) = {row["next"] for row in shown(job, "unfinished")}
+    assert going_on == "run continues it"
+    assert {(row["account_id"], row["region"]) for row in shown(job, "unfinished")} == {("123456789012", "us-west-2")}
+
+    job.configure("datasets: [studios]")
+    (orphaned,) = {row["next"] for row in shown(job, "unfinished")}
+    assert orphaned == "asked for with other settings or flags: only such a run continues it"
+    job.run()
+    assert shown(job, "unfinished"), "what status said is so: no run of this configuration has continued it"
+
+
+# run --unless-published
+
+
+def test_a_second_line_of_cron_does_nothing_if_the_night_is_published(job, studio):
+    job.run()
+    asked = len(studio.requests)
+
+    assert job.run(unless_published=True) == []
+    assert job.finish(*RUN, "--unless-published") == 0
+    assert "nothing to do, run" in job.log
+    assert len(studio.requests) == asked
+
+    assert len(job.run(DATE - dt.timedelta(days=1), unless_published=True)) == 1, "another date is another night"
+
+
+def test_a_second_line_of_cron_finishes_a_night_that_is_unfinished(job):
+    job.run(overrides={"max_items": 30})
+    outcomes = run(job.settings(), Request(DATE, unless_published=True), Stop())
+    assert [outcome.exit_code for outcome in outcomes] == [0]
+    assert len(ledger_paths(job.directory / "state")) == 1
+
+
+def test_a_second_line_of_cron_repeats_a_night_with_a_slice_that_failed(job, studio):
+    studio.set_faults([f"access-denied:{LIST},page=2"])
+    assert [outcome.exit_code for outcome in job.run()] == [5]
+    assert fired(studio) == {"access-denied"}
+    studio.set_faults([])
+
+    assert [outcome.exit_code for outcome in job.run(unless_published=True)] == [0]
+    assert job.run(unless_published=True) == []
+
+
+def test_another_request_is_not_published_by_this_one(job):
+    job.run(overrides={"datasets": ["studios"]})
+    assert len(job.run(unless_published=True)) == 1
+
+
+# A catalog that is gone
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+def test_a_catalog_that_is_gone_is_built_anew_by_the_command_that_messages_name(job, damage):
+    job.run()
+    right, catalog = job.exported_rows(), job.directory / "warehouse" / CATALOG_NAME
+    catalog.chmod(0o644)
+    if damage == "gone":
+        catalog.unlink()
+    else:
+        catalog.write_bytes(b"no catalog" * 1000)
+
+    ended = job.cli("sql", "from studios")
+    assert ended.returncode == 1
+    assert "`nimble-etl catalog` builds" in ended.stderr
+    if damage == "gone":
+        assert job.cli("status").returncode == 5
+        assert "`nimble-etl catalog` builds it" in job.cli("status").stdout
+
+    assert job.finish("catalog") == 0
+    assert job.exported_rows() == right
+    assert job.cli("sql", "from studios").returncode == 0
+    assert job.cli("status").returncode == 0
+
+
+# Users who may only read, and those who may not even that
+
+AS_NOBODY = """
+import os
+import support.job
+
+if not os.geteuid():
+    os.setgid(65534)
+    os.setuid(65534)
+support.job._child(arguments, environment, log)
+"""
+
+
+@pytest.fixture
+def published(small_studio, monkeypatch):
+    """A published night in a directory that others may enter; its log may be written by all."""
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own may be entered by nobody else
+        Path(directory).chmod(0o755)
+        job = job_at(Path(directory) / "job", small_studio, marts=True).lend_credentials(monkeypatch)
+        small_studio.set_instant(NIGHT)
+        job.run()
+        log = job.directory / "log"
+        log.touch()
+        log.chmod(0o666)
+        yield job
+
+
+def as_nobody(job, *arguments):
+    """Run a command as a user who owns nothing; return its exit code and what it has written."""
+    before = len(job.log)
+    code = finished(job.start_program(AS_NOBODY, *arguments))
+    return code, job.log[before:]
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("status",), "this user may not look into it. What these ledgers say is not shown"),
+        (("verify",), "Rows are not compared with the pages in these ledgers"),
+        (("sql", "select count(*) as n from studios"), "n"),
+        (("check",), "nothing_is_missing"),
+        (("query", "idle_sessions"), "session_id"),
+    ],
+)
+def test_a_user_who_may_only_read_gets_answers(published, arguments, says):
+    code, output = as_nobody(published, *arguments)
+    assert (code, "Traceback" in output) == (0, False), output
+    assert says in output
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        RUN,
+        ("replay", "--since", str(DATE)),
+        ("compact",),
+        ("vacuum",),
+        ("catalog",),
+        ("forget", "--dataset", "studios", "--yes"),
+    ],
+)
+def test_a_user_who_may_only_read_changes_nothing_and_is_told(published, arguments):
+    code, output = as_nobody(published, *arguments)
+    assert (code, "Traceback" in output) == (2, False), output
+    assert str(published.directory / "state") in output
+    assert "Permission denied" in output
+
+
+@needs_root
+@pytest.mark.parametrize("arguments", [("status",), ("verify",), ("sql", "from studios"), ("check",)])
+@pytest.mark.parametrize("what", ["warehouse", "catalog", "log of a table", "file of a table"])
+def test_what_this_user_may_not_read_is_not_called_damaged(published, what, arguments):
+    warehouse = published.directory / "warehouse"
+    paths = {
+        "warehouse": warehouse,
+        "catalog": warehouse / CATALOG_NAME,
+        "log of a table": warehouse / "studios" / "_delta_log",
+        "file of a table": next((warehouse / "studios").glob("snapshot_date=*/*.parquet")),
+    }
+    paths[what].chmod(0)
+
+    code, output = as_nobody(published, *arguments)
+
+    assert "Traceback" not in output
+    if code == 0:
+        return  # it did not need it
+    assert code in {2, 5}, output
+    assert "ermission denied" in output
+    assert str(paths[what]) in output or "studios" in output
+
+
+@needs_root
+def test_a_ledger_that_this_user_may_not_open_is_counted(published):
+    state = published.directory / "state"
+    state.chmod(0o755)
+    code, output = as_nobody(published, "status")
+    assert (code, f"{state / 'runs'}: this user may not open 1 of 1 ledgers" in output) == (0, True), output
+
+
+def test_a_configuration_that_is_a_directory_is_named(job):
+    job.config.unlink()
+    job.config.mkdir()
+    ended = job.cli("status")
+    assert ended.returncode == 2
+    assert f"{job.config}: Is a directory" in ended.stderr
+    assert "Traceback" not in ended.stderr
