@@ -10,6 +10,7 @@ import typer
 
 from etl.cli.options import (
     CONFIG,
+    AcceptSource,
     AllowFall,
     Config,
     Json,
@@ -48,6 +49,7 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     unless_published: Annotated[
         bool, typer.Option("--unless-published", help="Do nothing for a date that the same request has published.")
     ] = False,
+    accept_source: AcceptSource = False,
     as_json: Json = False,
 ) -> None:
     """Export every page, publish the snapshot and rebuild the catalog. The next run continues a stopped one."""
@@ -70,6 +72,7 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         allow_fall=allow_fall,
         accept_model=accept_model,
         unless_published=unless_published,
+        accept_source=accept_source,
     )
     with listening(attempt_noter(settings.state_dir), notifier(settings.on_finish)):
         try:
@@ -113,6 +116,7 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     region: Annotated[str | None, typer.Option(help="AWS Region, if no ARN in the files names it.")] = None,
     publish_partial: PublishPartial = False,
     allow_fall: AllowFall = False,
+    accept_source: AcceptSource = False,
     as_json: Json = False,
 ) -> None:
     """Publish saved AWS CLI output as a slice's snapshot. Sends no requests to AWS."""
@@ -122,7 +126,15 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     assert date is not None
     parents = parents_of(parent or [], studio_id)
     request = ImportRequest(
-        files, dataset, date, parents, account_id, region, publish_partial=publish_partial, allow_fall=allow_fall
+        files,
+        dataset,
+        date,
+        parents,
+        account_id,
+        region,
+        publish_partial=publish_partial,
+        allow_fall=allow_fall,
+        accept_source=accept_source,
     )
     with progress():
         outcome = import_dump(settings_of(config), request)

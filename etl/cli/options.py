@@ -26,6 +26,9 @@ PublishPartial = Annotated[
 ]
 StudioId = Annotated[str | None, typer.Option(help="Studio that was listed; means --parent studioId=ID.")]
 Parent = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the listing. Repeatable.")]
+AcceptSource = Annotated[
+    bool, typer.Option("--accept-source", help="Let another account or endpoint fill this warehouse too.")
+]
 AllowFall = Annotated[bool, typer.Option("--allow-fall", help="Also publish slices that lost many records.")]
 
 

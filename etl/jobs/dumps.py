@@ -23,6 +23,7 @@ from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import Published, workplace
 from etl.ledger.directory import remove_ledger, remove_old_ledgers
 from etl.ledger.ledger import Ledger
+from etl.load.delta.sources import Filler, check_filler
 from etl.model import Dataset, Page, RunState, Slice, SliceState, digest
 from etl.outcome import Outcome
 from etl.pipeline.plan import check_layouts
@@ -46,6 +47,7 @@ class ImportRequest:
     region: str | None = None
     publish_partial: bool = False
     allow_fall: bool = False
+    accept_source: bool = False
 
 
 def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
@@ -73,6 +75,8 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
                 "the first records have no ARN with account and Region; name them with --account-id and --region"
             )
         slice_ = Slice(dataset.name, dump.account_id, dump.region, parents)
+        if not request.accept_source:
+            check_filler(place.tables, Filler(None, dump.account_id))
         # The run is never open: a later run must not continue it, and `status` must not say so.
         request_digest = digest(["import", slice_.slice_id])
         ledger = place.begin_run(f"import of {slice_}", request.snapshot_date, request_digest, RunState.IMPORTING)
@@ -90,6 +94,7 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
             outcome = place.finish_run(
                 ledger,
                 began,
+                None,
                 lambda change: Published(
                     publish(ledger, place.tables, layout, change, limits=limits, partial=request.publish_partial)
                 ),

@@ -22,6 +22,7 @@ from etl.jobs.workplace import Published, Workplace, plan_of, workplace
 from etl.ledger.directory import ledger_paths, remove_old_ledgers, set_aside
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import Change
+from etl.load.delta.sources import Filler, check_filler
 from etl.model import RunState, SliceState
 from etl.outcome import Outcome
 from etl.pipeline.model_watch import find_changes
@@ -51,6 +52,7 @@ class Request:
     allow_fall: bool = False
     accept_model: bool = False
     unless_published: bool = False
+    accept_source: bool = False
 
 
 def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
@@ -95,7 +97,12 @@ class _Job:
     stop: Stop
 
     def begin(self, snapshot_date: dt.date) -> Ledger:
-        """Return the ledger of a new run; refuse to begin one if a changed service model would break readers."""
+        """Return the ledger of a new run.
+
+        Raises:
+            ConfigError: a changed service model would break readers, or another source fills this warehouse.
+            EtlError: as `Source.account_id`.
+        """
         for change in find_changes(ledger_paths(self.settings.state_dir), self.plan.datasets, self.plan.operations):
             if change.breaks_readers and not self.request.accept_model:
                 raise ConfigError(
@@ -104,6 +111,8 @@ class _Job:
                     "type must be moved away; then `replay --since` rewrites it"
                 )
             log.warning("%s", change)
+        if not self.request.accept_source:
+            check_filler(self.place.tables, Filler(self.plan.origin, self.source.account_id))
         return self.place.begin_run("export", snapshot_date, self.plan.fingerprint)
 
     def is_published(self, snapshot_date: dt.date) -> bool:
@@ -170,7 +179,7 @@ class _Job:
 
         with ledger:
             Walks(self.plan, self.source, self.settings.run, self.stop, self.request.starting_token).walk(ledger)
-            return self.place.finish_run(ledger, began, publish_all)
+            return self.place.finish_run(ledger, began, self.plan.origin, publish_all)
 
     def _goes_on_with(self, ledger: Ledger) -> bool:
         """Tell whether this invocation continues a run; close one that no later invocation may continue."""

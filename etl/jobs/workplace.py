@@ -22,6 +22,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.catalog.prices import PRICES, read_prices
 from etl.load.delta.atomic import Change, all_or_nothing, alone
+from etl.load.delta.sources import Filler, note_filler
 from etl.load.delta.tables import Tables
 from etl.model import Dataset, Operation, RunState
 from etl.outcome import CheckResult, Outcome
@@ -95,11 +96,13 @@ class Workplace:
         path = self.settings.state_dir / "runs" / f"{run_id}.sqlite"
         return Ledger.create(path, run_id, snapshot_date, request, state)
 
-    def finish_run(self, ledger: Ledger, began: float, publish: Callable[[Change], Published]) -> Outcome:
+    def finish_run(
+        self, ledger: Ledger, began: float, origin: str | None, publish: Callable[[Change], Published]
+    ) -> Outcome:
         """Publish what a run has walked, all or nothing; build the catalog; close the run if nothing is left.
 
-        `began` is when the work on it began, in seconds of `time.monotonic`. `publish` is called with the
-        change that it is inside of.
+        `began` is when the work on it began, in seconds of `time.monotonic`. `origin` says where the pages come from.
+        `publish` is called with the change that it is inside of.
 
         Raises:
             EtlError: as `alone` and `publish`; nothing of this run was published.
@@ -115,6 +118,8 @@ class Workplace:
                 has_news = outcome.finished or any(facts.publication is not None for facts in outcome.slices)
                 if has_news:
                     publish_facts(self.tables, [(ledger, outcome)])
+                    if account_id := ledger.run().account_id:
+                        note_filler(self.tables, Filler(origin, account_id))
                     reach("facts.published")
             ledger.confirm()
             if has_news and not outcome.interrupted:

@@ -1,11 +1,13 @@
 """The plan of one invocation: which datasets it walks, in which order, and which slices each has."""
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from etl.config import SourceSettings
+from etl.config import EMBEDDED, SourceSettings
 from etl.errors import ConfigError
+from etl.extract.redact import without_userinfo
 from etl.extract.service_model import parameter_names
 from etl.ledger.ledger import Ledger
 from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
@@ -13,6 +15,8 @@ from etl.sqlfiles import sql_files
 from etl.transform.privacy import check_key
 from etl.transform.records import Misfit, Reader
 from etl.transform.schema import Layout, layout_of
+
+_LOCAL_PORT = re.compile(r"^(https?://(?:localhost|127\.[\d.]+|\[::1\])):\d+")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,15 @@ class Plan:
         endpoints = {} if source.endpoint_url else {name: endpoint_of(dataset) for name, dataset in datasets.items()}
         given = {name: url for name, url in endpoints.items() if url}
         return cls(source, datasets, operations, layouts, frozenset(published), given)
+
+    @property
+    def origin(self) -> str:
+        """Return where the pages come from, in words: the endpoints that are in force, or AWS."""
+        if self.source.endpoint_url == EMBEDDED:
+            return "the embedded studio"
+        urls = {self.source.endpoint_url or self.endpoints.get(name) or "AWS" for name in self.published}
+        # Servers on this machine get whatever port is free.
+        return " and ".join(sorted(_LOCAL_PORT.sub(r"\1", without_userinfo(url)) for url in urls))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from support.job import _FORKS, DATE, EXPORTED, NIGHT, RUN, Job, finished, job_at
+from support.job import _FORKS, AS_NOBODY, DATE, EXPORTED, NIGHT, RUN, Job, finished, job_at
 from support.studios import listed_sessions, studio_of
 
 from etl.emulator import EmbeddedStudio, StudioSettings, World
@@ -46,16 +46,6 @@ def test_fault_45_a_directory_that_cannot_be_made_is_found_before_the_first_requ
     assert "Traceback" not in job.log
     assert studio.requests == []
     assert (job.directory / "a file").read_text() == "not a directory"
-
-
-AS_NOBODY = """
-import os
-import support.job
-
-if not os.geteuid():
-    os.setuid(65534)
-support.job._child(arguments, environment, log)
-"""
 
 
 @pytest.mark.parametrize("what", ["state", "warehouse"])

@@ -7,12 +7,18 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support.job import DATE, NIGHT, RUN, finished, job_at
-from support.studios import LIST, fired
+from deltalake import DeltaTable
+from support.job import AS_NOBODY, DATE, NIGHT, RUN, finished, job_at
+from support.studios import LIST, fired, studio_of
 
+from etl.configfile import load_settings
+from etl.emulator import World
+from etl.errors import ConfigError
 from etl.jobs.night import Request, run
 from etl.jobs.status import status
 from etl.ledger.directory import ledger_paths
+from etl.load.delta.sources import fillers
+from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.pipeline.walks import Stop
 
@@ -145,17 +151,7 @@ def test_a_catalog_that_is_gone_is_built_anew_by_the_command_that_messages_name(
     assert job.cli("status").returncode == 0
 
 
-# Users who may only read, and those who may not even that
-
-AS_NOBODY = """
-import os
-import support.job
-
-if not os.geteuid():
-    os.setgid(65534)
-    os.setuid(65534)
-support.job._child(arguments, environment, log)
-"""
+# Fault 78: users who may only read, and those who may not even that
 
 
 @pytest.fixture
@@ -193,7 +189,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become 
         (("query", "idle_sessions"), "session_id"),
     ],
 )
-def test_a_user_who_may_only_read_gets_answers(published, arguments, says):
+def test_fault_78_a_user_who_may_only_read_gets_answers(published, arguments, says):
     code, output = as_nobody(published, *arguments)
     assert (code, "Traceback" in output) == (0, False), output
     assert says in output
@@ -211,7 +207,7 @@ def test_a_user_who_may_only_read_gets_answers(published, arguments, says):
         ("forget", "--dataset", "studios", "--yes"),
     ],
 )
-def test_a_user_who_may_only_read_changes_nothing_and_is_told(published, arguments):
+def test_fault_78_a_user_who_may_only_read_changes_nothing_and_is_told(published, arguments):
     code, output = as_nobody(published, *arguments)
     assert (code, "Traceback" in output) == (2, False), output
     assert str(published.directory / "state") in output
@@ -221,7 +217,7 @@ def test_a_user_who_may_only_read_changes_nothing_and_is_told(published, argumen
 @needs_root
 @pytest.mark.parametrize("arguments", [("status",), ("verify",), ("sql", "from studios"), ("check",)])
 @pytest.mark.parametrize("what", ["warehouse", "catalog", "log of a table", "file of a table"])
-def test_what_this_user_may_not_read_is_not_called_damaged(published, what, arguments):
+def test_fault_78_what_this_user_may_not_read_is_not_called_damaged(published, what, arguments):
     warehouse = published.directory / "warehouse"
     paths = {
         "warehouse": warehouse,
@@ -256,3 +252,63 @@ def test_a_configuration_that_is_a_directory_is_named(job):
     assert ended.returncode == 2
     assert f"{job.config}: Is a directory" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+# Fault 79: demo data and real ones
+
+
+@pytest.fixture
+def other_account():
+    """A studio of another account, at another endpoint."""
+    with studio_of(World(sessions_per_studio=40, account_id="210987654321")) as studio:
+        yield studio
+
+
+def test_fault_79_another_account_gets_into_a_warehouse_only_if_it_is_said(job, other_account):
+    job.run()
+    before = job.exported_rows()
+    stranger = job_at(job.directory, other_account)
+
+    assert stranger.finish(*RUN) == 2
+    assert "is filled with account 123456789012 of http://127.0.0.1" in stranger.log
+    assert "found account 210987654321 of http://127.0.0.1" in stranger.log
+    assert job.exported_rows() == before
+
+    assert stranger.finish(*RUN, "--accept-source") == 0
+    assert stranger.finish(*RUN) == 0, "it is known by now"
+    assert job.ask("select count(distinct account_id) from streaming_sessions") == [(2,)]
+
+
+def test_fault_79_demo_data_never_mix_with_real_ones(tmp_path, studio, monkeypatch):
+    demo = tmp_path / "config.yaml"
+    demo.write_text("emulator: {studios: 1, sessions_per_studio: 20}\n")
+    run(load_settings(demo), Request(DATE), Stop())
+    real = job_at(tmp_path, studio).lend_credentials(monkeypatch)
+
+    with pytest.raises(ConfigError, match=r"is filled with account 123456789012 of the embedded studio; found"):
+        real.run()
+
+
+def test_fault_79_a_saved_listing_of_another_account_gets_in_only_if_it_is_said(job, tmp_path):
+    job.run()
+    arn = "arn:aws:nimble:us-west-2:210987654321:streaming-session/abc"
+    dump = tmp_path / "dump.json"
+    dump.write_text(json.dumps({"sessions": [{"sessionId": "abc", "arn": arn}]}))
+    arguments = ("import", str(dump), "--snapshot-date", str(DATE), "--studio-id", "elsewhere")
+
+    assert job.finish(*arguments) == 2
+    assert "found account 210987654321 in saved listings" in job.log
+    assert job.finish(*arguments, "--accept-source") == 0
+    assert job.finish(*arguments) == 0
+
+
+def test_a_warehouse_that_a_former_version_has_filled_takes_the_source_of_the_next_night(job):
+    job.run()
+    table = DeltaTable(job.directory / "warehouse" / "etl_runs")
+    table.alter.set_table_properties({"nimble-etl.sources": "[]"}, raise_if_not_exists=False)
+    assert fillers(Tables(job.directory / "warehouse")) == frozenset()
+
+    job.run(DATE + dt.timedelta(days=1))
+
+    (one,) = fillers(Tables(job.directory / "warehouse"))
+    assert one.account_id == "123456789012"

@@ -34,6 +34,16 @@ EXPORTED = ("studios_history", "streaming_sessions_history", "streaming_session_
 """What a run of the default datasets fills, with all its dates."""
 
 CLOCK_AHEAD = "CLOCK_AHEAD_S"
+AS_NOBODY = """
+import os
+import support.job
+
+if not os.geteuid():
+    os.setgid(65534)
+    os.setuid(65534)
+support.job._child(arguments, environment, log)
+"""
+"""A program for `Job.start_program`: the command line as a user who owns nothing."""
 
 # Children are forked from a process that has imported everything and started no thread: a start costs milliseconds.
 _FORKS = multiprocessing.get_context("forkserver")
