@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PrivateAttr, SecretStr, field_validator
 
+from etl.errors import did_you_mean
 from etl.model import CATALOG_NAME, Dataset, Frozen, Rule, tag_column
 
 EMBEDDED = "embedded"
@@ -47,7 +48,20 @@ def _url_or(*words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Duration = Annotated[dt.timedelta, BeforeValidator(_as_duration)]
+def _as_text(value: dt.timedelta) -> str:
+    """Return a duration as it is written: 1h30m."""
+    seconds = value.total_seconds()
+    parts = []
+    for unit, size in reversed(_UNIT_SECONDS.items()):
+        count, seconds = divmod(seconds, size) if size > 1 else (seconds, 0)
+        if count:
+            parts.append(f"{count:g}{unit}")
+    return "".join(parts) or "0s"
+
+
+Duration = Annotated[
+    dt.timedelta, BeforeValidator(_as_duration), PlainSerializer(_as_text, return_type=str, when_used="json")
+]
 
 
 class Retry(Frozen):
@@ -77,8 +91,18 @@ class SourceSettings(Frozen):
     endpoint_url: Annotated[str, _url_or(EMBEDDED)] | None = Field(
         EMBEDDED, description="embedded: the local studio that comes with this job; null: AWS; or any other URL"
     )
-    region: str = Field("us-west-2", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="AWS Region of the requests")
-    account_id: str | None = Field(None, pattern=r"^\d{12}$", description="null: taken from the credentials or STS")
+    region: str = Field(
+        "us-west-2",
+        pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
+        description="AWS Region of the requests",
+        examples=["a Region such as us-west-2"],
+    )
+    account_id: str | None = Field(
+        None,
+        pattern=r"^\d{12}$",
+        description="null: taken from the credentials or STS",
+        examples=["12 digits, in quotes"],
+    )
     studio_ids: tuple[str, ...] = Field((), description="studios to export; empty: all that ListStudios returns")
     filters: Mapping[str, str] = Field({}, description="request parameters that narrow the listing, such as owned_by")
     max_page_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="refuse a response that is larger")
@@ -123,12 +147,27 @@ class StatusLimits(Frozen):
     max_age: Duration | None = Field(None, description="exit with 5 if a listed slice has no younger snapshot")
 
 
+REPORTED = ("exit_code", "error", "snapshot_date", "run_id", "rows", "rejects", "report")
+"""What a template of `on_finish.body` may name in braces; `report` is all that is reported, as JSON."""
+
+
+def _check_template(value: Any) -> Any:
+    """Refuse a template that names something which is not reported."""
+    for name in re.findall(r"\{(\w+)\}", str(value)):
+        if name not in REPORTED:
+            raise ValueError(f"names {{{name}}}{did_you_mean(name, REPORTED)}; expected one of {', '.join(REPORTED)}")
+    return value
+
+
 class OnFinish(Frozen):
     """Who is told how a run ended."""
 
     command: tuple[str, ...] = Field((), description="program and arguments; it reads the outcome as JSON from stdin")
     url: Annotated[str, _url_or()] | None = Field(
         None, description="URL that gets the outcome as a JSON POST; {exit_code} in it becomes the exit code"
+    )
+    body: Annotated[Mapping[str, Any], AfterValidator(_check_template)] | None = Field(
+        None, description="JSON to POST instead of the outcome; texts in it may name {exit_code}, {error}, {report}, …"
     )
     timeout: Duration = Field(dt.timedelta(seconds=30), gt=dt.timedelta(0), description="for the command, and the URL")
 
@@ -206,7 +245,8 @@ class Settings(Frozen):
 
     source: SourceSettings = SourceSettings()
     datasets: tuple[str | Dataset, ...] = Field(
-        ("studios", "streaming_sessions"), description="names of built-in datasets, or definitions of other ones"
+        ("studios", "streaming_sessions"),
+        description="names of built-in datasets, or definitions of other ones",
     )
     run: Run = Run()
     privacy: Privacy = Privacy()

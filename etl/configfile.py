@@ -6,7 +6,7 @@ credentials: they come from the AWS credential chain.
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,17 +21,13 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from etl.config import Settings
+from etl.configerrors import ENV_PREFIX, check_variables, explain, has_settings, line_of, variable_of
 from etl.errors import ConfigError, DeniedError, first_line
 from etl.model import Dataset
 from etl.storage.disk import put_in_place, remove_files, storage_errors
 
-ENV_PREFIX = "NIMBLE_ETL_"
 _MAX_FILE_BYTES = 1_000_000
 _MAX_DEPTH = 20
-_SHOWN = 80
-_UNKNOWN = "is not a setting; `nimble-etl config schema` lists them"
-_CREDENTIALS = "credentials do not belong in the configuration; use the AWS credential chain"
-_SECRET = re.compile(r"access_?key|secret|session_?token|password|credential", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +90,16 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
     document = _read_yaml(path)
     overrides = overrides or Overrides()
     flags = overrides.as_settings()
+    if unknown := list(check_variables()):
+        raise ConfigError("\n".join(unknown))
     try:
         layers = _Layers(flags=flags, file=document)  # type: ignore[call-arg]  # settings_customise_sources reads them
     except ValidationError as exc:
-        raise ConfigError(_explain(exc, path, document, flags)) from None  # the cause may repeat a secret value
+        raise ConfigError(explain(exc, path, document, flags)) from None  # the cause may repeat a secret value
+    if not layers.datasets:
+        where = variable_of(["datasets"])
+        place = f"environment {where}" if where else f"{path}, line {line_of(document, ['datasets'])}"
+        raise ConfigError(f"{place}: datasets: found an empty list; expected at least one dataset")
     base, prices = path.resolve().parent, layers.marts.prices
     values = {
         **dict(layers),
@@ -106,6 +108,45 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
         "marts": layers.marts.model_copy(update={"prices": prices and base / prices}),
     }
     return Settings.model_construct(**values).limited_to(overrides.datasets or ())
+
+
+def list_settings(path: Path) -> list[dict[str, Any]]:
+    """Return the setting, the value and where it comes from, of each setting. Values that may be secret are hidden.
+
+    Raises:
+        ConfigError: as `load_settings`.
+    """
+    settings, document = load_settings(path), _read_yaml(path)
+    rows = []
+    for keys, value in _leaves(settings.model_dump(mode="json"), ()):
+        variable = variable_of(keys)
+        if variable:
+            source = f"environment {variable}"
+        elif _has(document, keys):
+            source = f"{path.name}, line {line_of(document, keys)}"
+        else:
+            source = "default"
+        hidden = keys[0] == "on_finish" and keys[1] in {"url", "command", "body"} and value  # health checks have keys
+        rows.append({"setting": ".".join(keys), "value": "(hidden)" if hidden else value, "from": source})
+    return rows
+
+
+def _leaves(settings: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the keys and the value of each setting that has no further settings below it."""
+    for name, value in settings.items():
+        keys = (*above, name)
+        if isinstance(value, Mapping) and has_settings(keys):
+            yield from _leaves(value, keys)
+        else:
+            yield keys, value
+
+
+def _has(document: Any, keys: Iterable[str]) -> bool:
+    for key in keys:
+        if not isinstance(document, Mapping) or key not in document:
+            return False
+        document = document[key]
+    return True
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -117,7 +158,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as exc:
         raise DeniedError.at(path, exc) from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {exc}; save it as UTF-8") from exc
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {exc.start}); save it as UTF-8") from exc
     if len(text) > _MAX_FILE_BYTES:
         raise ConfigError(f"{path}: has {len(text)} characters; a configuration has at most {_MAX_FILE_BYTES}")
     try:
@@ -149,58 +190,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}, line 1: found {kind}; expected settings such as `source:`")
     for key in document:
         if not isinstance(key, str):
-            raise ConfigError(f"{path}, line {_line_of(document, [key])}: the key {key!r} is not a name")
+            raise ConfigError(f"{path}, line {line_of(document, [key])}: the key {key!r} is not a name")
     privacy = document.get("privacy")
     if isinstance(privacy, dict) and "key" in privacy:
-        line = _line_of(document, ["privacy", "key"])
+        line = line_of(document, ["privacy", "key"])
         raise ConfigError(f"{path}, line {line}: privacy.key does not belong in the file; set {ENV_PREFIX}PRIVACY__KEY")
     return document
-
-
-def _explain(exc: ValidationError, path: Path, document: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
-    """Return one line for each mistake: place, setting, found, expected. Values that may be secret are left out."""
-    sentences = []
-    for error in exc.errors(include_url=False):
-        if error["loc"][-1:] == ("str",) and not isinstance(error["input"], str):
-            continue  # an entry of `datasets` is a name or a definition; this one is no name
-        # pydantic adds the class of the definition to the location; it is not a key of the file.
-        keys = [key for key in error["loc"] if key != Dataset.__name__]
-        name = ".".join(str(key) for key in keys)
-        if keys[-1] in flags.get(str(keys[0]), {}):
-            sentences.append(f"--{str(keys[-1]).replace('_', '-')}: {_found(error)}")
-            continue
-        variable = ENV_PREFIX + "__".join(map(str, keys)).upper()
-        where = f"environment {variable}" if variable in os.environ else f"{path}, line {_line_of(document, keys)}"
-        what = _found(error)
-        if error["type"] == "extra_forbidden":
-            what = _CREDENTIALS if _SECRET.search(name) else _UNKNOWN
-        sentences.append(f"{where}: {name}: {what}")
-    return "\n".join(dict.fromkeys(sentences))
-
-
-def _found(error: Any) -> str:
-    """Return what one validation error found and what it expected."""
-    value, problem = error["input"], error["msg"].removeprefix("Value error, ")
-    if error["type"] == "missing":
-        return str(problem)
-    if isinstance(value, str) and ("@" in value or error["loc"][0] == "on_finish"):
-        # A URL may hold a password before its @. URLs of health checks and arguments of commands may be keys.
-        return f"found text that may be secret, not repeated here; {problem}"
-    if isinstance(value, str | int | float | bool | None):
-        shown = repr(value)
-        return f"found {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + ' …'}; {problem}"
-    kind = "a mapping" if isinstance(value, Mapping) else "a list" if isinstance(value, list | tuple) else "a value"
-    return f"found {kind}; {problem}"
-
-
-def _line_of(document: Any, keys: Iterable[Any]) -> int:
-    """Return the line number, from 1, of the deepest of these nested keys that the file has."""
-    line = 1
-    with suppress(AttributeError, KeyError, IndexError, TypeError):
-        for key in keys:
-            line = (document.lc.item(key) if isinstance(key, int) else document.lc.key(key))[0] + 1
-            document = document[key]
-    return line
 
 
 def append_datasets(path: Path, entries: str, definitions: Iterable[Dataset]) -> None:

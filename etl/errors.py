@@ -28,7 +28,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -226,6 +226,14 @@ def first_line(exc: BaseException) -> str:
 def shortened(names: Sequence[str], most: int = 20) -> list[str]:
     """Return some names and, if there are more, their number: a source may have any number of them."""
     return [*map(cut, names[:most]), *([f"{len(names) - most} more"] if len(names) > most else [])]
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return " (did you mean …?)" with the known name that is nearest to a wrong one; empty if none is near."""
+    from difflib import get_close_matches  # noqa: PLC0415  only mistakes need it
+
+    found = get_close_matches(str(name), known, 1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def cut(text: str, most: int = 1000) -> str:

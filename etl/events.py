@@ -6,6 +6,7 @@ be quick. An error that it raises ends the job.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -47,10 +48,33 @@ class Ended:
     runs: tuple[Mapping[str, Any], ...] = ()
 
 
+def problems(run: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what went wrong in a run that `Ended` reports, then in its slices."""
+    yield from (part["error"] for part in (run, *run["slices"]) if part["error"])
+
+
 Event = Reached | Ended
 Listener = Callable[[Event], None]
 
 _LISTENERS: list[Listener] = []
+
+
+_PLACE: ContextVar[Mapping[str, object]] = ContextVar("place", default={})  # noqa: B039  nobody changes it
+
+
+@contextmanager
+def working_on(**place: object) -> Iterator[None]:
+    """Say what is worked on inside the block, such as run_id, dataset, slice and page; log lines in JSON carry it."""
+    token = _PLACE.set({**_PLACE.get(), **place})
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
+
+
+def worked_on() -> Mapping[str, object]:
+    """Return what this thread works on, as `working_on` says."""
+    return _PLACE.get()
 
 
 @contextmanager

@@ -35,6 +35,8 @@ BLANK = "…"
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Matches where a new word begins in a name: DBInstanceId has the words DB, Instance and Id."""
 
+_A_NAME = "small letters, digits and _, such as my_volumes"
+"""What is expected of a name, in messages."""
 HASHED = "[0-9a-f]{64}"
 """Pattern of a value that privacy has hashed: SHA-256 in hexadecimal."""
 
@@ -95,9 +97,9 @@ class Dataset(Frozen):
         bi_name: the dataset's name in the schema `bi`.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", examples=[_A_NAME])
     service: str
-    operation: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    operation: str = Field(pattern=r"^[a-z][a-z0-9_]*$", examples=["the method of boto3, such as describe_volumes"])
     key: tuple[str, ...] = Field(min_length=1)
     order_by: str | None = None
     item: str = ""
@@ -109,7 +111,7 @@ class Dataset(Frozen):
     units: Mapping[str, str] = {}
     privacy: Mapping[str, Rule] = {}
     label: str | None = None
-    bi_name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    bi_name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,62}$", examples=[_A_NAME])
 
     @property
     def item_name(self) -> str:

@@ -112,7 +112,7 @@ def test_fault_55_number_where_text_is_expected_is_an_error_not_another_text(mis
     message = mistake("source:\n  account_id: 012345678901\n")
     assert "line 2" in message
     assert "source.account_id" in message
-    assert "valid string" in message
+    assert "expected text; put it in quotes" in message
 
 
 # Durations
@@ -163,35 +163,36 @@ def test_every_duration_takes_the_same_words_and_numbers_of_seconds(write, part,
 # What is wrong: file, line, found, expected
 
 MISTAKES = {
-    "unknown key": ("run:\n  concurency: 8\n", 2, ["run.concurency", "not a setting"]),
-    "unknown key at the top": ("\n\nsauce: {}\n", 3, ["sauce", "not a setting"]),
+    "unknown key": ("run:\n  concurency: 8\n", 2, ["run.concurency", "not a setting (did you mean concurrency?)"]),
+    "unknown key at the top": ("\n\nsauce: {}\n", 3, ["sauce", "not a setting (did you mean source?)"]),
+    "no datasets": ("run: {}\ndatasets: []\n", 2, ["datasets", "found an empty list; expected at least one dataset"]),
     "unknown key of a dataset": (
         "datasets:\n- name: a\n  service: b\n  operation: c\n  key: [d]\n  kee: e\n", 6, ["datasets.0.kee", "not a"],
     ),
     "duplicate key": ("run:\n  max_items: 8\n  max_pages: 1\n  max_items: 9\n", 4, ['key "max_items"; keep one']),
     "duplicate key at the top": ("run: {}\nrun: {}\n", 2, ['duplicate key "run"']),
     "duplicate key named like the message": ("a with value b: 1\na with value b: 2\n", 2, ['key "a with value b"']),
-    "text for a number": ("run:\n  concurrency: many\n", 2, ["run.concurrency", "found 'many'", "valid integer"]),
-    "fraction for a whole number": ("run:\n\n  max_items: 1.5\n", 3, ["run.max_items", "found 1.5", "valid integer"]),
-    "number too small": ("run: {concurrency: 0}", 1, ["run.concurrency", "found 0", "greater than or equal to 1"]),
-    "number too large": ("run: {concurrency: 65}", 1, ["run.concurrency", "found 65", "less than or equal to 64"]),
-    "number for text": ("source:\n  region: 5\n", 2, ["source.region", "found 5", "valid string"]),
-    "text of another form": ("source:\n  region: moon\n", 2, ["source.region", "found 'moon'", "pattern"]),
-    "text for a list": ("source:\n  studio_ids: abc\n", 2, ["source.studio_ids", "found 'abc'", "valid tuple"]),
-    "list for a mapping": ("source: [1]\n", 1, ["source", "found a list", "valid dictionary"]),
+    "text for a number": ("run:\n  concurrency: many\n", 2, ["run.concurrency", "found 'many'", "a whole number"]),
+    "fraction for a whole number": ("run:\n\n  max_items: 1.5\n", 3, ["run.max_items", "found 1.5", "a whole number"]),
+    "number too small": ("run: {concurrency: 0}", 1, ["run.concurrency", "found 0", "expected at least 1"]),
+    "number too large": ("run: {concurrency: 65}", 1, ["run.concurrency", "found 65", "expected at most 64"]),
+    "number for text": ("source:\n  region: 5\n", 2, ["source.region", "found 5", "expected text; put it in quotes"]),
+    "text of another form": ("source:\n  region: moon\n", 2, ["source.region", "found 'moon'", "a Region such as"]),
+    "text for a list": ("source:\n  studio_ids: abc\n", 2, ["source.studio_ids", "found 'abc'", "a list, such as"]),
+    "list for a mapping": ("source: [1]\n", 1, ["source", "found a list", "expected settings, such as `name: value`"]),
     "mapping for text": ("\nstate_dir: {a: b}\n", 2, ["state_dir", "found a mapping", "path"]),
-    "null for a mapping": ("run: {}\nsource: null\n", 2, ["source", "found None", "valid dictionary"]),
-    "number as a dataset": ("datasets:\n- studios\n- 5\n", 3, ["datasets.1", "found 5", "valid dictionary"]),
-    "dataset without what it needs": ("datasets:\n- studios\n- name: jobs\n", 3, ["datasets.1.service", "required"]),
+    "null for a mapping": ("run: {}\nsource: null\n", 2, ["found nothing; expected settings", "remove the line"]),
+    "number as a dataset": ("datasets:\n- studios\n- 5\n", 3, ["datasets.1", "found 5", "expected settings"]),
+    "dataset without what it needs": ("datasets:\n- studios\n- name: jobs\n", 3, ["datasets.1.service: is missing"]),
     "dataset with a name that is none": (
-        "datasets:\n- service: a\n  operation: b\n  key: [c]\n  name: A-1\n", 5, ["datasets.0.name", "found 'A-1'"],
+        "datasets:\n- service: a\n  operation: b\n  key: [c]\n  name: A-1\n", 5, ["found 'A-1'", "small"],
     ),
     "no duration": ("run:\n  max_duration: soon\n", 2, ["run.max_duration", "found 'soon'", "90s, 15m, 3h or 1h30m"]),
     "no URL": ("source:\n  endpoint_url: nimble\n", 2, ["source.endpoint_url", "found 'nimble'", "http(s) URL"]),
     "URL and a newline": ('source: {endpoint_url: "http://a\\n"}', 1, ["source.endpoint_url", "http(s) URL"]),
     "path that deltalake confuses": ("warehouse:\n  path: a%20b\n", 2, ["warehouse.path: found 'a%20b'", "has '%'"]),
     "path that is half a URL": ("warehouse:\n  path: a?b\n", 2, ["warehouse.path: found 'a?b'", "has '?' in it"]),
-    "time-out of nothing": ("on_finish:\n  timeout: 0s\n", 2, ["on_finish.timeout", "greater than"]),
+    "time-out of nothing": ("on_finish:\n  timeout: 0s\n", 2, ["on_finish.timeout", "expected more than 0 seconds"]),
     "path that is a URL": ("warehouse:\n  path: s3://b/x\n", 2, ["warehouse.path: found 's3://b/x'", "is a URL"]),
     "path of another system": ("warehouse:\n  path: a\\b\n", 2, ["warehouse.path", "in it, which deltalake cannot"]),
     "path in two lines": ('warehouse:\n  path: "a\\nb"\n', 2, ["warehouse.path", "has '\\n' in it"]),
@@ -226,7 +227,7 @@ def test_fault_55_mistake_names_file_line_found_and_expected(mistake, tmp_path, 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"run: \xff\n", "cannot be read as UTF-8"),
+        (b"run: \xff\n", "is not UTF-8 text"),
         ("run: \0\n", "not YAML"),
         ("state_dir: 2001-13-45", "put it in quotes"),
         ("# " + "x" * 10_000_000, "at most 1000000"),
@@ -388,7 +389,7 @@ def test_filters_of_the_command_line_are_added_to_those_of_the_file(write):
     ("flags", "expected"),
     [
         (Overrides(max_duration="soon"), "--max-duration: found 'soon'; is not a duration"),
-        (Overrides(max_items=-1), "--max-items: found -1; Input should be greater"),
+        (Overrides(max_items=-1), "--max-items: found -1; expected at least 1"),
     ],
 )
 def test_mistake_in_a_flag_names_the_flag_not_a_line(mistake, flags, expected):

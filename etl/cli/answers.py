@@ -9,7 +9,7 @@ import typer
 
 from etl.cli.options import CONFIG, Config, For, Form, Json, settings_of
 from etl.cli.output import FINDINGS, Facts, Format, Output, Reader, rows_of, write_markdown, write_table
-from etl.errors import ConfigError
+from etl.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,7 +91,10 @@ def describe_command(
 
     tables = describe(settings_of(config))
     if table is not None and table not in tables:
-        raise ConfigError(f"table {table!r} is not filled by the configured datasets; there are {', '.join(tables)}")
+        meant = did_you_mean(table, tables)
+        raise ConfigError(
+            f"table {table!r} is not filled by the configured datasets{meant}; there are {', '.join(tables)}"
+        )
     if form in (Format.CSV, Format.PARQUET):
         expected = 'expected table, markdown or json; for other forms use `sql "from etl_columns"`'
         raise ConfigError(f"describe: --format {form}: {expected}")

@@ -3,6 +3,7 @@
 Results go to stdout, logs to stderr. A command imports what it needs when it runs, so `--help` is quick.
 """
 
+import atexit
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ import typer
 
 from etl.cli import answers, care, nights, setup
 from etl.cli.output import visible
-from etl.cli.process import LogFormat, check_limits, lost_output, prepare, set_up_logging
+from etl.cli.process import LogFormat, QuickEnd, check_limits, lost_output, prepare, set_up_logging
 from etl.errors import ConfigError, EtlError, refused_by_system
 from etl.events import listening
 from etl.observe.killpoints import VARIABLE, kill_point
@@ -32,23 +33,41 @@ _LEVELS = "debug, info, warning or error"
 
 def run() -> None:
     """Run a command in a process of its own. It ends with one of the exit codes of the README."""
+    end = QuickEnd()
+    atexit.register(end)
     prepare()
     kill_points = [kill_point(os.environ[VARIABLE])] if VARIABLE in os.environ else []
     exit_code = 0
     try:
         with listening(*kill_points):
-            app()
+            ended = app(standalone_mode=False)
+            exit_code = ended if isinstance(ended, int) else 0
     except SystemExit as exc:
         exit_code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except BaseException as exc:  # deltalake's panics are no Exception
-        error = refused_by_system(exc) or exc
+        error = refused_by_system(exc) or _wrong_usage(exc) or exc
         if not isinstance(error, EtlError) or os.environ.get("NIMBLE_ETL_DEBUG"):
             raise
-        print(f"nimble-etl: {visible(str(error))}", file=sys.stderr)
+        text = visible(str(error))
+        print(text if text.startswith("Usage: ") else f"nimble-etl: {text}", file=sys.stderr)
         exit_code = error.exit_code
     if lost := lost_output():
         print(f"nimble-etl: {lost}", file=sys.stderr)
-    sys.exit(exit_code or (lost.exit_code if lost else 0))
+    end.exit_code = exit_code or (lost.exit_code if lost else 0)
+    sys.exit(end.exit_code)
+
+
+def _wrong_usage(exc: BaseException) -> ConfigError | None:
+    """Return the error for a command or flag that is not there, or a value that does not fit; None for other errors."""
+    if not hasattr(exc, "format_message"):  # Typer's classes for them are not public
+        return None
+    from etl.configerrors import plain  # noqa: PLC0415
+
+    context, message = getattr(exc, "ctx", None), plain(exc.format_message())
+    if message.startswith("Usage: "):  # no command is named, so all of them are shown
+        return ConfigError(message)
+    command = context.command_path if context else "nimble-etl"
+    return ConfigError(f"{message.rstrip('.')}; `{command} --help` says what there is")
 
 
 @app.callback()

@@ -150,7 +150,7 @@ def demo_command(config: Config = CONFIG) -> None:
 
 
 def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
-    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free port.")] = 8790,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free port.")] = 8790,
     studios: Annotated[int, typer.Option(min=1, help="Number of studios.")] = 2,
     sessions: Annotated[int, typer.Option(min=0, help="Live sessions in each studio.")] = 1500,
     seed: Annotated[int, typer.Option(help="Another seed makes another world.")] = 7,
@@ -173,6 +173,9 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C is its usual end: requests in flight are done
     try:
         at = dt.datetime.fromisoformat(instant) if instant else None
+    except ValueError:
+        raise ConfigError(f"--instant: found {instant!r}; expected an instant such as 2026-11-23T02:00:00Z") from None
+    try:
         if at is not None and at.tzinfo is None:
             at = at.replace(tzinfo=dt.UTC)
         settings = StudioSettings(page_size, latency_ms / 1000, token_lifetime, instant=at, request_log=request_log)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl.cli.output import one_line
 from etl.errors import MachineError, StorageError
-from etl.events import listening
+from etl.events import listening, worked_on
 
 if TYPE_CHECKING:
     from etl.pipeline.walks import Stop
@@ -56,6 +56,22 @@ def prepare() -> None:
     sys.setrecursionlimit(1100)
 
 
+class QuickEnd:
+    """Ends the process with its `exit_code` before Python takes the interpreter down; register it with atexit first.
+
+    Taking it down costs a tenth of a quick command, and DuckDB 2.0 then prints which of its objects are left over.
+    """
+
+    exit_code = 1
+    """Unless somebody sets it, something was raised that nobody foresaw."""
+
+    def __call__(self) -> None:
+        """Write what is left to be written, and end."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.exit_code)
+
+
 def set_up_logging(level: int, log_format: LogFormat) -> None:
     """Write log lines to stderr."""
     line, time = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"
@@ -66,6 +82,9 @@ def set_up_logging(level: int, log_format: LogFormat) -> None:
         formatter = JsonFormatter(f"{line} %(name)s", time, rename_fields={"asctime": "time", "levelname": "level"})
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    if log_format is LogFormat.JSON:
+        handler.addFilter(_with_place)
+        sys.stderr = _JsonLines()
     handler.addFilter(_without_tracebacks_of_libraries)
     logging.basicConfig(level=level, handlers=[handler])
     # Their debug lines contain session tokens, signatures and response bodies. urllib3's warnings contain whole URLs.
@@ -74,6 +93,32 @@ def set_up_logging(level: int, log_format: LogFormat) -> None:
     # It warns of what it then raises, and of renewals that it tries again: if they matter, they end as errors of ours.
     for name in ("urllib3", "botocore.credentials"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _with_place(record: logging.LogRecord) -> bool:
+    """Add to a log line what its thread works on."""
+    for name, value in worked_on().items():
+        setattr(record, name, value)
+    return True
+
+
+class _JsonLines(io.TextIOBase):
+    """Takes the place of standard error, so that errors and tracebacks are JSON too: each text is one log line."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def write(self, text: str) -> int:
+        self._text += text
+        if self._text.endswith("\n"):
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what has arrived so far."""
+        text, self._text = self._text.strip(), ""
+        if text:
+            logging.getLogger("stderr").error("%s", text)
 
 
 def _without_tracebacks_of_libraries(record: logging.LogRecord) -> bool:

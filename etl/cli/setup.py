@@ -69,6 +69,10 @@ def config_schema() -> None:
     print(json.dumps(Settings.model_json_schema(), indent=2))
 
 
-def config_show(config: Config = CONFIG) -> None:
-    """Print the value of every setting as JSON: defaults, overridden by the file, overridden by the environment."""
-    print(settings_of(config).model_dump_json(indent=2))
+def config_show(config: Config = CONFIG, as_json: Json = False) -> None:
+    """Print every setting with its value, and the line of the file or the variable that it comes from."""
+    from etl.configfile import list_settings  # noqa: PLC0415
+
+    rows = list_settings(config)
+    texts = [{**row, "value": json.dumps(row["value"], ensure_ascii=False)} for row in rows]
+    Output(as_json=as_json).show(Facts("settings", rows if as_json else texts))

@@ -137,7 +137,7 @@ class Clients:
                 self.redact(exc)
                 what = (
                     first_line(exc)
-                    if isinstance(exc, boto.BotoCoreError)
+                    if isinstance(exc, boto.BotoCoreError | ValueError)
                     else f"{type(exc).__name__}: {first_line(exc)}"
                 )
                 raise CredentialsError(

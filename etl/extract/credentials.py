@@ -95,6 +95,8 @@ class Chain:
             elif DENIED.search(code):
                 trust = ", and let the role's trust policy name them" if role else ""
                 step = f"the credentials that it asks with need {action}{role}: grant it{trust}, then run again"
+        elif isinstance(exc, OSError) and exc.strerror:
+            what = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
         elif isinstance(exc, boto.BotoCoreError):
             what = first_line(exc).rstrip(": ")
         elif isinstance(exc, EOFError | GetPassWarning):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 
-from etl.errors import ConfigError
+from etl.errors import ConfigError, did_you_mean
 from etl.model import Dataset, Rule
 
 
@@ -32,7 +32,9 @@ def select_datasets(
 
     def add(name: str, children: tuple[str, ...]) -> None:
         if name not in known:
-            raise ConfigError(f"datasets: {name!r} is not defined; known are {', '.join(known)}")
+            raise ConfigError(
+                f"datasets: {name!r} is not defined{did_you_mean(name, known)}; known are {', '.join(known)}"
+            )
         if name in children:
             raise ConfigError(f"datasets: for_each goes in a circle: {' -> '.join((*children, name))}")
         parent = known[name].for_each
@@ -43,7 +45,8 @@ def select_datasets(
     for entry in wanted:
         add(entry if isinstance(entry, str) else entry.name, ())
     for name in (privacy or {}).keys() - known.keys() - {"*"}:
-        raise ConfigError(f"privacy.rules: {name!r} is no dataset; known are {', '.join(known)}")
+        meant = did_you_mean(name, known)
+        raise ConfigError(f"privacy.rules: {name!r} is no dataset{meant}; known are {', '.join(known)}")
     return selected
 
 

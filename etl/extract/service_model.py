@@ -16,7 +16,7 @@ from botocore.model import OperationModel, ServiceModel, Shape
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
-from etl.errors import ConfigError
+from etl.errors import ConfigError, did_you_mean
 from etl.extract.parsed import BODY_KEY, XML_PROTOCOLS
 from etl.model import KEY_KINDS, Dataset, Member, Operation, Pager, ShapeKind, leaves
 
@@ -119,7 +119,7 @@ def inspect_operation(
     service_model = _service_model(session, service)
     names = {xform_name(name): name for name in service_model.operation_names}
     if name not in names:
-        raise UnsupportedError(f"{service} has no operation {name!r}")
+        raise UnsupportedError(f"{service} has no operation {name!r}{did_you_mean(name, names)}")
     model = service_model.operation_model(names[name])
     try:
         pagination = session.get_paginator_model(service).get_paginator(model.name)
@@ -173,15 +173,21 @@ def paginated_operations(session: Session, service: str) -> dict[str, tuple[str,
 
 def parameter_names(operation: Operation, filters: Mapping[str, str]) -> dict[str, str]:
     """Return the filters that are parameters of an operation, under their API names: created_by -> createdBy."""
-    names = {xform_name(name): name for name in operation.parameters}
+    names = filter_names(operation)
     return {names[name]: value for name, value in filters.items() if name in names}
+
+
+def filter_names(operation: Operation) -> dict[str, str]:
+    """Return the API names of all parameters of an operation by the names that filters have."""
+    return {xform_name(name): name for name in operation.parameters}
 
 
 def _service_model(session: Session, service: str) -> ServiceModel:
     try:
         return session.get_service_model(service)
     except (UnknownServiceError, DataNotFoundError):
-        raise UnsupportedError(f"botocore has no service {service!r}; `aws help` lists the names") from None
+        meant = did_you_mean(service, session.get_available_services())
+        raise UnsupportedError(f"botocore has no service {service!r}{meant}; `aws help` lists the names") from None
 
 
 def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) -> tuple[Pager, Shape]:

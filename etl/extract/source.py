@@ -18,6 +18,7 @@ from botocore.parsers import ResponseParserError
 
 from etl.config import SourceSettings
 from etl.errors import ConfigError, CredentialsError, EtlError, SourceError, TokenRejectedError, TransientSourceError
+from etl.events import working_on
 from etl.extract.clients import Clients, Endpoint
 from etl.extract.parsed import plain_tokens, proof_hook, read_parsed_page
 from etl.extract.patience import Patience
@@ -159,7 +160,8 @@ class Source:
                 self._has_walked = True
                 return page
 
-        return self._patience.ask(place, once)
+        with working_on(page=number):
+            return self._patience.ask(place, once)
 
     @contextmanager
     def _told(

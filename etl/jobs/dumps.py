@@ -23,7 +23,7 @@ from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import Published, workplace
 from etl.ledger.directory import remove_ledger, remove_old_ledgers
 from etl.ledger.ledger import Ledger
-from etl.load.delta.sources import Filler, check_filler
+from etl.load.delta.sources import Filler, check_filler, check_key
 from etl.model import Dataset, Page, RunState, Slice, SliceState, digest
 from etl.outcome import Outcome
 from etl.pipeline.plan import check_layouts
@@ -75,6 +75,7 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
                 "the first records have no ARN with account and Region; name them with --account-id and --region"
             )
         slice_ = Slice(dataset.name, dump.account_id, dump.region, parents)
+        check_key(place.tables, settings.privacy.secret)
         if not request.accept_source:
             check_filler(place.tables, Filler(None, dump.account_id))
         # The run is never open: a later run must not continue it, and `status` must not say so.

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 from etl.config import EMBEDDED, Settings
 from etl.errors import ConfigError, LedgerError
+from etl.events import working_on
 from etl.extract.clients import Endpoint
 from etl.extract.source import Source
 from etl.jobs.workplace import Published, Workplace, plan_of, workplace
 from etl.ledger.directory import ledger_paths, remove_old_ledgers, set_aside
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import Change
-from etl.load.delta.sources import Filler, check_filler
+from etl.load.delta.sources import Filler, check_filler, check_key
 from etl.model import RunState, SliceState
 from etl.outcome import Outcome
 from etl.pipeline.model_watch import find_changes
@@ -111,6 +112,7 @@ class _Job:
                     "type must be moved away; then `replay --since` rewrites it"
                 )
             log.warning("%s", change)
+        check_key(self.place.tables, self.settings.privacy.secret)
         if not self.request.accept_source:
             check_filler(self.place.tables, Filler(self.plan.origin, self.source.account_id))
         return self.place.begin_run("export", snapshot_date, self.plan.fingerprint)
@@ -177,7 +179,7 @@ class _Job:
                     failure = failure or failed
             return Published(failure)
 
-        with ledger:
+        with ledger, working_on(run_id=ledger.path.stem):
             Walks(self.plan, self.source, self.settings.run, self.stop, self.request.starting_token).walk(ledger)
             return self.place.finish_run(ledger, began, self.plan.origin, publish_all)
 

@@ -20,6 +20,7 @@ from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.load.changes import logged_dataset
 from etl.load.delta.atomic import Change, all_or_nothing, undone_if_it_fails
+from etl.load.delta.sources import note_key
 from etl.load.delta.tables import Tables
 from etl.load.snapshots import newest_publications
 from etl.model import Dataset, Operation, SliceFacts
@@ -120,6 +121,7 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
                 except WarehouseError as exc:  # what the date is compared with has no ledger; it costs this comparison
                     log.error("%s: %s", layout.changes_table, exc)  # noqa: TRY400
                     place.unsettled.append(exc)
+            note_key(place.tables, settings.privacy.secret)
         for _, found in chosen:
             for ledger in found.ledgers:
                 ledger.confirm()

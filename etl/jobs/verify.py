@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from etl.config import Settings
-from etl.errors import EtlError, LedgerError, LockedError, WarehouseError, first_line, unforeseen
+from etl.errors import EtlError, LedgerError, LockedError, WarehouseError, first_line, refused_by_system, unforeseen
 from etl.ledger.directory import readable_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.packs import is_whole, packs_of
@@ -125,6 +125,7 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
 
     Raises:
         LockedError: a job publishes at this moment, or has died while it did.
+        DeniedError: this user may not read the catalog or a table.
     """
     tables = Tables(settings.warehouse.path)
     if not freeze_whole(tables):
@@ -143,6 +144,8 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
             try:
                 connection = opened.enter_context(open_catalog(catalog)).connection
             except EtlError as exc:
+                if refused := refused_by_system(exc):
+                    raise refused from exc
                 yield Finding(None, catalog.name, None, str(exc))
         shown = _Shown(tables, connection)
         for path in ledgers:

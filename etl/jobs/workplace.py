@@ -22,7 +22,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.catalog.prices import PRICES, read_prices
 from etl.load.delta.atomic import Change, all_or_nothing, alone
-from etl.load.delta.sources import Filler, note_filler
+from etl.load.delta.sources import Filler, note_filler, note_key
 from etl.load.delta.tables import Tables
 from etl.model import Dataset, Operation, RunState
 from etl.outcome import CheckResult, Outcome
@@ -120,6 +120,7 @@ class Workplace:
                     publish_facts(self.tables, [(ledger, outcome)])
                     if account_id := ledger.run().account_id:
                         note_filler(self.tables, Filler(origin, account_id))
+                    note_key(self.tables, self.settings.privacy.secret)
                     reach("facts.published")
             ledger.confirm()
             if has_news and not outcome.interrupted:

@@ -4,12 +4,11 @@ import datetime as dt
 import json
 import logging
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from etl.errors import StorageError
-from etl.events import Ended, Event, Listener
+from etl.events import Ended, Event, Listener, problems
 from etl.storage.disk import put_in_place, remove_files, storage_errors
 
 log = logging.getLogger(__name__)
@@ -50,12 +49,5 @@ def _facts(event: Ended) -> dict[str, Any]:
         "exit_code": event.exit_code,
         "snapshot_date": run.get("snapshot_date"),
         "run_id": run.get("run_id"),
-        "error": event.error or next(_errors(event), None),
+        "error": event.error or next((problem for one in event.runs for problem in problems(one)), None),
     }
-
-
-def _errors(event: Ended) -> Iterator[str]:
-    for run in event.runs:
-        if run["error"]:
-            yield run["error"]
-        yield from (slice_["error"] for slice_ in run["slices"] if slice_["error"])

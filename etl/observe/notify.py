@@ -2,15 +2,18 @@
 
 import json
 import logging
+import re
 import subprocess
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
+from typing import Any
 
 import urllib3
 
-from etl.config import OnFinish
-from etl.events import Ended, Event, Listener
+from etl.config import REPORTED, OnFinish
+from etl.events import Ended, Event, Listener, problems
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +30,30 @@ def notifier(on_finish: OnFinish) -> Listener:
             if on_finish.command:
                 _run(on_finish, report)
             if on_finish.url:
-                _post(on_finish, on_finish.url.replace("{exit_code}", str(event.exit_code)), report)
+                body = (
+                    report if on_finish.body is None else json.dumps(_filled(on_finish.body, _reported(event, report)))
+                )
+                _post(on_finish, on_finish.url.replace("{exit_code}", str(event.exit_code)), body)
 
     return on_event
+
+
+def _reported(event: Ended, report: str) -> dict[str, str]:
+    """Return the text of each name that a template may have: see `etl.config.REPORTED`."""
+    run = event.runs[-1] if event.runs else {}
+    error = event.error or next((problem for one in event.runs for problem in problems(one)), "")
+    counts = {name: sum(one[name] for one in event.runs) for name in ("rows", "rejects")}
+    facts = {"exit_code": event.exit_code, "error": error, **counts, "report": report}
+    return {name: str(facts[name] if name in facts else run.get(name, "")) for name in REPORTED}
+
+
+def _filled(template: Any, facts: Mapping[str, str]) -> Any:
+    """Return a template with its texts filled in."""
+    if isinstance(template, Mapping):
+        return {name: _filled(value, facts) for name, value in template.items()}
+    if isinstance(template, list | tuple):
+        return [_filled(value, facts) for value in template]
+    return re.sub(r"\{(\w+)\}", lambda name: facts[name[1]], template) if isinstance(template, str) else template
 
 
 def _run(on_finish: OnFinish, report: str) -> None:

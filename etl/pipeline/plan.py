@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from etl.config import EMBEDDED, SourceSettings
-from etl.errors import ConfigError
+from etl.errors import ConfigError, did_you_mean
 from etl.extract.redact import without_userinfo
-from etl.extract.service_model import parameter_names
+from etl.extract.service_model import filter_names, parameter_names
 from etl.ledger.ledger import Ledger
 from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
 from etl.sqlfiles import sql_files
@@ -166,8 +166,10 @@ def _check_filters(filters: Mapping[str, str], operations: Mapping[str, Operatio
     """Refuse a filter that no operation knows: without it, more would be listed than was asked for."""
     for name in filters:
         if not any(parameter_names(operation, {name: ""}) for operation in operations.values()):
+            known = {column for operation in operations.values() for column in filter_names(operation)}
             raise ConfigError(
-                f"source.filters: {name!r} is a parameter of none of the datasets {', '.join(operations)}; remove it"
+                f"source.filters: {name!r} is a parameter of none of the datasets {', '.join(operations)}"
+                f"{did_you_mean(name, known)}; remove it"
             )
 
 

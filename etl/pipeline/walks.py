@@ -15,7 +15,7 @@ from etl.errors import (
     TransientSourceError,
     UnforeseenError,
 )
-from etl.events import PageStored, reach, tell
+from etl.events import PageStored, reach, tell, working_on
 from etl.extract.source import Source
 from etl.extract.walk import walk
 from etl.ledger.ledger import Ledger
@@ -66,7 +66,7 @@ class Walks:
             found = [facts for facts in ledger.slices() if facts.slice.dataset in generation]
             walking = [facts.slice for facts in found if facts.state is SliceState.WALKING]
             with ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="walk") as pool:
-                futures = [pool.submit(self._walk, ledger, slice_) for slice_ in walking]
+                futures = [pool.submit(self._walk_alone, ledger, slice_) for slice_ in walking]
                 try:
                     for future in futures:
                         # The kernel may give a signal to any thread. Python handles it when this one wakes up.
@@ -88,6 +88,11 @@ class Walks:
             )
         for slice_ in slices:
             ledger.add_slice(slice_, token)
+
+    def _walk_alone(self, ledger: Ledger, slice_: Slice) -> None:
+        """Walk one slice in a thread of its own, whose log lines say so."""
+        with working_on(run_id=ledger.path.stem, dataset=slice_.dataset, slice=str(slice_)):
+            self._walk(ledger, slice_)
 
     def _walk(self, ledger: Ledger, slice_: Slice) -> None:
         """Walk one slice from its checkpoint on. If it fails, the ledger notes why, and the other slices go on."""

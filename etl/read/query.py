@@ -5,7 +5,9 @@ even on a database that is opened read-only, as a statement, in a WITH clause, o
 parsed first, and it is refused unless every part of it is a query.
 """
 
+import errno
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from etl.errors import ConfigError, WarehouseError
+from etl.errors import ConfigError, DeniedError, WarehouseError, did_you_mean
 from etl.sqlfiles import SqlFile, sql_files
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ def open_catalog(catalog: Path) -> Iterator[Catalog]:
         ConfigError: DuckDB rejects a statement.
     """
     if not catalog.exists():
+        if catalog.parent.exists() and not catalog.parent.is_dir():
+            raise DeniedError.at(catalog.parent, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
         if any(catalog.parent.glob("*/_delta_log")):
             raise WarehouseError(f"{catalog}: the catalog is gone; `nimble-etl catalog` builds it")
         raise WarehouseError(f"{catalog}: there is no catalog yet; `nimble-etl run` makes it")
@@ -94,6 +98,13 @@ def open_catalog(catalog: Path) -> Iterator[Catalog]:
             yield Catalog(connection)
     except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as exc:
         raise WarehouseError(f"{catalog}: {exc}; {_remedy(catalog, str(exc))}") from exc
+    except duckdb.PermissionException as exc:
+        if "snapshot_date=" in str(exc):
+            raise WarehouseError(
+                f"{catalog}: names files outside of {catalog.parent}: was the warehouse moved? "
+                "`nimble-etl catalog` builds it anew"
+            ) from exc
+        raise ConfigError(f"{exc}; expected a query that reads nothing but the warehouse") from exc
     except duckdb.Error as exc:
         raise ConfigError(f"{exc}") from exc
 
@@ -158,7 +169,8 @@ def named_query(name: str) -> SqlFile:
     """
     queries = sql_files("queries")
     if name not in queries:
-        raise ConfigError(f"query {name!r} does not exist; there are {', '.join(queries)}")
+        meant = did_you_mean(name, queries)
+        raise ConfigError(f"query {name!r} does not exist{meant}; there are {', '.join(queries)}")
     return queries[name]
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from etl.errors import ConfigError
+from etl.errors import ConfigError, did_you_mean
 from etl.model import Dataset, Member, Operation, Rule, leaves
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -215,7 +215,7 @@ def _with_rules(dataset: Dataset, columns: Iterable[Column]) -> Iterable[Column]
         if column is None or (entry and column.member.kind != "map"):
             if place.startswith("*."):
                 continue
-            others = f"does not exist; expected one of {', '.join([*by_name, EXTRA.name])}"
+            others = f"does not exist{did_you_mean(name, by_name)}; expected one of {', '.join([*by_name, EXTRA.name])}"
             what = "is not a map" if column else others
             raise ConfigError(f"privacy: {dataset.name}.{place}: column {name!r} {what}")
         if entry and (column.member.element is None or column.member.element.kind != "string"):

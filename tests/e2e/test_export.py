@@ -356,7 +356,10 @@ def test_the_command_line_ends_with_one_line_and_the_right_exit_code(job):
         (["run", "--starting-token", "abc"], "--starting-token: this is not a starting token"),
         (["run", "--snapshot-date", "soon"], "--snapshot-date: found 'soon'"),
         (["run", "--snapshot-date", "2999-01-01"], "2999-01-01 is in the future"),
-        (["run", "--dataset", "sessions"], "'sessions' is not defined; known are studios"),
+        (
+            ["run", "--dataset", "sessions"],
+            "'sessions' is not defined (did you mean streaming_sessions?); known are studios",
+        ),
         (["run", "--max-duration", "long"], "is not a duration"),
         (["sql", "select * from nowhere"], "there is no catalog yet"),
         (["query", "nothing"], "query 'nothing' does not exist"),

@@ -152,7 +152,10 @@ def default_rules():
 @pytest.mark.parametrize(
     ("rules", "says"),
     [
-        ("{streaming_sessions: {owner: hash}}", "column 'owner' does not exist; expected one of"),
+        (
+            "{streaming_sessions: {owner: hash}}",
+            "column 'owner' does not exist .did you mean owned_by.*; expected one of",
+        ),
         ("{streaming_sessions: {owned_by.x: hash}}", "column 'owned_by' is not a map"),
         ("{sessions: {owned_by: hash}}", "'sessions' is no dataset"),
         ("{streaming_sessions: {owned_by: encrypt}}", "privacy.rules.streaming_sessions.owned_by: found 'encrypt'"),

@@ -312,3 +312,76 @@ def test_a_warehouse_that_a_former_version_has_filled_takes_the_source_of_the_ne
 
     (one,) = fillers(Tables(job.directory / "warehouse"))
     assert one.account_id == "123456789012"
+
+
+def test_another_key_of_hashes_is_noticed_before_every_value_would_change(job, monkeypatch):
+    job.configure("privacy: {rules: {streaming_sessions: {owned_by: hash}}}")
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", "the first key")
+    job.run()
+    first = job.ask("select distinct owned_by from streaming_sessions order by all")
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", "another key")
+
+    with pytest.raises(ConfigError, match=r"privacy.key is another one.*`nimble-etl replay --since DATE`") as caught:
+        job.run(DATE + dt.timedelta(days=1))
+    assert "another key" not in str(caught.value)
+    log_text = "".join(path.read_text() for path in (job.directory / "warehouse/etl_runs/_delta_log").glob("*.json"))
+    assert "first key" not in log_text
+
+    assert job.finish("replay", "--since", str(DATE), NIMBLE_ETL_PRIVACY__KEY="another key") == 0
+    assert job.ask("select distinct owned_by from streaming_sessions order by all") != first
+    job.run(DATE + dt.timedelta(days=1))
+    assert job.ask(
+        "select count(*) from streaming_session_changes where list_contains(changed_columns, 'owned_by')"
+    ) == [(0,)]
+
+
+# Logs, settings and notifications
+
+
+def lines_of(ended):
+    return [json.loads(line) for line in ended.stderr.splitlines()]
+
+
+def test_every_line_of_a_log_in_json_is_json_and_says_what_it_is_about(job, studio):
+    studio.set_faults([f"internal-error:{LIST},page=2,times=1"])
+    ended = job.cli("--log-format", "json", *RUN, "--config", str(job.config))
+    assert ended.returncode == 0, ended.stderr
+    assert fired(studio) == {"internal-error"}
+
+    (retried,) = [line for line in lines_of(ended) if "trying again" in line["message"]]
+    assert retried["run_id"] == ledger_paths(job.directory / "state")[0].stem
+    assert (retried["dataset"], retried["page"]) == ("streaming_sessions", 2)
+    assert retried["slice"].startswith("streaming_sessions[studioId=")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("run", "--max-items", "x"), 2, "nimble-etl: Invalid value for '--max-items'"),
+        (("sql", "from nothing"), 1, "nimble-etl: "),
+        (("status", "--config", "/none.yaml"), 2, "nimble-etl: /none.yaml: there is no such file"),
+    ],
+)
+def test_an_error_is_json_too(job, arguments, code, says):
+    ended = job.cli("--log-format", "json", *arguments, *(() if "--config" in arguments else ("--config", job.config)))
+    assert ended.returncode == code
+    (line,) = lines_of(ended)
+    assert (line["level"], line["message"].startswith(says)) == ("ERROR", True)
+
+
+def test_config_show_says_where_each_value_comes_from_and_hides_what_may_be_secret(job, monkeypatch):
+    monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", "canary-2")
+    job.configure("on_finish: {url: 'https://hc-ping.com/canary-1'}\nrun:\n  concurrency: 3")
+    ended = job.cli("config", "show", "--json")
+    rows = {row["setting"]: row for row in json.loads(ended.stdout)["settings"]}
+    line = job.config.read_text().splitlines().index("  concurrency: 3") + 1
+    assert rows["run.concurrency"] == {"setting": "run.concurrency", "value": 3, "from": f"config.yaml, line {line}"}
+    assert rows["run.keep_ledgers"] == {"setting": "run.keep_ledgers", "value": "90d", "from": "default"}
+    assert rows["privacy.key"]["from"] == "environment NIMBLE_ETL_PRIVACY__KEY"
+    assert "canary" not in ended.stdout
+
+
+def test_nothing_is_printed_after_an_error_by_what_python_takes_down(job):
+    """DuckDB 2.0 would list on standard error which of its objects an error keeps alive."""
+    ended = job.cli("status", "--max-age", "soon")
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr

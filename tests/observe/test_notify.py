@@ -47,6 +47,24 @@ def test_a_url_is_told_the_outcome_of_a_run(job, listener):
     assert report["runs"][0]["rows"] > 0
 
 
+def test_a_url_is_told_what_its_template_says(job, studio, listener):
+    body = {
+        "text": "{exit_code} for {snapshot_date}: {error}",
+        "blocks": [{"rows": "{rows}", "n": 5}],
+        "all": "{report}",
+    }
+    tell(job, url=url_of(listener), body=body)
+    studio.set_faults(["access-denied:times=ever"])
+
+    assert job.cli("run", "--snapshot-date", "2026-11-20").returncode == 1
+
+    (told,) = listener.sent
+    assert told["text"].startswith("1 for 2026-11-20: ")
+    assert "nimble:ListStudios answered 403" in told["text"]
+    assert told["blocks"] == [{"rows": "0", "n": 5}]
+    assert json.loads(told["all"])["exit_code"] == 1, "quotes of a value do not end the text"
+
+
 def test_a_failure_is_told_with_its_message(job, studio, listener):
     tell(job, url=url_of(listener))
     studio.set_faults(["access-denied:times=ever"])

@@ -234,6 +234,19 @@ def _child(arguments, environment, log):
     etl.cli.main()
 
 
+def run_in(directory, arguments, environment, log, user=None):
+    """Run the command line in a directory, as this user or as nobody, with no variable of AWS but those given."""
+    os.chdir(directory)
+    for name in [
+        name for name in os.environ if name.startswith("AWS_") or name.upper().endswith(("_PROXY", "_BUNDLE"))
+    ]:
+        del os.environ[name]
+    if user and not os.geteuid():
+        os.setgid(65534)
+        os.setuid(65534)
+    _child(arguments, environment, log)
+
+
 def _set_clock(ahead: dt.timedelta) -> None:
     """Make `datetime.now` of this process say another time. Signatures are refused from five minutes on."""
     true = dt.datetime

@@ -33,7 +33,7 @@ _ENTRY = re.compile(r"[0-9]{20}\.json")
 
 def table_paths(warehouse: Path) -> list[Path]:
     """Return the directories of all tables, sorted by name."""
-    if not warehouse.is_dir():
+    if not warehouse.exists():
         return []
     return sorted(entry for entry in warehouse.iterdir() if (entry / "_delta_log").is_dir())
 

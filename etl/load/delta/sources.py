@@ -1,5 +1,9 @@
-"""Which sources fill a warehouse. The log of etl_runs says it, so that no other source gets in by mistake."""
+"""Which sources fill a warehouse, and with which key values were hashed. The log of etl_runs says it.
 
+So no other source gets in by mistake, and no other key makes every value look changed.
+"""
+
+import hmac
 import json
 from dataclasses import dataclass
 
@@ -11,6 +15,8 @@ from etl.load.delta.tables import Tables
 
 _TABLE = "etl_runs"
 _PROPERTY = "nimble-etl.sources"
+_KEY = "nimble-etl.privacy_key"
+"""Property with a digest of the key of hashes: it tells whether a key is the same, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +68,44 @@ def note_filler(tables: Tables, filler: Filler) -> None:
         StorageError: the disk refused.
     """
     known = fillers(tables)
-    if filler in known:
-        return
+    if filler not in known:
+        listed = sorted(([one.origin, one.account_id] for one in known | {filler}), key=str)
+        _set(tables, _PROPERTY, json.dumps(listed))
+
+
+def check_key(tables: Tables, secret: bytes | None) -> None:
+    """Refuse another key of hashes than the one that this warehouse was written with: every value would change.
+
+    Raises:
+        ConfigError: it is another one; the message says how to go over to it.
+    """
+    table = tables.open(_TABLE)
+    known = table.metadata().configuration.get(_KEY) if table else None
+    if secret is not None and known not in {None, _digest(secret)}:
+        raise ConfigError(
+            "privacy.key is another one than this warehouse was written with, so every hash would change: set "
+            "NIMBLE_ETL_PRIVACY__KEY to the former key. Or go over to the new one: `nimble-etl replay --since DATE` "
+            "hashes again what ledgers have since that date"
+        )
+
+
+def note_key(tables: Tables, secret: bytes | None) -> None:
+    """Write down a digest of the key of hashes, if there is one. Raises as `note_filler`."""
+    table = tables.open(_TABLE)
+    if table and secret is not None and table.metadata().configuration.get(_KEY) != _digest(secret):
+        _set(tables, _KEY, _digest(secret))
+
+
+def _digest(secret: bytes) -> str:
+    return hmac.digest(secret, _KEY.encode(), "sha256").hex()[:16]
+
+
+def _set(tables: Tables, name: str, value: str) -> None:
     table = tables.take(_TABLE)
     assert table is not None
     before = table.version()
-    listed = sorted(([one.origin, one.account_id] for one in known | {filler}), key=str)
     try:
-        table.alter.set_table_properties(
-            {_PROPERTY: json.dumps(listed)}, raise_if_not_exists=False, post_commithook_properties=NO_HOOKS
-        )
+        table.alter.set_table_properties({name: value}, raise_if_not_exists=False, post_commithook_properties=NO_HOOKS)
     except (DeltaError, OSError) as exc:
         raise WarehouseError(f"{tables.path / _TABLE}: {said(exc)}; run again") from exc
     sync_log(tables.path / _TABLE, since=before)
