@@ -249,12 +249,15 @@ def _apply_rules(
         table = tables.read(name)
         undefined = logged_dataset(table.schema) if table else None
         ruled = [place for place in rules.get("*", {}) if table and place.partition(".")[0] in table.schema.names]
-        if undefined and undefined not in defined and ruled:
-            yield WarehouseError(
+        has_rows = undefined and (tables.dates(undefined) or tables.dates(name))  # `forget` leaves an empty table
+        if undefined not in defined and ruled and has_rows:
+            failure = WarehouseError(
                 f"table {undefined}: the rule for *.{ruled[0]} cannot be applied to its former rows, because the "
                 "dataset is not defined any more. Define it again, or remove it: "
-                f"nimble-etl forget --dataset {undefined}"
+                f"`nimble-etl forget --dataset {undefined}`"
             )
+            log.error("%s", failure)
+            yield failure
 
 
 def _definitions(settings: Settings, ledgers: Sequence[Ledger]) -> Iterator[tuple[Dataset, Operation]]:

@@ -118,13 +118,18 @@ class Plan:
         if dataset.for_each is None:
             yield {}
             return
-        bind = dataset.for_each.bind
-        pins = self.source.pins
+        bind, pins = dataset.for_each.bind, self.source.pins
         if bind.keys() <= pins.keys():
             (parameter,) = bind
             yield from ({parameter: value} for value in pins[parameter])
+        else:
+            yield from self.listed(ledger, dataset)
+
+    def listed(self, ledger: Ledger, dataset: Dataset) -> Iterator[dict[str, str]]:
+        """Yield the bound parameters of each slice that the parent of a dataset lists, if the ledger has its pages."""
+        if dataset.for_each is None or dataset.for_each.dataset not in self.datasets:
             return
-        parent = self.datasets[dataset.for_each.dataset]
+        bind, parent = dataset.for_each.bind, self.datasets[dataset.for_each.dataset]
         reader = Reader(parent, self.operations[parent.name], tuple(bind.values()))
         above = parent.slice_columns
         seen: set[tuple[str, ...]] = set()

@@ -14,6 +14,7 @@ from etl.errors import (
     TokenRejectedError,
     TransientSourceError,
     UnforeseenError,
+    did_you_mean,
 )
 from etl.events import PageStored, reach, tell, working_on
 from etl.extract.source import Source
@@ -116,14 +117,21 @@ class Walks:
                 ledger.restart_slice(slice_)
                 failure: EtlError = exc
             except (SourceError, TransientSourceError, UnforeseenError) as exc:
-                log.error("%s", exc)  # noqa: TRY400  no traceback: the operator's matter
                 state = SliceState.GONE if isinstance(exc, GoneError) else SliceState.FAILED
-                ledger.fail_slice(slice_, state, str(exc), resumable=isinstance(exc, TransientSourceError))
+                meant = self._meant(ledger, slice_) if isinstance(exc, GoneError) else ""
+                log.error("%s%s", exc, meant)  # noqa: TRY400  no traceback: the operator's matter
+                ledger.fail_slice(slice_, state, f"{exc}{meant}", resumable=isinstance(exc, TransientSourceError))
                 return
             else:
                 reach("slice.walked")
                 return
         ledger.fail_slice(slice_, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
+
+    def _meant(self, ledger: Ledger, slice_: Slice) -> str:
+        """Return in words which listed parent may have been meant, if the operator has named one that is not listed."""
+        dataset = self.plan.datasets[slice_.dataset]
+        listed = {value for bound in self.plan.listed(ledger, dataset) for value in bound.values()}
+        return "".join(did_you_mean(value, listed) for value in slice_.parents.values() if value not in listed)
 
     def _account_id(self, ledger: Ledger) -> str:
         """Return the account of the run. The first invocation asks for it; later ones read it from the ledger."""

@@ -106,19 +106,21 @@ def open_catalog(catalog: Path) -> Iterator[Catalog]:
             ) from exc
         raise ConfigError(f"{exc}; expected a query that reads nothing but the warehouse") from exc
     except duckdb.Error as exc:
+        if type(exc) is duckdb.Error:  # of no class: what is read is damaged, and no statement is to blame
+            raise WarehouseError(f"{catalog}: {exc}; {_remedy(catalog, str(exc))}") from exc
         raise ConfigError(f"{exc}") from exc
 
 
 def _remedy(catalog: Path, why: str) -> str:
     """Return what to do about a catalog that cannot be opened or read."""
     left = Path(f"{catalog}.wal")
-    if "lock" in why:
+    if re.search(r"\block\b", why):
         return "another program has it open for writing: end that program, or connect it with read_only"
     if left.exists():
         return f"another program has written into it and left {left.name}: `nimble-etl catalog` builds a new one"
-    if ".parquet" in why:
-        return "`nimble-etl verify` says what is damaged"
-    return "`nimble-etl catalog` builds it anew"
+    if "Corrupt database" in why or (catalog.name in why and ".parquet" not in why):
+        return "`nimble-etl catalog` builds it anew"
+    return "`nimble-etl verify` says what is damaged"
 
 
 def _check_is_query(connection: duckdb.DuckDBPyConnection, statement: str) -> None:

@@ -88,6 +88,15 @@ def test_status_says_which_unfinished_run_a_changed_configuration_has_orphaned(j
     assert shown(job, "unfinished"), "what status said is so: no run of this configuration has continued it"
 
 
+def test_a_studio_that_is_misspelt_is_named_with_the_one_that_is_near(job):
+    job.run(overrides={"datasets": ["studios"]})
+    ((studio_id,), *_) = job.ask("select studio_id from studios order by all")
+
+    assert job.finish(*RUN, "--studio-id", f"{studio_id[:-1]}_") == 5
+
+    assert f"(did you mean {studio_id}?)" in job.log
+
+
 # run --unless-published
 
 

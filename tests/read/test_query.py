@@ -449,3 +449,14 @@ def test_catalog_beside_what_another_program_has_written_says_what_helps(tmp_pat
 
     with pytest.raises(WarehouseError, match=r"left warehouse\.duckdb\.wal: `nimble-etl catalog` builds a new one"):
         ask(catalog, "select 1")
+
+
+def test_a_catalog_with_a_flipped_bit_is_damaged_and_no_statement_is_to_blame(tmp_path):
+    publish(Tables(tmp_path / "warehouse"), {"a": [1]})
+    catalog = build(Tables(tmp_path / "warehouse"))
+    content = catalog.read_bytes()
+    catalog.chmod(0o644)
+    for place in (100, 4100, 12_300):
+        catalog.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(WarehouseError, match=r"Corrupt database file.*`nimble-etl catalog` builds it anew"):
+            ask(catalog, "select 1")

@@ -186,7 +186,8 @@ class Job:
         return [finding.problem for finding in verify(self.settings()) if finding.problem]
 
     def _config(self, arguments) -> list[str]:
-        return [] if arguments[0].startswith("-") else ["--config", str(self.config)]
+        takes_none = arguments[0].startswith("-") or tuple(arguments) == ("config", "schema")
+        return [] if takes_none else ["--config", str(self.config)]
 
 
 def finished(process: multiprocessing.Process) -> int:
