@@ -39,7 +39,6 @@ _EXPECTED = {
     "greater_than": "more than {gt}",
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
-    "missing": "it",
 }
 """Kind of a mistake, as pydantic names it -> what is expected."""
 
@@ -71,10 +70,9 @@ def _found(error: Any, keys: list[Any]) -> str:
         if _SECRET.search(".".join(map(str, keys))):
             return _CREDENTIALS
         return f"is not a setting{did_you_mean(keys[-1], _names_beside(keys))}; `nimble-etl config schema` lists them"
-    expected = _expected(error, keys)
     if error["type"] == "missing":
         return "is missing"
-    value = error["input"]
+    value, expected = error["input"], _expected(error, keys)
     if isinstance(value, str) and ("@" in value or error["loc"][0] == "on_finish"):
         # A URL may hold a password before its @. URLs of health checks and arguments of commands may be keys.
         return f"found text that may be secret, not repeated here; {expected}"
