@@ -96,10 +96,6 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
         layers = _Layers(flags=flags, file=document)  # type: ignore[call-arg]  # settings_customise_sources reads them
     except ValidationError as exc:
         raise ConfigError(explain(exc, path, document, flags)) from None  # the cause may repeat a secret value
-    if not layers.datasets:
-        where = variable_of(["datasets"])
-        place = f"environment {where}" if where else f"{path}, line {line_of(document, ['datasets'])}"
-        raise ConfigError(f"{place}: datasets: found an empty list; expected at least one dataset")
     base, prices = path.resolve().parent, layers.marts.prices
     values = {
         **dict(layers),

@@ -165,7 +165,6 @@ def test_every_duration_takes_the_same_words_and_numbers_of_seconds(write, part,
 MISTAKES = {
     "unknown key": ("run:\n  concurency: 8\n", 2, ["run.concurency", "not a setting (did you mean concurrency?)"]),
     "unknown key at the top": ("\n\nsauce: {}\n", 3, ["sauce", "not a setting (did you mean source?)"]),
-    "no datasets": ("run: {}\ndatasets: []\n", 2, ["datasets", "found an empty list; expected at least one dataset"]),
     "unknown key of a dataset": (
         "datasets:\n- name: a\n  service: b\n  operation: c\n  key: [d]\n  kee: e\n", 6, ["datasets.0.kee", "not a"],
     ),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from etl.config import Settings
-from etl.errors import EtlError, LedgerError
+from etl.errors import ConfigError, EtlError, LedgerError
 from etl.events import reach
 from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.ledger.directory import RUN_ID_TIME, forget_note, ledger_paths, lock
@@ -234,6 +234,8 @@ def plan_of(
     endpoint_of: Callable[[Dataset], str | None] = lambda _: None,
 ) -> Plan:
     """Return the plan of what an invocation exports, as `Plan.make` says. Nothing is requested."""
+    if not settings.exported:
+        raise ConfigError("datasets: found an empty list; expected at least one dataset, such as streaming_sessions")
     return Plan.make(
         select_datasets([*settings.datasets, *settings.exported], settings.privacy.rules),
         [entry if isinstance(entry, str) else entry.name for entry in settings.exported],

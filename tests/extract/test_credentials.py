@@ -155,7 +155,7 @@ def test_credentials_that_cannot_be_renewed_say_so_and_not_more_than_once(machin
         source = source_of(answers.url)
         source.fetch_page(SESSIONS, SLICE, 1, None, None)
         program.unlink()
-        with pytest.raises(CredentialsError, match=r"custom-process .*FileNotFoundError") as caught:
+        with pytest.raises(CredentialsError, match=r"custom-process .*No such file or directory") as caught:
             source.fetch_page(SESSIONS, SLICE, 2, None, None)
     assert "canary" not in str(caught.value) + caplog.text
 

@@ -139,7 +139,10 @@ def test_grandparents_come_first():
 
 
 def test_unknown_dataset_is_refused_with_those_that_there_are():
-    with pytest.raises(ConfigError, match=r"'sessions' is not defined; known are studios, streaming_sessions"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'sessions' is not defined .did you mean streaming_sessions.*; known are studios, streaming_sessions",
+    ):
         select_datasets(["sessions"])
 
 
