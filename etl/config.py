@@ -245,8 +245,7 @@ class Settings(Frozen):
 
     source: SourceSettings = SourceSettings()
     datasets: tuple[str | Dataset, ...] = Field(
-        ("studios", "streaming_sessions"),
-        description="names of built-in datasets, or definitions of other ones",
+        ("studios", "streaming_sessions"), description="names of built-in datasets, or definitions of other ones"
     )
     run: Run = Run()
     privacy: Privacy = Privacy()

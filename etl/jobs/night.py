@@ -69,6 +69,7 @@ def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
     if target > today:
         raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
     with workplace(settings, stop.is_set) as place:
+        check_key(place.tables, settings.privacy.secret)  # also for a run that is resumed: it publishes, too
         with _source(settings, target, stop) as source, _deadline(settings, stop):
             plan = plan_of(settings, source.operation, source.endpoint_of)
             if request.starting_token and len(plan.published) != 1:
@@ -112,7 +113,6 @@ class _Job:
                     "type must be moved away; then `replay --since` rewrites it"
                 )
             log.warning("%s", change)
-        check_key(self.place.tables, self.settings.privacy.secret)
         if not self.request.accept_source:
             check_filler(self.place.tables, Filler(self.plan.origin, self.source.account_id))
         return self.place.begin_run("export", snapshot_date, self.plan.fingerprint)

@@ -144,8 +144,7 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
             try:
                 connection = opened.enter_context(open_catalog(catalog)).connection
             except EtlError as exc:
-                if refused := refused_by_system(exc):
-                    raise refused from exc
+                _raise_if_refused(exc)
                 yield Finding(None, catalog.name, None, str(exc))
         shown = _Shown(tables, connection)
         for path in ledgers:
@@ -165,6 +164,12 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
                 yield Finding(None, path.name, None, str(exc))
             except Exception as exc:  # noqa: BLE001  it costs this ledger
                 yield Finding(None, path.name, None, str(unforeseen(path, exc)))
+
+
+def _raise_if_refused(exc: EtlError) -> None:
+    """Raise the error for what this user may not read, or the machine refuses: whatever it is of, it may be whole."""
+    if refused := refused_by_system(exc):
+        raise refused from exc
 
 
 def unread(settings: Settings) -> str | None:
@@ -193,6 +198,7 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
         try:
             committed = tables.read(name, with_facts=True)
         except WarehouseError as exc:
+            _raise_if_refused(exc)
             yield Finding(None, name, None, str(exc))
             continue
         if committed is None:
@@ -203,6 +209,7 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
                 try:
                     check_file(file, told.rows, told.nulls)
                 except WarehouseError as exc:
+                    _raise_if_refused(exc)
                     yield Finding(date, name, None, str(exc))
         for pack in packs_of(tables.path, committed):
             dates = {date for date, _ in pack.members}
