@@ -21,7 +21,7 @@ def parse_duration(text: str) -> dt.timedelta:
     Raises:
         ValueError: the text is not a duration.
     """
-    expected = "is not a duration such as 90s, 15m, 3h or 1h30m"
+    expected = "expected a duration such as 90s, 15m, 3h or 1h30m"
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
         raise ValueError(expected)

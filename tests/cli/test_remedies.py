@@ -1,47 +1,20 @@
 """Every command that a message of the package names exists, with the flags that the message gives it."""
 
-import ast
 import re
-from pathlib import Path
 
 import pytest
 from support.commands import CLI, COMMANDS, options, resolve
+from support.remedies import commands_in, messages
 
-import etl
-
-PACKAGE = Path(etl.__file__).parent
-_CALL = re.compile(r"nimble-etl((?: +(?:--)?[\w./:=-]+)+)")
-FILLED = "FILLED"
 OTHERS = {"--hours", "--name", "--query", "--ink", "--faint"}
 """Parameters of named queries, a flag of the AWS CLI, and variables of style sheets."""
 
 
-def texts(tree):
-    """Yield each text of a module, with a word in place of what is filled in, except docstrings."""
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    skipped = {
-        id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and _begins_with_text(node)
-    }
-    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.JoinedStr):
-            yield "".join(value.value if isinstance(value, ast.Constant) else FILLED for value in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped | parts:
-            yield node.value
-
-
-def _begins_with_text(node):
-    return bool(node.body) and isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
-
-
 def remedies():
-    """Yield (module, words) of each call that a message names: in backticks, after a colon, or after `run`."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for text in texts(ast.parse(path.read_text(encoding="utf-8"))):
-            quoted = re.findall(r"`(nimble-etl [^`]+)`", text)
-            bare = re.findall(r"(?:: |\brun )(nimble-etl [^`]+)$", text)
-            for found in (*quoted, *bare):
-                yield path.relative_to(PACKAGE).as_posix(), found.split()[1:]
+    """Yield (module, words) of each call that a message names."""
+    for module, text in messages():
+        for found in commands_in(text):
+            yield module, found.split()[1:]
 
 
 REMEDIES = sorted({(module, " ".join(words)) for module, words in remedies()})
@@ -67,9 +40,8 @@ def test_command_that_a_message_names_is_there(words):
 
 def test_flag_that_a_message_names_is_there():
     named = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for text in texts(ast.parse(path.read_text(encoding="utf-8"))):
-            named |= dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][a-z-]+[a-z]", text), path.name)
+    for module, text in messages():
+        named |= dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][a-z-]+[a-z]", text), module)
     there = set().union(*map(options, COMMANDS.values()), options(CLI))
     assert len(named) > 20
     assert {flag: name for flag, name in named.items() if flag not in there | OTHERS} == {}

@@ -50,9 +50,9 @@ def test_fault_31_after_the_last_page_it_publishes_without_any_request(step, sma
     assert job.exported_rows() == expected
 
 
-@pytest.mark.parametrize("time", range(1, 9))
+@pytest.mark.parametrize("time", range(1, 10))
 def test_fault_32_33_killed_after_any_commit_there_is_no_second_copy(time, small_studio, expected, tmp_path):
-    """Eight tables are committed in a night; readers of the catalog see the old night or the new."""
+    """Nine tables are committed in a night; readers of the catalog see the old night or the new."""
     job = job_at(tmp_path, small_studio)
     assert killed_at(job, "table.committed", time)
     catalog = job.directory / "warehouse" / "warehouse.duckdb"

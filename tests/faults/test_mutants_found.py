@@ -257,7 +257,7 @@ def test_fault_32_to_34_a_run_is_open_until_readers_see_it_and_ends_without_anot
 
 def test_fault_32_what_a_killed_run_began_to_publish_is_whole_in_the_next_catalog_whoever_builds_it(job):
     """Tags of that night are committed, its sessions are not; the next run is for another night and another request."""
-    assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT="table.committed:6") == -signal.SIGKILL
+    assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT="table.committed:4") == -signal.SIGKILL
     tables = Tables(job.directory / "warehouse")
     assert tables.dates("streaming_session_tags") == [DATE]
     assert tables.dates("streaming_sessions") == []

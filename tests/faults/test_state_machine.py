@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from support.job import CLOCK_AHEAD, NIGHT, finished
 from support.machines import held_at, machines, wait_until_it_waits
-from support.predictor import TABLES, Machine, Predictor, Start, shown
+from support.predictor import OWN_COMMITS, TABLES, Machine, Predictor, Start, shown
 from support.studios import SESSIONS, studio_of
 from support.thorough import THOROUGH
 from torture.check import check_changes, check_facts, read_catalog, read_delta
@@ -37,7 +37,8 @@ ONCE = (
 
 walking = st.tuples(st.sampled_from(WALKING), st.integers(1, 7))
 publishing = st.one_of(
-    st.tuples(st.sampled_from(COMMITTING), st.integers(1, 3)), st.tuples(st.sampled_from(ONCE), st.just(1))
+    st.tuples(st.sampled_from(COMMITTING), st.integers(1, len(OWN_COMMITS))),
+    st.tuples(st.sampled_from(ONCE), st.just(1)),
 )
 crashes = st.one_of(walking, publishing, publishing, st.just(("run.closed", 1)))
 

@@ -35,7 +35,16 @@ from etl.errors import CommitConflictError, CommitUnknownError, StorageError, Wa
 from etl.events import reach
 from etl.load.delta.log import NO_HOOKS, append_entry, said, sync_log, sync_names, write_checkpoint
 from etl.load.delta.parquet import DataFile, data_file
-from etl.load.delta.tables import CONFIGURATION, PARTITION, FileFacts, Replacement, Tables, data_files, tells_nulls
+from etl.load.delta.tables import (
+    CONFIGURATION,
+    PARTITION,
+    FileFacts,
+    Replacement,
+    Tables,
+    data_files,
+    file_facts,
+    tells_nulls,
+)
 from etl.storage.disk import remove_files, storage_errors
 
 log = logging.getLogger(__name__)
@@ -103,6 +112,8 @@ class Stage:
     def commit(self, app_id: str, number: int) -> None:
         """Replace the rows of the replacement by the staged rows, in one atomic commit that is durable on return.
 
+        If there are neither rows to replace nor staged ones, nothing is committed.
+
         Args:
             app_id: name of the writer in the log; with `number` it is the transaction id.
             number: rises with each commit of the writer. If the log has it already, nothing is committed again.
@@ -127,6 +138,10 @@ class Stage:
             existing = data_files(table).get(self._replacement.snapshot_date, [])
             with storage_errors(self._path):
                 carried = self._carry_over(existing, pa.schema(table.schema().to_arrow()))
+                if not self._staged and _rows(table, existing) == sum(file.rows for file in carried):
+                    remove_files(file.path for file in carried)
+                    self._tables.give_back(self._name, table)
+                    return
                 sync_names(self._partition)
             reach("table.synced")
             try:
@@ -292,6 +307,13 @@ def remove_action(table: Path, name: str) -> RemoveAction:
         size=file.stat().st_size if file.exists() else 0,
         partition_values=_partition_values(name),
     )
+
+
+def _rows(table: DeltaTable, names: Sequence[str]) -> int | None:
+    """Return the number of rows of some live data files; None if the log does not say it."""
+    facts = dict(file_facts(table)) if names else {}
+    rows = [facts[name].rows for name in names]
+    return None if None in rows else sum(rows)
 
 
 def _partition_values(name: str) -> dict[str, str | None]:

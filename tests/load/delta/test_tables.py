@@ -122,6 +122,16 @@ def test_table_without_any_row_exists_after_its_commit(tables):
     assert data_files(tables) == []
 
 
+@pytest.mark.parametrize("there", [{}, {"b": [2, 3]}])
+def test_nothing_that_replaces_nothing_is_no_commit(tables, there):
+    publish(tables, {"a": [], **there})
+    before = tables.read("things").version, live_files(tables)
+
+    publish(tables, {"a": []}, run="run-2")
+    assert (tables.read("things").version, live_files(tables)) == before
+    assert data_files(tables) == before[1], "what was carried over for nothing is removed"
+
+
 @settings(deadline=None, max_examples=20)
 @given(
     st.lists(
