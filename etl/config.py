@@ -12,6 +12,8 @@ from etl.errors import did_you_mean
 from etl.model import CATALOG_NAME, Dataset, Frozen, Rule, tag_column
 
 EMBEDDED = "embedded"
+ENV_PREFIX = "NIMBLE_ETL_"
+"""How the environment variables begin that override config.yaml."""
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

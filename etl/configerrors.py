@@ -8,11 +8,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from etl.config import Settings
+from etl.config import ENV_PREFIX, Settings
 from etl.errors import did_you_mean
 from etl.model import Dataset
 
-ENV_PREFIX = "NIMBLE_ETL_"
 _OTHER_VARIABLES = {"LOG_LEVEL", "LOG_FORMAT", "DEBUG", "FAILPOINT"}
 """Variables that are read elsewhere; the last two serve developers."""
 _SHOWN = 80

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from etl.config import Settings
-from etl.configerrors import ENV_PREFIX, check_variables, explain, has_settings, line_of, variable_of
+from etl.config import ENV_PREFIX, Settings
+from etl.configerrors import check_variables, explain, has_settings, line_of, variable_of
 from etl.errors import ConfigError, DeniedError, first_line
 from etl.model import Dataset
 from etl.storage.disk import put_in_place, remove_files, storage_errors
@@ -53,34 +51,6 @@ class Overrides:
         return {part: values for part, values in parts.items() if values}
 
 
-class _Environment(EnvSettingsSource):
-    """The environment variables that begin with NIMBLE_ETL_."""
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Return the list or mapping that a variable holds as JSON."""
-        try:
-            return super().decode_complex_value(field_name, field, value)
-        except ValueError:
-            # The value may be secret, so the message only names the variables.
-            names = [name for name, text in os.environ.items() if text == value and name.upper().startswith(ENV_PREFIX)]
-            expected = 'expected a list or mapping such as ["one", "two"]'
-            raise ConfigError(f"environment {', '.join(sorted(names))}: is not JSON; {expected}") from None
-
-
-class _Layers(  # type: ignore[misc]  # pydantic merges the `model_config` of both bases
-    BaseSettings, Settings, env_prefix=ENV_PREFIX, env_nested_delimiter="__", nested_model_default_partial_update=True
-):
-    """Settings merged from three layers: the argument `flags`, the environment, and the argument `file`."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the layers, the strongest first."""
-        flags, file = (InitSettingsSource(settings_cls, init_settings.init_kwargs[name]) for name in ("flags", "file"))
-        return flags, _Environment(settings_cls), file
-
-
 def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
     """Return the settings of a file, overridden by the environment and flags. Relative paths start at its directory.
 
@@ -93,7 +63,7 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
     if unknown := list(check_variables()):
         raise ConfigError("\n".join(unknown))
     try:
-        layers = _Layers(flags=flags, file=document)  # type: ignore[call-arg]  # settings_customise_sources reads them
+        layers = _layered(document, flags)
     except ValidationError as exc:
         raise ConfigError(explain(exc, path, document, flags)) from None  # the cause may repeat a secret value
     base, prices = path.resolve().parent, layers.marts.prices
@@ -104,6 +74,15 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
         "marts": layers.marts.model_copy(update={"prices": prices and base / prices}),
     }
     return Settings.model_construct(**values).limited_to(overrides.datasets or ())
+
+
+def _layered(document: Mapping[str, Any], flags: Mapping[str, Any]) -> Settings:
+    """Return the settings of a file, and of the environment and flags where they say something."""
+    if not flags and not any(name.upper().startswith(ENV_PREFIX) for name in os.environ):
+        return Settings.model_validate(document)
+    from etl.configlayers import Layers  # noqa: PLC0415  merging takes as long to import as all of pydantic's checks
+
+    return Layers(flags=flags, file=document)  # type: ignore[call-arg]  # settings_customise_sources reads them
 
 
 def list_settings(path: Path) -> list[dict[str, Any]]:

@@ -356,6 +356,22 @@ def test_switches_of_the_command_line_in_the_environment_are_not_settings(write,
     assert load_settings(write("")) == load_settings(write(""))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "source: {region: eu-west-1, filters: {ownedBy: me}, retry: {timeout: 5m}}\nmarts: {prices: p.csv}\n",
+        "datasets:\n- studios\n- {name: v, service: ec2, operation: describe_volumes, key: [volume_id]}\n",
+    ],
+)
+def test_file_alone_means_what_it_means_when_it_is_merged_with_nothing(write, monkeypatch, text):
+    """Merging is not even imported where there is nothing to merge."""
+    path = write(text)
+    alone = load_settings(path)
+    monkeypatch.setenv("NIMBLE_ETL_LOG_LEVEL", "info")
+    assert load_settings(path) == alone
+
+
 def test_flags_win_over_the_environment_and_the_file(write, monkeypatch):
     """Whoever types --max-items 10 means it, whatever a profile script exported."""
     monkeypatch.setenv("NIMBLE_ETL_RUN__MAX_ITEMS", "5")

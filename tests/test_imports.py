@@ -16,7 +16,7 @@ FLOORS = (
     {"etl.errors"},
     {"etl.model", "etl.sqlfiles", "etl.sqltext"},
     {"etl.config", "etl.events", "etl.outcome", "etl.storage"},
-    {"etl.configerrors"},
+    {"etl.configerrors", "etl.configlayers"},
     {"etl.extract", "etl.ledger", "etl.transform", "etl.load", "etl.read", "etl.observe", "etl.configfile"}
     | {"etl.emulator"},
     {"etl.pipeline"},
@@ -40,7 +40,7 @@ ONLY_IN = {
 """Outside library -> the room, or the one module, that may import it."""
 
 SETTINGS = "etl.config.Settings"
-SETTINGS_USERS = {"etl.cli", "etl.jobs", "etl.config", "etl.configerrors", "etl.configfile"}
+SETTINGS_USERS = {"etl.cli", "etl.jobs", "etl.config", "etl.configerrors", "etl.configlayers", "etl.configfile"}
 """Who may see all settings; everybody below gets what they need by name."""
 
 EMULATOR_USERS = {"etl.cli", "etl.jobs"}

@@ -47,7 +47,6 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     as_json: Json = False,
 ) -> None:
     """Run a named query. For instance: `nimble-etl query idle_sessions --hours 24`."""
-    from etl.read.query import ask, bind, named_query  # noqa: PLC0415
     from etl.sqlfiles import sql_files  # noqa: PLC0415
 
     if list_all or name is None:
@@ -57,6 +56,8 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
             rows.append({"query": file.name, "question": file.headers.get("Question", ""), "parameters": flags})
         Output(as_json=as_json).show(Facts("queries", rows))
         return
+    from etl.read.query import ask, bind, named_query  # noqa: PLC0415
+
     _check_form(form, reader, as_json=as_json)
     query = named_query(name)
     values = bind(query, _named_arguments(context.args))

@@ -10,14 +10,15 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 from etl.cli.output import one_line
 from etl.errors import MachineError, StorageError
-from etl.events import listening, worked_on
+from etl.events import Listener, listening, worked_on
+from etl.observe.progress import log_pages
 
 if TYPE_CHECKING:
     from etl.pipeline.walks import Stop
@@ -50,6 +51,8 @@ def prepare() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # pyarrow imports numpy, whose linear algebra would start threads. They burn 0.1 s of CPU and are never used.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Whenever it builds a validator, pydantic would ask every installed distribution for plugins; none are wanted here.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     # Thousands of records without cycles are created. Looking for cycles every 700 objects took a third of flattening.
     gc.set_threshold(50_000)
     # Parsers of JSON count the levels of a text among the calls that led to them.
@@ -251,7 +254,10 @@ def stopped_by_signals() -> Iterator["Stop"]:
 @contextmanager
 def progress() -> Iterator[None]:
     """Show progress: bars on a terminal, a log line for every hundredth page elsewhere."""
-    from etl.observe.progress import bars, log_pages  # noqa: PLC0415
+    shown: AbstractContextManager[Listener] = nullcontext(log_pages)
+    if sys.stderr.isatty():
+        from etl.observe.bars import bars  # noqa: PLC0415  a night without a terminal needs no rich
 
-    with bars() if sys.stderr.isatty() else nullcontext(log_pages) as listener, listening(listener):
+        shown = bars()
+    with shown as listener, listening(listener):
         yield

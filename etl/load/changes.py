@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from etl.errors import WarehouseError, first_line
 from etl.load.delta.parquet import fill, read_batches
@@ -113,6 +112,8 @@ def write_changes(
 
 def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield all rows of slices without an earlier snapshot, as records that appeared."""
+    import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
+
     constants = {"snapshot_date": comparison.snapshot_date, CHANGE: "appeared"}
     for file in comparison.table.files.get(comparison.snapshot_date, []) if slice_ids else []:
         for batch in read_batches(file, schema.names, _BATCH_ROWS):

@@ -23,12 +23,23 @@ def test_help_loads_neither_columns_nor_clients():
     assert loaded_by(["--help"], heavy | {"typer"}) == {"typer"}
 
 
-def test_neither_a_run_loads_pandas_nor_status_clients(tmp_path):
+def test_commands_load_nothing_that_they_do_not_need(tmp_path):
     """Of pandas: pyarrow would load it, to ask of every list whether it is a Series, 0.3 s and 50 MB."""
     config = tmp_path / "config.yaml"
     config.write_text("emulator: {studios: 1, sessions_per_studio: 20}\n")
-    assert loaded_by(["run", "--config", str(config)], {"pandas", "pyarrow"}) == {"pyarrow"}
-    assert loaded_by(["status", "--config", str(config)], {"pandas", "boto3", "botocore", "starlette"}) == set()
+    always_too_much = {"pandas", "boto3", "pydantic_settings", "rich.progress", "matplotlib", "jinja2"}
+    of_a_night = {"botocore", "urllib3", "starlette", "asyncio", "msgspec", "pyarrow.compute", "pyarrow.dataset"}
+    of_tables = {"deltalake", "sqlite3"}
+
+    def loaded(*arguments):
+        heavy = {*always_too_much, *of_a_night, *of_tables, "duckdb", "numpy"}
+        return loaded_by([*arguments, "--config", str(config)], heavy)
+
+    assert not loaded("run") & always_too_much
+    assert loaded("status") == {*of_tables, "duckdb", "numpy"}
+    assert loaded("sql", "from etl_runs") == {"duckdb", "numpy"}
+    assert not loaded("query", "--list")
+    assert not loaded("config", "check") & {*always_too_much, "starlette"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="numpy's wheels bring OpenBLAS by this name on Linux only")

@@ -154,6 +154,7 @@ class Disk:
 def _serve() -> None:
     """Fork a child for each line of standard input, and answer with its exit code."""
     import etl.cli.app  # noqa: PLC0415  the parent of every child imports; who reads traces need not
+    import etl.configlayers  # noqa: PLC0415
     import etl.observe.progress  # noqa: PLC0415
     import support.job  # noqa: PLC0415
     import support.warm  # noqa: F401, PLC0415

@@ -54,6 +54,7 @@ _FORKS.set_forkserver_preload(
         "etl.cli.app",
         "etl.cli.demo",
         "etl.jobs.describe",
+        "etl.configlayers",
         "etl.observe.progress",
         "etl.jobs.status",
         "etl.jobs.verify",

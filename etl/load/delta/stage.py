@@ -25,8 +25,6 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
 from deltalake import DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
@@ -56,10 +54,6 @@ _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
 _CHECKPOINT_COMMITS = 10
 """Keeps opening a table fast: a publication opens its tables dozens of times, each time from the last checkpoint on."""
-_PROVEN = pads.ParquetFileFormat(
-    default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
-)
-"""Verifies page checksums while it reads."""
 
 
 class Sink(Protocol):
@@ -258,11 +252,15 @@ class Stage:
 
         Checksums are verified: otherwise a damaged page would be written again with a correct checksum.
         """
+        import pyarrow.dataset as pads  # noqa: PLC0415  so that `status` is quick
+
+        options = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+        proven = pads.ParquetFileFormat(default_fragment_scan_options=options)
         replaced = self._replacement.values
         keep = ~pads.field(self._replacement.column).isin(replaced) if replaced else None
         for name in existing:
             try:
-                dataset = pads.dataset([str(self._path / name)], schema=schema, format=_PROVEN)
+                dataset = pads.dataset([str(self._path / name)], schema=schema, format=proven)
                 for batch in dataset.scanner(filter=keep, use_threads=False).to_batches():
                     if batch.num_rows:
                         yield batch
@@ -349,6 +347,8 @@ def open_stage(  # noqa: PLR0913  what is staged, and by whom
 
 def _with_dictionaries(sample: pa.RecordBatch, schema: pa.Schema) -> pa.Schema:
     """Return a schema with dictionaries for texts that repeat in a sample. It saves memory; files stay the same."""
+    import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
+
     texts = {
         field.name
         for field, values in zip(sample.schema, sample.columns, strict=True)

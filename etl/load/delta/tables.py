@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -173,6 +172,8 @@ class Tables:
 
     def values(self, table: str, replacement: Replacement, column: str) -> set[Any]:
         """Return the values of a column in the committed rows of a replacement."""
+        import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
+
         found: set[Any] = set()
         for batch in self._batches(table, replacement.snapshot_date, [replacement.column, column]):
             replaced = pc.is_in(batch.column(replacement.column), pa.array(replacement.values, pa.string()))
