@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -27,7 +27,7 @@ ShapeKind = Literal[KeyKind, "float", "double", "structure", "map", "list", "doc
 """The types of botocore shapes. A `document` is stored as JSON: the model gives it no type, or it is a structure that
 contains itself or has no members, which no columnar format can store."""
 KEY_KINDS: frozenset[ShapeKind] = frozenset(get_args(KeyKind))
-"""Kinds of values that can identify a record."""
+"""Kinds of plain values: they need no other form to be compared."""
 
 BLANK = "…"
 """Placeholder for a parameter value that only the operator knows."""
@@ -84,7 +84,8 @@ class Dataset(Frozen):
     """One list operation and the table that it fills. The rest of the code knows nothing else about a service.
 
     Attributes:
-        key: the columns that identify a record within a slice.
+        key: the columns that identify a record within a slice; a structure stands for all of its columns. Some may be
+            null, but not all. None: the whole record is its key.
         order_by: if a key arrives twice in one walk, the record with the newest value of this column wins.
         item: the singular of the name, for child tables; default: the name without its last s.
         parameters: sent with every request.
@@ -100,7 +101,7 @@ class Dataset(Frozen):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", examples=[_A_NAME])
     service: str
     operation: str = Field(pattern=r"^[a-z][a-z0-9_]*$", examples=["the method of boto3, such as describe_volumes"])
-    key: tuple[str, ...] = Field(min_length=1)
+    key: tuple[str, ...]
     order_by: str | None = None
     item: str = ""
     for_each: ForEach | None = None
@@ -363,6 +364,18 @@ def leaves(member: Member) -> Iterator[tuple[str, str, Member]]:
             ".".join(child.api_name for child in path),
             path[-1],
         )
+
+
+def key_leaves(key: Sequence[str], record: Member) -> dict[str, tuple[tuple[str, ...], Member]]:
+    """Return column -> API path and member of the leaves that a key names. A structure stands for those below it."""
+    whole = {member.name: member.api_name for member in record.members}
+    found = {name: (tuple(path.split(".")), member) for name, path, member in leaves(record)}
+    return {
+        name: (path, member)
+        for column in key
+        for name, (path, member) in found.items()
+        if name == column or (column not in found and path[0] == whole.get(column))
+    }
 
 
 def _paths(member: Member) -> Iterator[tuple[Member, ...]]:

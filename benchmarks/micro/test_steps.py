@@ -16,7 +16,7 @@ from etl.load.delta.stage import open_stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
-from etl.transform.duplicates import find_superseded
+from etl.transform.duplicates import find_repeated
 from etl.transform.records import Reader
 from etl.transform.schema import layout_of
 
@@ -55,11 +55,11 @@ def test_parse_a_page(benchmark, pages):
 
 
 def test_look_for_duplicates_on_20_pages(benchmark, pages):
-    benchmark(find_superseded, LAYOUT, lambda: pages)
+    benchmark(find_repeated, LAYOUT, lambda: pages)
 
 
 def test_build_batches_of_20_pages(benchmark, part, pages):
-    (flat,) = benchmark(lambda: list(flatten(LAYOUT, SNAPSHOT, part, pages, {})))
+    (flat,) = benchmark(lambda: list(flatten(LAYOUT, SNAPSHOT, part, pages)))
     assert flat.tables["streaming_sessions"].num_rows == PAGES * PAGE_SESSIONS
 
 
@@ -72,7 +72,7 @@ def test_store_a_page_in_the_ledger(benchmark, tmp_path, part, pages):
 
 
 def test_write_and_commit_20_pages(benchmark, tmp_path, part, pages):
-    (flat,) = flatten(LAYOUT, SNAPSHOT, part, pages, {})
+    (flat,) = flatten(LAYOUT, SNAPSHOT, part, pages)
     tables, numbers = Tables(tmp_path), count(1)
 
     def publish():

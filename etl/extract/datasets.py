@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from etl.errors import ConfigError, did_you_mean
 from etl.model import Dataset, Rule
@@ -12,8 +13,18 @@ from etl.model import Dataset, Rule
 @cache
 def builtin_datasets() -> dict[str, Dataset]:
     """Return the built-in definitions by name."""
-    text = (resources.files("etl.extract") / "datasets.toml").read_text(encoding="utf-8")
-    return {name: Dataset.model_validate({"name": name, **entry}) for name, entry in tomllib.loads(text).items()}
+    return {name: Dataset.model_validate({"name": name, **entry}) for name, entry in _toml("datasets.toml").items()}
+
+
+@cache
+def hints(service: str) -> dict[str, dict[str, Any]]:
+    """Return what the service models do not say about a service: `keys` and `parents` by operation, see hints.toml."""
+    return {what: by_service.get(service, {}) for what, by_service in _toml("hints.toml").items()}
+
+
+@cache
+def _toml(name: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files("etl.extract") / name).read_text(encoding="utf-8"))
 
 
 def select_datasets(

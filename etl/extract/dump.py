@@ -22,7 +22,7 @@ from botocore.paginate import TokenEncoder
 from etl.errors import ConfigError, SourceError
 from etl.extract.json_window import JsonWindow, Stream
 from etl.extract.service_model import model_session
-from etl.model import Dataset, Member, Operation, Page, leaves
+from etl.model import Dataset, Member, Operation, Page, key_leaves
 
 STANDARD_INPUT = Path("-")
 
@@ -49,7 +49,7 @@ class Dump:
         self._token: str | None = None
         own_arn = {"arn", f"{dataset.item_name.replace('_', '')}arn"}
         self._arns = [member.api_name for member in operation.record.members if member.api_name.lower() in own_arn]
-        self._keys = [path.split(".")[0] for name, path, _ in leaves(operation.record) if name in dataset.key]
+        self._keys = [path[0] for path, _ in key_leaves(dataset.key, operation.record).values()]
         self._renamed: Callable[[Any], Any] | None = None
         if pager is None:
             model = model_session().get_service_model(operation.service).operation_model(operation.name)

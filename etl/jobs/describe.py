@@ -84,7 +84,7 @@ def list_datasets(settings: Settings) -> list[dict[str, Any]]:
             "dataset": dataset.name,
             "operation": f"{dataset.service}:{dataset.operation}",
             "for_each": dataset.for_each.dataset if dataset.for_each else None,
-            "key": ", ".join(dataset.key),
+            "key": ", ".join(dataset.key) or "[]",
             "configured": dataset.name in configured,
         }
         for dataset in {**builtin_datasets(), **configured}.values()

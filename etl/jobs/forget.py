@@ -11,6 +11,7 @@ from etl.ledger.directory import damaged_ledgers, ledger_paths
 from etl.outcome import CheckResult
 from etl.pipeline.forget import Left, Touched, note, survey
 from etl.pipeline.forget_plan import Selection, make_plan
+from etl.transform.schema import DIGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def forget(settings: Settings, selection: Selection, *, confirmed: bool) -> Forg
     with workplace(settings) as place, place.alone():
         secret, ledgers = settings.privacy.secret, ledger_paths(settings.state_dir)
         datasets = {**builtin_datasets(), **select_datasets(settings.datasets, settings.privacy.rules)}
-        keys = {name: dataset.key for name, dataset in datasets.items()}
+        keys = {name: dataset.key or (DIGEST.name,) for name, dataset in datasets.items()}
         try:
             plan = make_plan(selection, place.tables, ledgers, keys, secret)
             touched, left = survey(plan, place.tables, ledgers, secret)

@@ -16,7 +16,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from etl.config import Settings
 from etl.errors import ConfigError
-from etl.extract.datasets import builtin_datasets, select_datasets
+from etl.extract.datasets import builtin_datasets, hints, select_datasets
 from etl.extract.service_model import (
     UnsupportedError,
     describe_operation,
@@ -24,19 +24,12 @@ from etl.extract.service_model import (
     model_session,
     paginated_operations,
 )
-from etl.model import BLANK, KEY_KINDS, Dataset, Member, Operation, leaves, snake_case
+from etl.model import BLANK, Dataset, Member, Operation, snake_case
+from etl.transform.identity import Key, key_candidates, singular, split_name
 from etl.transform.schema import layout_of
 
 _VERBS = ("list", "describe", "get", "search", "query", "scan", "batch")
-_SUFFIXES = ("_identifier", "_name", "_arn", "_id")
 _NEWEST = ("updated", "modified", "changed", "creat")
-_SOMETIMES = re.compile(
-    r"\bonly (supported|returned|present|included|available|applies|applicable|for)\b", re.IGNORECASE
-)
-"""Documentation of a member that most records lack, such as the ARN of a bucket in S3."""
-_OWN_NAMES = {"_arn": 0, "_id": 1, "_identifier": 2, "_name": 4}
-_OTHER_NAMES = {"_id": 3, "_name": 6, "_arn": 7}
-"""How plausible a column is as a key (0 most), by the end of its name: if it names the record, or something else."""
 _LONGEST_NAME = 63
 _SHOWN = 5
 
@@ -85,37 +78,19 @@ class Listing:
         return singular(self.noun)
 
 
-def singular(noun: str) -> str:
-    """Return the singular of an English plural in snake_case: policy for policies."""
-    if noun.endswith("ies"):
-        return f"{noun[:-3]}y"
-    if re.search(r"(ss|x|ch|sh)es$", noun):
-        return noun[:-2]
-    return noun if noun.endswith(("ss", "us")) else noun.removesuffix("s")
-
-
-def key_candidates(record: Member, item: str) -> list[tuple[str, ...]]:
-    """Return the keys that may identify records, the most plausible first. `item` is the singular of what is listed."""
-    plain = {name: member for name, _, member in leaves(record) if member.kind in KEY_KINDS}
-    top = {member.name for member in record.members}
-
-    def rank(name: str) -> tuple[bool, bool, int]:
-        stem, suffix = _split(name)
-        places = _OWN_NAMES if not stem or _is_same(stem, item) else _OTHER_NAMES
-        member = plain[name]
-        is_text = member.kind == "string" and not member.enum
-        place = 5 if name in ("value", "key") else places.get(suffix, 8 if is_text else 9)
-        # A record without its key is rejected, so members that may be absent come last.
-        may_miss = (some_required and not member.required) or bool(_SOMETIMES.search(member.documentation))
-        return name not in top, may_miss, place
-
-    some_required = any(member.required and member.kind == "string" for member in record.members)
-    found = sorted(plain, key=rank)
-    keys: list[tuple[str, ...]] = [(name,) for name in found]
-    if found and _split(found[0])[0] in ("version", "revision"):  # one of many of the same thing
-        owner = next((name for name in ("key", "name", "id", "arn") if name in plain), None)
-        return [(owner, found[0]), *keys] if owner else keys
-    return keys
+def proposed_keys(listing: Listing) -> list[Key]:
+    """Return the keys that may identify the records of a listing that can be exported, the most plausible first."""
+    operation = listing.operation
+    assert operation is not None
+    known = hints(operation.service)
+    given = {snake_case(name) for name in (*operation.required, *known["parents"].get(listing.name, ()))}
+    result = operation.pager.result if operation.pager else operation.result_member
+    noun = singular(snake_case(result.removesuffix("[]").rpartition(".")[2]))
+    is_primary = result == listing.result_keys[0]
+    nouns = [listing.item, noun] if is_primary else [noun]
+    found = key_candidates(operation.record, nouns, given, ids_first=operation.service == "ec2")
+    key = known["keys"].get(listing.name) if is_primary else None
+    return found if key is None else [*dict.fromkeys([tuple(key), *found])]
 
 
 def order_candidate(record: Member) -> str | None:
@@ -152,10 +127,7 @@ class Service:
             operation = inspect_operation(self.session, self.name, name, result_key)
         except UnsupportedError as exc:
             return Listing(name, result_keys, None, str(exc))
-        found = Listing(name, result_keys, operation)
-        if not key_candidates(operation.record, found.item):
-            return Listing(name, result_keys, None, f"{operation.name}: its records have no plain value for a key")
-        return found
+        return Listing(name, result_keys, operation)
 
     def lists(self, listing: Listing) -> list[str]:
         """Return the result keys that can be exported: those of the paginator, and the operation's noun inside records.
@@ -174,7 +146,7 @@ def exportable(service: str) -> list[dict[str, Any]]:
         {
             "operation": listing.name,
             "lists": ", ".join(listing.result_keys),
-            "key": ", ".join(key_candidates(operation.record, listing.item)[0]) if operation else None,
+            "key": (", ".join(proposed_keys(listing)[0]) or "[]") if operation else None,
             "needs": ", ".join(operation.required) if operation else None,
             "pages": ("raw" if operation.pager is None else "parsed") if operation else None,
             "reason": listing.reason or None,
@@ -229,7 +201,7 @@ class _Proposer:
         is_primary = lists[0] == listing.result_keys[0]
         # The last name in the path: instances for Reservations[].Instances[].
         noun = listing.noun if is_primary else snake_case(lists[0].removesuffix("[]").rpartition(".")[2])
-        key, *others = key_candidates(operation.record, singular(noun))
+        key, *others = proposed_keys(listing)
         name = self._new_name(listing, noun, None if is_primary else lists[0])
         settings: dict[str, Any] = {"name": name, "service": self.service.name, "operation": listing.name}
         comments = {}
@@ -242,9 +214,11 @@ class _Proposer:
         if len(lists) > 1:
             comments["result_key"] = f"the response has several lists: {', '.join(lists)}"
         settings["key"] = list(key)
-        if others:
-            plausible = ["+".join(candidate) for candidate in (key, *others)]
-            comments["key"] = f"the most plausible of {', '.join(plausible[:_SHOWN])}"
+        plausible = ["+".join(candidate) for candidate in others if candidate][: _SHOWN - 1]
+        if not key:
+            comments["key"] = f"the whole record, as no member names it: {', '.join(plausible) or 'there is no other'}"
+        elif plausible:
+            comments["key"] = f"the most plausible of {', '.join(['+'.join(key), *plausible])}"
         newest = order_candidate(operation.record)
         if newest:
             settings["order_by"] = newest
@@ -308,7 +282,7 @@ class _Proposer:
 def _column_for(parameter: str, parent: Listing) -> str | None:
     """Return the column of a parent that has the values of a parameter: farm_id of farms, name of buckets."""
     assert parent.operation is not None
-    stem, suffix = _split(parameter)
+    stem, suffix = split_name(parameter)
     if not _is_same(stem, parent.item):
         return None
     texts = {member.name for member in parent.operation.record.members if member.kind == "string"}
@@ -316,12 +290,6 @@ def _column_for(parameter: str, parent: Listing) -> str | None:
     ends = [suffix] if suffix not in ("", "_identifier") else ["_name", "_id", "_arn"]
     wanted = [parameter, *(name for end in ends for name in (f"{parent.item}{end}", f"{stem}{end}", end[1:])), "value"]
     return next((name for name in wanted if name in texts), None)
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Return stem and suffix: ("farm", "_id") for farm_id, ("", "_arn") for arn, ("bucket", "") for bucket."""
-    suffix = next((end for end in _SUFFIXES if f"_{name}".endswith(end)), "")
-    return f"_{name}".removesuffix(suffix).removeprefix("_"), suffix
 
 
 def _is_same(stem: str, item: str) -> bool:

@@ -126,20 +126,23 @@ def _views(
 ) -> Iterator[str]:
     """Yield the SQL of the views `then_rows` and `now_rows`, each after those that it needs."""
     kept = f"slice_id in ({', '.join(map(literal, slice_ids))})"
+    plain = [key for key in keys if b"api_path" in schema.field(key).metadata]  # and not the digest of the record
+    plain = [key for key in plain if not pa.types.is_nested(schema.field(key).type)]
     names = ", ".join(
-        f"json_extract_string(record, {literal(_json_path(schema.field(key)))}) as {quoted(key)}" for key in keys
+        f"json_extract_string(record, {literal(_json_path(schema.field(key)))}) as {quoted(key)}" for key in plain
     )
     before = _last_versions(comparison, previous_date - dt.timedelta(days=1), kept, keys)
     for side, date, former in (("then", previous_date, before), ("now", comparison.snapshot_date, "from then_rows")):
         found = f"from empty_rows {_rows(comparison, date, kept, keys)}"
         files = comparison.rejects.files.get(date) if comparison.rejects else None
-        if files and former:
+        if files and former and plain:
             rejected = f"select slice_id, {names} from {_parquet(files)} where {kept} and json_valid(record)"  # noqa: S608  quoted
-            listed = " and ".join(f"former.{name}::varchar = rejected.{name}" for name in _record(keys))
+            listed = _is_same("former", "rejected", plain, "::varchar")
             yield f"{side}_found as {found}"
             yield f"{side}_listed as from ({former}) as former semi join ({rejected}) as rejected on {listed}"
-            same = f"using ({', '.join(_record(keys))})"
-            found = f"from {side}_found union all by name from {side}_listed anti join {side}_found {same}"
+            same = _is_same("listed", "found", keys)
+            listed = f"from {side}_listed as listed anti join {side}_found as found on {same}"
+            found = f"from {side}_found union all by name {listed}"
         yield f"{side}_rows as {found}"
 
 
@@ -172,6 +175,13 @@ def _record(keys: Sequence[str]) -> list[str]:
     return [quoted(name) for name in ("slice_id", *keys)]
 
 
+def _is_same(one: str, other: str, keys: Sequence[str], cast: str = "") -> str:
+    """Return the test whether two rows are of the same record. Of a key of several columns, some may be null."""
+    equal = "=" if len(keys) == 1 else "is not distinct from"
+    parts = (f"{one}.{quoted(key)}{cast} {equal} {other}.{quoted(key)}" for key in keys)
+    return " and ".join([f"{one}.slice_id = {other}.slice_id", *parts])
+
+
 def _json_path(column: pa.Field) -> str:
     """Return where the value of a column stands in the JSON text of a record."""
     path = column.metadata[b"api_path"].decode().rpartition("[].")[2]
@@ -200,7 +210,7 @@ def _statement(schema: pa.Schema, keys: Sequence[str], columns: Sequence[Compare
         + "".join(f" and {_is_allowed(side, column)}" for side in sides(column))
         for column in columns
     }
-    both = " and ".join(f"now_rows.{quoted(key)} = then_rows.{quoted(key)}" for key in ("slice_id", *keys))
+    both = _is_same("now_rows", "then_rows", keys)
     changed = ", ".join(f"case when {test} then '{name}' end" for name, test in differs.items())
     by_name = {column.name: column for column in columns}
     old = ", ".join(

@@ -147,7 +147,7 @@ class Eraser:
                 if self._matcher.in_text(texts[i].decode())
             }
             keys: set[Key] = set()
-            for flat in flatten(layout, snapshot, slice_, [page], {}):
+            for flat in flatten(layout, snapshot, slice_, [page]):
                 rows = flat.tables[layout.dataset.name]
                 rejected = flat.rejects["record_number"].to_pylist()
                 fitting = [i for i in range(page.first, page.stop) if i not in rejected]

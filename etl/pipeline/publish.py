@@ -163,6 +163,8 @@ def mark(
     outcomes = {}
     for facts in ready:
         counted = counts[facts.slice.slice_id]
+        if counted.ambiguous:
+            log.error("%s: %s; then nimble-etl replay %s", facts.slice, counted.ambiguous, ledger.run().run_id)
         for name in shortened(sorted(counted.drift)):
             log.warning("%s: the service model does not know %s", facts.slice, name)
         outcomes[facts.slice.slice_id] = {

@@ -16,7 +16,7 @@ from etl.load.delta.tables import Replacement, Tables
 from etl.load.snapshots import after_rejects, next_snapshots, previous_snapshots
 from etl.model import SliceFacts, Snapshot
 from etl.transform.batches import flatten
-from etl.transform.duplicates import find_superseded
+from etl.transform.duplicates import find_repeated
 from etl.transform.schema import REJECTS, Layout
 
 _WRITER = "nimble-etl"
@@ -41,11 +41,16 @@ class Writer:
 
 @dataclass
 class Counts:
-    """What became of the records of one slice. `tables` has the number of rows of each table."""
+    """What became of the records of one slice.
+
+    `tables` has the number of rows of each table. `ambiguous` says how many of the rejects have the key of another
+    record, with an example; it is empty if none have.
+    """
 
     rows: int = 0
     rejects: int = 0
     duplicates: int = 0
+    ambiguous: str = ""
     drift: set[str] = field(default_factory=set)
     tables: dict[str, int] = field(default_factory=dict)
 
@@ -68,9 +73,9 @@ def count_slice(
     Raises:
         WarehouseError: a record became neither a row, nor a reject, nor a duplicate.
     """
-    superseded = find_superseded(layout, lambda: ledger.pages(facts.slice))
-    counts = Counts(duplicates=sum(map(len, superseded.values())))
-    for flat in flatten(layout, snapshot, facts.slice, ledger.pages(facts.slice), superseded):
+    repeated = find_repeated(layout, lambda: ledger.pages(facts.slice))
+    counts = Counts(duplicates=sum(map(len, repeated.superseded.values())), ambiguous=repeated.describe(layout))
+    for flat in flatten(layout, snapshot, facts.slice, ledger.pages(facts.slice), repeated):
         for table, rows in {**flat.tables, "etl_rejects": flat.rejects}.items():
             counts.tables[table] = counts.tables.get(table, 0) + rows.num_rows
             if table in sinks:

@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 
 from etl.model import Member, Page, Slice, Snapshot
 from etl.transform.arrays import array, below, spread
+from etl.transform.duplicates import Repeated
+from etl.transform.keys import record_digest
 from etl.transform.privacy import PrivacyGuard
 from etl.transform.records import PageRecords
 from etl.transform.schema import REJECTS, TIMESTAMP, Child, Column, Layout
 from etl.transform.sieve import UNFIT, Sieve
 
 _BATCH_RECORDS = 2048
+_NONE = Repeated()
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,19 @@ def flatten(
     snapshot: Snapshot,
     slice_: Slice,
     pages: Iterable[Page],
-    superseded: dict[int, frozenset[int]],
+    repeated: Repeated = _NONE,
 ) -> Iterator[Flat]:
     """Yield the records of a slice as columns, in the order of the walk.
 
-    `superseded` has the positions of the records to leave out, by page number.
+    Of those that are `repeated`, the superseded ones are left out, and the ambiguous ones become rejects.
     """
     flattener = _Flattener(layout, snapshot, slice_)
     waiting: list[PageRecords] = []
     records = 0
     for page in pages:
-        found = flattener.reader.read_page(page, superseded.get(page.number, ()))
+        found = flattener.reader.read_page(page, repeated.superseded.get(page.number, ()))
+        if reasons := repeated.reasons(layout, page.number):
+            found = found.without(reasons, flattener.reader.raw(page))
         waiting.append(found)
         records += len(found.values) + len(found.misfits)
         if records >= _BATCH_RECORDS:
@@ -100,8 +105,17 @@ class _Flattener:
         parents = (self._part.parents[parameter] for _, parameter in self._layout.parents)
         head = self._head(len(extras), self._part.account_id, self._part.region, *parents)
         tail = self._tail([(one.page, len(one.values)) for one in found])
-        columns = [*head, *arrays, self._guard.extras(extras), *tail]
+        columns = [*head, *arrays, *self._digests(found), self._guard.extras(extras), *tail]
         return pa.RecordBatch.from_arrays(columns, schema=self._layout.schema)
+
+    def _digests(self, found: Sequence[PageRecords]) -> list[pa.Array]:
+        """Return the column with the digest of each record, if the dataset has it."""
+        if not self._layout.digest:
+            return []
+        texts = [
+            text for one in found for raw in [self.reader.raw(one.page)] for text in map(raw.__getitem__, one.positions)
+        ]
+        return [pa.array(map(record_digest, texts), pa.string())]
 
     def _head(self, n: int, *texts: str) -> list[pa.Array]:
         """Return the first columns of n rows: the snapshot date, then texts that are the same in each row."""

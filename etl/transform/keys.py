@@ -1,10 +1,13 @@
-"""Finds JSON objects that have a key twice. Every JSON reader keeps one of the two values in silence.
+"""Finds JSON objects that have a key twice, and tells records apart by a digest of all that is in them.
+
+Every JSON reader keeps one of two values of the same key in silence.
 
 Reading each page with a reader that notices would double the cost of flattening. So its decoded records are encoded
 again, and the colons in both texts are counted: a key that was dropped takes at least one with it. Only if the numbers
 differ, records are looked at one by one. They also differ where a member is null, which does no harm.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -42,3 +45,12 @@ def has_doubled_key(text: bytes) -> bool:
 
     json.loads(text, object_pairs_hook=look)
     return found
+
+
+def record_digest(text: bytes) -> str:
+    """Return the SHA-256 of a record, in hexadecimal, from its JSON text. The order of members does not matter."""
+    try:
+        text = msgspec.json.encode(msgspec.json.decode(text), order="sorted")
+    except (msgspec.DecodeError, RecursionError):
+        text = json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")).encode()  # lone surrogates
+    return hashlib.sha256(text).hexdigest()

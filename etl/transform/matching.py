@@ -84,12 +84,19 @@ class Matcher:
         return pc.sum(pc.is_in(texts, pa.array(sorted(self._texts), pa.string()))).as_py() or 0
 
     def keys(self, batch: pa.RecordBatch, columns: Sequence[str]) -> list[Key | None]:
-        """Return the key of each row; None if a value of it is null."""
-        rows = zip(*(batch[name].to_pylist() for name in columns), strict=True)
-        return [None if None in row else tuple(map(self._key_part, row)) for row in rows]
+        """Return the key of each row; None if all of it is null."""
+        rows = zip(*(map(_hashable, batch[name].to_pylist()) for name in columns), strict=True)
+        return [None if not any(part is not None for part in row) else tuple(map(self._key_part, row)) for row in rows]
 
     def _same(self, value: Any) -> str:
+        if value is None:
+            return ""
         return _text(value) if self._secret is None or is_hashed(value) else keyed_hash(self._secret, value)
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value of a key column; a list, map or structure as its JSON text."""
+    return json.dumps(value, default=str, sort_keys=True) if isinstance(value, list | dict) else value
 
 
 def _loaded(old: str | None) -> Any:

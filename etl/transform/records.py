@@ -14,7 +14,8 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from etl.model import Dataset, Member, Operation, Page, leaves
+from etl.model import Dataset, Member, Operation, Page, key_leaves, leaves
+from etl.transform.arrays import getter
 from etl.transform.keys import has_doubled_key, may_have_doubled_key
 from etl.transform.nesting import MOST_LEVELS, depth_of, items_of
 
@@ -60,9 +61,15 @@ class PageRecords:
         positions, values, extras = zip(*fitting, strict=True) if fitting else ((), (), ())
         return cls(page, positions, values, extras, misfits)
 
+    def without(self, reasons: Mapping[int, str], raw: Sequence[bytes]) -> Self:
+        """Return the same with misfits at some positions, for these reasons; `raw` has the text of each record."""
+        kept = [one for one in zip(self.positions, self.values, self.extras, strict=True) if one[0] not in reasons]
+        misfits = [Misfit(i, reasons[i], raw[i].decode()) for i in self.positions if i in reasons]
+        return self.of(self.page, kept, [*self.misfits, *misfits])
+
 
 class Reader:
-    """Reads pages of one dataset. A record without a key is a misfit.
+    """Reads pages of one dataset. A record without any part of its key is a misfit.
 
     With `columns`, only the top-level members with these columns are read, and the others are ignored. The attribute
     `record` is the shape of the values that are read.
@@ -78,7 +85,10 @@ class Reader:
             members = tuple(member for member in record.members if member.api_name in wanted)
             record = record.model_copy(update={"members": members})
         self.record = record
-        self._type = struct_type(record, [paths[name] for name in dataset.key], strict=self._strict)
+        key = {name: path for name, (path, _) in key_leaves(dataset.key, operation.record).items()}
+        self._type = struct_type(record, [*key.values()] if len(key) == 1 else [], strict=self._strict)
+        is_read = {path[0] for path in key.values()} <= {member.api_name for member in record.members}
+        self._parts = {name: getter(record, path) for name, path in key.items()} if len(key) > 1 and is_read else {}
         self._page = _page_decoder(operation, self._type)
         self._record = msgspec.json.Decoder(self._type)
 
@@ -96,6 +106,8 @@ class Reader:
             return self._read_one_by_one(page, without)
         around = 1 if page.next_starting_token is None else 2  # the list, and the token
         if self._strict and may_have_doubled_key(page.body, values, around):
+            return self._read_one_by_one(page, without)
+        if self._lack_key(values):
             return self._read_one_by_one(page, without)
         positions: Sequence[int] = range(page.first, page.stop)
         if without:
@@ -122,7 +134,12 @@ class Reader:
             value = self._record.decode(text)
         except (msgspec.DecodeError, RecursionError):
             return None
-        return None if self._strict and may_have_doubled_key(text, value) else value
+        return None if (self._strict and may_have_doubled_key(text, value)) or self._lack_key([value]) else value
+
+    def _lack_key(self, values: Sequence[Any]) -> bool:
+        """Tell whether one of some records has no part of a key of several columns."""
+        keys = zip(*(part(values) for part in self._parts.values()), strict=True)
+        return any(all(part is None for part in key) for key in keys)
 
     @cached_property
     def _raw_page(self) -> Any:
@@ -151,6 +168,9 @@ class Reader:
                 value = msgspec.convert(known, self._type)
             except msgspec.DecodeError as exc:
                 misfits.append(Misfit(position, str(exc), text.decode()))
+                continue
+            if self._lack_key([value]):
+                misfits.append(Misfit(position, f"has none of its key {', '.join(self._parts)}", text.decode()))
             else:
                 note = msgspec.json.encode(extra).decode() if extra and self._strict else None
                 fitting.append((position, value, note))

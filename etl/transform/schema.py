@@ -14,7 +14,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from etl.errors import ConfigError, did_you_mean
-from etl.model import Dataset, Member, Operation, Rule, leaves
+from etl.model import Dataset, Member, Operation, Rule, key_leaves, leaves
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 _SCALARS: Mapping[str, pa.DataType] = {
@@ -51,6 +51,7 @@ _OF_HISTORY = (
     "valid_from", "valid_to", "seen_until", "is_current", "next_date", "last_date",
 )  # fmt: skip
 """Columns that the change log, or the views on it, add to those of a dataset."""
+DIGEST = field("record_sha256", pa.string(), "SHA-256 of the whole record as it arrived: its key, as no column is one")
 EXTRA = field("extra", pa.string(), "members that the service model does not know, as JSON text; null if none")
 REJECTS = pa.schema(
     [
@@ -111,7 +112,7 @@ class Layout:
     @cached_property
     def schema(self) -> pa.Schema:
         """Return the schema of the dataset's own table."""
-        return pa.schema([*self._head(), *(column.field for column in self.columns), EXTRA, *_FROM])
+        return pa.schema([*self._head(), *(column.field for column in (*self.columns, *self.digest)), EXTRA, *_FROM])
 
     @cached_property
     def schemas(self) -> dict[str, pa.Schema]:
@@ -128,7 +129,7 @@ class Layout:
     @cached_property
     def changes(self) -> pa.Schema:
         """Return the schema of the change log: whole records, and what has changed in them."""
-        own = {column.field.name: column.field for column in self.columns}
+        own = {column.field.name: column.field for column in (*self.columns, *self.digest)}
         for name in (column.field.name for column in self.key_columns):
             own[name] = own[name].with_metadata({**own[name].metadata, b"key": b"true"})
         kinds = ["appeared", "changed", "vanished"]
@@ -159,9 +160,15 @@ class Layout:
     @property
     def key_columns(self) -> tuple[Column, ...]:
         """Return the columns that identify a record within its slice."""
-        names = [name for name, _, _ in leaves(self.operation.record)]
-        by_name = dict(zip(names, self.columns, strict=True))
-        return tuple(by_name[name] for name in self.dataset.key)
+        by_path = {column.path: column for column in self.columns}
+        found = key_leaves(self.dataset.key, self.operation.record).values()
+        return tuple(by_path[path] for path, _ in found) or self.digest
+
+    @property
+    def digest(self) -> tuple[Column, ...]:
+        """Return the column with the digest of the whole record; none if other columns are the key."""
+        whole = Member(name=DIGEST.name, api_name="", kind="string")
+        return () if self.dataset.key else (Column(DIGEST, (), whole),)
 
     def _head(self) -> list[pa.Field]:
         return [SNAPSHOT_DATE, *WHERE, *(column for column, _ in self.parents)]
@@ -171,7 +178,8 @@ def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) 
     """Return the tables of a dataset; `key` is the key for hashes.
 
     Raises:
-        ConfigError: two members would become the same column, or a privacy rule names no column.
+        ConfigError: two members would become the same column, a privacy rule names no column, or the digest of whole
+            records would tell what such a rule hides.
     """
     parameters = dataset.slice_columns
     parents = tuple(
@@ -179,9 +187,10 @@ def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) 
         for parameter, column in parameters.items()
     )
     own = (column.name for column in (SNAPSHOT_DATE, *WHERE, EXTRA, *_FROM))
-    taken = {*parameters.values(), *own, *_OF_HISTORY}
+    keys = [*key_leaves(dataset.key, operation.record)] or [DIGEST.name]
+    taken = {*parameters.values(), *own, *_OF_HISTORY, *([] if dataset.key else keys)}
     columns = tuple(_with_rules(dataset, _columns(operation.record, f"{operation.result_key}[]", taken, dataset.units)))
-    taken_above = frozenset((*dataset.key, *parameters.values()))
+    taken_above = frozenset((*keys, *parameters.values()))
     children, hidden = [], []
     for source in columns:
         element = source.member.element
@@ -195,6 +204,13 @@ def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) 
         else:
             hidden.append(table)
     result = Layout(dataset, operation, parents, columns, tuple(children), tuple(hidden), key)
+    ruled = [column.field.name for column in columns if column.rule != "allow" or column.entry_rules]
+    ruled += [EXTRA.name] if result.extra_rule != "allow" else []
+    if ruled and not dataset.key:
+        raise ConfigError(
+            f"privacy: {dataset.name}.{ruled[0]} has a rule, and the key of {dataset.name} is the whole record: its "
+            "digest would tell what the rule hides; name the columns of the key"
+        )
     for table, schema in result.schemas.items():
         names = [name.lower() for name in schema.names]
         twice = {name for name in names if names.count(name) > 1}

@@ -161,7 +161,7 @@ def fetch(source, chosen, token=None, most=None):
 def flat(source, chosen, *pages):
     """Return the rows and the rejects of pages."""
     operation = source.operation(chosen)
-    found = list(flatten(layout_of(chosen, operation), snapshot(chosen, operation), part_of(chosen), pages, {}))
+    found = list(flatten(layout_of(chosen, operation), snapshot(chosen, operation), part_of(chosen), pages))
     rows = [row for one in found for row in one.tables[chosen.name].to_pylist()]
     return rows, [row for one in found for row in one.rejects.to_pylist()]
 

@@ -5,7 +5,7 @@ import logging
 import random
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -195,8 +195,9 @@ def test_records_that_became_nothing_keep_the_slice_from_being_published(job, mo
     """Rows, rejects and duplicates are all the records, or nothing is committed."""
     real = etl.pipeline.write.flatten
 
-    def flatten_all_but_one(layout, snapshot, part, pages, superseded):
-        return real(layout, snapshot, part, pages, {**superseded, 1: superseded.get(1, frozenset()) | {0}})
+    def flatten_all_but_one(layout, snapshot, part, pages, repeated):
+        superseded = {**repeated.superseded, 1: repeated.superseded.get(1, frozenset()) | {0}}
+        return real(layout, snapshot, part, pages, replace(repeated, superseded=superseded))
 
     monkeypatch.setattr(etl.pipeline.write, "flatten", flatten_all_but_one)
     (outcome,) = job.run()

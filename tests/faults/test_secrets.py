@@ -298,7 +298,7 @@ def test_fault_56_the_reason_of_a_reject_repeats_no_sensitive_value_and_no_tag(n
     things = dataset()
     arrived = page([{"thingId": "1", name: [value] if name == "record" else value}])
 
-    (flat,) = flatten(layout_of(things, shape), snapshot(things, shape), part(), [arrived], {})
+    (flat,) = flatten(layout_of(things, shape), snapshot(things, shape), part(), [arrived])
 
     (reject,) = flat.rejects.to_pylist()
     assert reject["reason"].startswith(name)

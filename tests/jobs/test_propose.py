@@ -12,8 +12,9 @@ from etl.cli.app import app
 from etl.config import Settings
 from etl.configfile import append_datasets, load_settings
 from etl.errors import ConfigError
-from etl.jobs.propose import as_yaml, exportable, key_candidates, order_candidate, propose, singular
+from etl.jobs.propose import as_yaml, exportable, order_candidate, propose
 from etl.model import BLANK, Dataset
+from etl.transform.identity import WHOLE_RECORD, key_candidates, singular
 
 NOTHING = Settings(datasets=())
 
@@ -58,7 +59,7 @@ def config(tmp_path):
     [
         ("iam", "list_users", "iam_users", ("arn",)),
         ("lambda", "list_functions", "lambda_functions", ("function_arn",)),
-        ("ec2", "describe_volumes", "ec2_volumes", ("volume_arn",)),
+        ("ec2", "describe_volumes", "ec2_volumes", ("volume_id",)),
         ("rds", "describe_db_instances", "rds_db_instances", ("db_instance_arn",)),
         ("deadline", "list_farms", "deadline_farms", ("farm_id",)),
         ("logs", "describe_log_groups", "logs_log_groups", ("arn",)),
@@ -83,23 +84,37 @@ def test_ids_come_before_names_and_what_may_be_absent_comes_last():
         member("size", "integer"), member("tags", "map", element=member("value", "string")),
         structure("where", member("place_id", "string")),
     )  # fmt: skip
-    assert [name for (name,) in key_candidates(record, "thing")] == [
-        "thing_arn", "thing_id", "volume_id", "name", "role_arn", "state", "size", "where_place_id",
+    assert key_candidates(record, "thing") == [
+        ("thing_arn",), ("thing_id",), ("name",), ("role_arn",), ("volume_id",), WHOLE_RECORD,
     ]  # fmt: skip
+    assert key_candidates(record, "thing", ["thing_arn"], ids_first=True)[:2] == [("thing_id",), ("name",)]
     required = structure("thing", member("arn", "string"), member("name", "string", required=True))
-    assert key_candidates(required, "thing") == [("name",), ("arn",)]
+    assert key_candidates(required, "thing") == [("name",), ("arn",), WHOLE_RECORD]
     rare = member("arn", "string", documentation="This is only supported for directory buckets.")
-    assert key_candidates(structure("bucket", rare, member("name", "string")), "bucket") == [("name",), ("arn",)]
+    bucket = structure("bucket", rare, member("name", "string"))
+    assert key_candidates(bucket, "bucket") == [("name",), ("arn",), WHOLE_RECORD]
+
+
+def test_what_all_records_share_or_what_is_of_another_thing_is_no_key_alone():
+    record = structure(
+        "image",
+        member("source_image_id", "string"), member("owner_id", "string"), member("account_id", "string"),
+        member("repository_name", "string"), member("state", "string", enum=("A",)), member("is_public", "boolean"),
+        member("created_at", "timestamp"),
+    )  # fmt: skip
+    assert key_candidates(record, "image", ["repository_name"])[0] == WHOLE_RECORD
+    assert key_candidates(structure("member", member("account_id", "string")), "member")[0] == ("account_id",)
 
 
 def test_versions_of_a_thing_have_its_key_and_their_own():
     assert proposed("s3", "list_object_versions")["s3_object_versions"].key == ("key", "version_id")
 
 
-def test_record_without_a_plain_value_has_no_key():
-    assert key_candidates(structure("x", list_of("names", member("element", "string"))), "x") == []
-    with pytest.raises(ConfigError, match="its records have no plain value for a key"):
-        proposed("dynamodb", "scan")
+def test_record_that_no_member_names_is_its_own_key():
+    assert key_candidates(structure("x", list_of("names", member("element", "string"))), "x") == [WHOLE_RECORD]
+    (draft,) = propose(NOTHING, "cloudwatch", "describe_alarm_history")
+    assert draft.settings["key"] == []
+    assert draft.comments["key"].startswith("the whole record, as no member names it: alarm_contributor_id, ")
 
 
 def test_order_is_that_of_the_last_change():

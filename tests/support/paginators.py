@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from etl.errors import ConfigError
 from etl.extract.service_model import model_session
-from etl.jobs.propose import Service, key_candidates
-from etl.model import Dataset
+from etl.jobs.propose import Service, proposed_keys
+from etl.model import Dataset, snake_case
 from etl.transform.schema import Layout, layout_of
 
 REASONS = {
     "what it pages through is no list": r"in its responses is a (map|structure|string); expected a list",
     "its records have no members": r"its records have no members",
-    "its records have no plain value for a key": r"its records have no plain value for a key",
     "two members would be one column": r"would have \w+ twice",
 }
 """Kind of reason -> what the message says. Any other is a bug."""
@@ -27,12 +26,16 @@ SESSION = model_session()
 
 @dataclass(frozen=True)
 class Paginated:
-    """One operation that has a paginator: with its tables, or with the reason why it has none."""
+    """One operation that has a paginator: with its tables, or with the reason why it has none.
+
+    `given` has the columns of the parameters that every request must have.
+    """
 
     service: str
     operation: str
     layout: Layout | None
     reason: str = ""
+    given: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -53,10 +56,11 @@ def paginated(name: str) -> Iterator[Paginated]:
         if listing.operation is None:
             yield Paginated(name, listing.name, None, listing.reason)
             continue
-        key = key_candidates(listing.operation.record, listing.item)[0]
+        key = proposed_keys(listing)[0]
+        given = tuple(map(snake_case, listing.operation.required))
         dataset = Dataset(name="listing", service=name, operation=listing.name, key=key, item="item")
         try:
-            yield Paginated(name, listing.name, layout_of(dataset, listing.operation))
+            yield Paginated(name, listing.name, layout_of(dataset, listing.operation), given=given)
         except ConfigError as exc:
             yield Paginated(name, listing.name, None, str(exc))
 

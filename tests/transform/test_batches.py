@@ -13,7 +13,7 @@ from support import shapes
 from etl.extract.datasets import builtin_datasets
 from etl.extract.service_model import describe_operation, model_session
 from etl.transform.batches import flatten
-from etl.transform.duplicates import find_superseded
+from etl.transform.duplicates import find_repeated
 from etl.transform.schema import layout_of
 
 DATASET = builtin_datasets()["streaming_sessions"]
@@ -39,7 +39,8 @@ RECORDS = st.fixed_dictionaries(
         "somethingNew": st.one_of(st.integers(), TEXT, st.just({"a": [1]})),
     },
 )
-PAGES = st.lists(st.lists(RECORDS, max_size=6), min_size=1, max_size=5)
+PAGES = st.lists(st.lists(RECORDS, max_size=6, unique_by=lambda record: record["sessionId"]), min_size=1, max_size=5)
+"""A session moves between pages, never within one."""
 
 
 def pages_of(lists):
@@ -50,14 +51,14 @@ def pages_of(lists):
 
 def flat(lists):
     """Return the rows of each table, the rejects, and the number of superseded records."""
-    superseded = find_superseded(LAYOUT, lambda: pages_of(lists))
-    flats = list(flatten(LAYOUT, SNAPSHOT, PART, pages_of(lists), superseded))
+    repeated = find_repeated(LAYOUT, lambda: pages_of(lists))
+    flats = list(flatten(LAYOUT, SNAPSHOT, PART, pages_of(lists), repeated))
     tables = {
         name: pa.Table.from_batches([one.tables[name] for one in flats], schema=schema).to_pylist()
         for name, schema in LAYOUT.schemas.items()
     }
     rejects = [row for one in flats for row in one.rejects.to_pylist()]
-    return tables, rejects, sum(map(len, superseded.values())), flats
+    return tables, rejects, sum(map(len, repeated.superseded.values())), flats
 
 
 def kept_by_a_plain_model(lists):
@@ -110,10 +111,10 @@ def test_rows_rejects_and_duplicates_are_the_records_and_each_is_whole(lists):
 @settings(max_examples=50, deadline=None)
 def test_where_the_pages_are_cut_does_not_matter(lists):
     """Resume at any page gives the same rows."""
-    one_page = [[record for records in lists for record in records]]
+    single = [[record] for records in lists for record in records]
     strip = lambda rows: [{k: v for k, v in row.items() if k != "page_number"} for row in rows]  # noqa: E731
-    cut, whole = flat(lists)[0], flat(one_page)[0]
-    assert {name: strip(rows) for name, rows in cut.items()} == {name: strip(rows) for name, rows in whole.items()}
+    cut, each = flat(lists)[0], flat(single)[0]
+    assert {name: strip(rows) for name, rows in cut.items()} == {name: strip(rows) for name, rows in each.items()}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_fault_25_what_is_no_timestamp_is_rejected_with_place_found_and_expected
 def test_fault_28_hostile_tags_arrive_and_a_lone_surrogate_is_rejected_whole():
     tags = {"Name": "1", "name": "2", "": "", "emoji 🎬": "\x00", **{f"k{i}": str(i) for i in range(10_000)}}
     lists = [[{"sessionId": "a", "tags": tags}, {"sessionId": "b", "tags": {"x": "\ud800"}}]]
-    (one,) = flatten(LAYOUT, SNAPSHOT, PART, pages_of(lists), {})
+    (one,) = flatten(LAYOUT, SNAPSHOT, PART, pages_of(lists))
 
     (row,) = one.tables["streaming_sessions"].to_pylist()
     assert dict(row["tags"]) == tags
@@ -195,7 +196,7 @@ def test_drift_of_entries_has_no_places():
         for i in range(3)
     ]
     (one,) = flatten(
-        layout_of(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)], {}
+        layout_of(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)]
     )
     paths = {"volume.colour", "disks[].io.queue", "disks[].maker", "limits{}.least"}
     assert one.drift == {f"member {path}" for path in paths}
@@ -206,7 +207,7 @@ def test_numbers_that_json_has_not_arrive_as_texts_and_are_numbers():
     names = ["NaN", "Infinity", "-Infinity", 1, 2.5, None, "nan", "3"]
     records = [{"thingId": str(i), "ratio": name, "weight": name} for i, name in enumerate(names)]
     (one,) = flatten(
-        layout_of(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)], {}
+        layout_of(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)]
     )
     for column in ("ratio", "weight"):
         assert list(map(str, one.tables["things"].column(column).to_pylist())) == [
@@ -223,7 +224,7 @@ def test_values_that_privacy_hides_are_no_drift():
     for chosen in (hidden, shown):
         layout = layout_of(chosen, shapes.operation(), b"key")
         pages = [shapes.page([{"thingId": "1", "state": "BRAND_NEW", "groups": ["c"]}])]
-        (one,) = flatten(layout, shapes.snapshot(chosen), shapes.part(), pages, {})
+        (one,) = flatten(layout, shapes.snapshot(chosen), shapes.part(), pages)
         assert one.rejects.num_rows == 0
         drifts.append(one.drift)
 
