@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 CATALOG_NAME = "warehouse.duckdb"
 """Name of the DuckDB file in the warehouse that people connect to."""
@@ -28,6 +28,13 @@ ShapeKind = Literal[KeyKind, "float", "double", "structure", "map", "list", "doc
 contains itself or has no members, which no columnar format can store."""
 KEY_KINDS: frozenset[ShapeKind] = frozenset(get_args(KeyKind))
 """Kinds of plain values: they need no other form to be compared."""
+
+OWN_COLUMNS = frozenset({
+    "snapshot_date", "account_id", "region", "run_id", "slice_id", "page_number", "extracted_at", "extra", "change",
+    "changed_columns", "old_values", "previous_date", "valid_from", "valid_to", "seen_until", "is_current", "next_date",
+    "last_date",
+})  # fmt: skip
+"""Columns that every dataset's tables, its change log or the views on it have besides those of the API."""
 
 BLANK = "…"
 """Placeholder for a parameter value that only the operator knows."""
@@ -80,6 +87,17 @@ class ForEach(Frozen):
     bind: Mapping[str, str] = Field(min_length=1)
 
 
+def _with_texts(value: Any) -> Any:
+    """Return a value of YAML with instants and dates as ISO-8601 texts, as requests have them."""
+    if isinstance(value, dict):
+        return {name: _with_texts(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(inner) for inner in value]
+    if isinstance(value, dt.datetime) and not value.tzinfo:  # it is in UTC. Source: YAML, timestamp type
+        value = value.replace(tzinfo=dt.UTC)
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
 class Dataset(Frozen):
     """One list operation and the table that it fills. The rest of the code knows nothing else about a service.
 
@@ -105,7 +123,7 @@ class Dataset(Frozen):
     order_by: str | None = None
     item: str = ""
     for_each: ForEach | None = None
-    parameters: Mapping[str, Any] = {}
+    parameters: Annotated[Mapping[str, Any], BeforeValidator(_with_texts)] = {}
     result_key: str | None = None
     page_size: int | None = Field(None, ge=1)
     allow_missing_list: bool = False
@@ -123,7 +141,7 @@ class Dataset(Frozen):
     def slice_columns(self) -> dict[str, str]:
         """Return the parameters of every slice, each with the column of its value: `{studioId: studio_id}`."""
         names = (*self.parameters, *(self.for_each.bind if self.for_each else ()))
-        return {name: snake_case(name) for name in names}
+        return {name: parameter_column(name) for name in names}
 
     @property
     def fixed_parents(self) -> dict[str, str]:
@@ -156,8 +174,9 @@ class Operation(Frozen):
     `record` is the structure of one item of the result list. `result_key` and `token_key` name the list and the token
     in the body of a response; `result_member` and `token_member` are botocore's names for them, which some services
     spell differently. `input_token` is the token's name in the request. `parameters` are the names that a request may
-    have, except tokens and page sizes. Without a `pager`, pages hold bodies as they arrived. With one, they hold the
-    response as botocore parsed it, as JSON, with the member names of the model.
+    have, except tokens and page sizes; `page_size` is the largest, if a request must say one. Without a `pager`, pages
+    hold bodies as they arrived. With one, they hold the response as botocore parsed it, as JSON, with the member names
+    of the model.
     """
 
     service: str
@@ -173,11 +192,13 @@ class Operation(Frozen):
     required: tuple[str, ...] = ()
     documentation: str = ""
     pager: Pager | None = None
+    page_size: int | None = None
 
     @cached_property
     def model_hash(self) -> str:
         """Return a digest of all fields. It changes when the service model changes."""
-        return digest(self.model_dump(mode="json"))
+        # What a former version began, which knew no page size, must go on.
+        return digest(self.model_dump(mode="json", exclude=None if self.page_size else {"page_size"}))
 
 
 class RunState(StrEnum):
@@ -341,6 +362,12 @@ def digest(value: object) -> str:
 def snake_case(name: str) -> str:
     """Return the column name for a parameter or member: DBInstanceId becomes db_instance_id."""
     return _WORDS.sub("_", name).lower()
+
+
+def parameter_column(name: str) -> str:
+    """Return the column that holds a parameter of the slice: AccountId becomes parameter_account_id, FarmId farm_id."""
+    column = snake_case(name)
+    return f"parameter_{column}" if column in OWN_COLUMNS else column
 
 
 def tag_column(tag: str) -> str:

@@ -1,6 +1,7 @@
 """Commands for the configuration: config, datasets."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import typer
 
 from etl.cli.options import CONFIG, Config, Json, settings_of
 from etl.cli.output import Facts, Output
+
+log = logging.getLogger(__name__)
 
 
 def datasets_command(
@@ -31,22 +34,33 @@ def datasets_command(
 def datasets_add(  # noqa: PLR0913, PLR0917  one parameter per flag
     context: typer.Context,
     service: Annotated[str, typer.Argument(help="Name of the service in boto3, such as ec2.")],
-    operation: Annotated[str, typer.Argument(help="Name of the method in boto3, such as describe_volumes.")],
+    operation: Annotated[
+        str | None,
+        typer.Argument(help="Name of the method in boto3, such as describe_volumes; none: all that it lists."),
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="The configuration file.")] = None,
     result_key: Annotated[str | None, typer.Option(help="Which list to take if a response has several.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the dataset.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Append to the configuration file; comments stay.")] = False,
     as_json: Json = False,
 ) -> None:
     """Propose entries of `datasets` that export an operation and the parents that its parameters come from."""
     from etl.configfile import append_datasets  # noqa: PLC0415
-    from etl.jobs.propose import as_yaml, propose  # noqa: PLC0415
+    from etl.jobs.propose import as_yaml, propose, propose_service  # noqa: PLC0415
 
-    path = config or context.obj
-    drafts = propose(settings_of(path), service, operation, result_key)
-    if write:
+    path, left_out = config or context.obj, list[str]()
+    if operation:
+        drafts = propose(settings_of(path), service, operation, result_key, name)
+    elif result_key or name:
+        raise typer.BadParameter("--result-key and --name belong to one operation; name it after the service")
+    else:
+        drafts, left_out = propose_service(settings_of(path), service)
+    for reason in left_out:
+        log.warning("%s", reason)
+    if write and drafts:
         append_datasets(path, as_yaml(drafts), [draft.definition for draft in drafts])
     added = [
-        f"{path}: added {', '.join(draft.name for draft in drafts)}",
+        f"{path}: added {', '.join(draft.name for draft in drafts) or 'nothing'}",
         *(f"{draft.name}: fill in {', '.join(draft.blanks)}" for draft in drafts if draft.blanks),
     ]
     Output(as_json=as_json).show(

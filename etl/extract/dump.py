@@ -9,6 +9,7 @@ import datetime as dt
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from botocore.paginate import TokenEncoder
 
 from etl.errors import ConfigError, SourceError
 from etl.extract.json_window import JsonWindow, Stream
+from etl.extract.parsed import as_modeled
 from etl.extract.service_model import model_session
 from etl.model import Dataset, Member, Operation, Page, key_leaves
 
@@ -42,6 +44,7 @@ class Dump:
         self.region = region
         self._operation = operation
         pager = operation.pager
+        self._is_parsed = pager is not None
         self._is_plain = pager is not None and pager.is_plain
         self._lists = {pager.result} if pager else {operation.result_member, operation.result_key}
         tokens = pager.output_tokens if pager else (operation.token_member, operation.token_key)
@@ -49,7 +52,10 @@ class Dump:
         self._token: str | None = None
         own_arn = {"arn", f"{dataset.item_name.replace('_', '')}arn"}
         self._arns = [member.api_name for member in operation.record.members if member.api_name.lower() in own_arn]
-        self._keys = [path[0] for path, _ in key_leaves(dataset.key, operation.record).values()]
+        known = [path[0] for path, _ in key_leaves(dataset.key, operation.record).values()]
+        self._keys = known or [member.api_name for member in operation.record.members]
+        self._record_shape = operation.record
+        self._told_by_arns: frozenset[str] = frozenset()
         self._renamed: Callable[[Any], Any] | None = None
         if pager is None:
             model = model_session().get_service_model(operation.service).operation_model(operation.name)
@@ -108,10 +114,21 @@ class Dump:
                     raise window.error(f"found {first!r}")
 
     def _list(self, window: JsonWindow) -> Iterator[str]:
-        for _ in window.entries("[", "]"):
+        for number, _ in enumerate(window.entries("[", "]")):
             if not self._is_plain:
                 window.demand("{", "a record")
-            yield self._record(window, *window.value())
+            value, text = window.value()
+            if number == 0 and not self._has_key(value):
+                # It was printed with a --query that left the key out, or is another listing. A later one is a reject.
+                raise window.error(f"this record has {_names(value)}, and nothing of its key {', '.join(self._keys)}")
+            yield self._record(window, value, text)
+
+    def _has_key(self, value: Any) -> bool:
+        """Tell whether a record has a part of its key, whatever it is called."""
+        if self._is_plain:
+            return True
+        renamed = self._renamed(value) if self._renamed else value
+        return any(renamed.get(key) is not None for key in self._keys)
 
     def _object(self, window: JsonWindow) -> Iterator[str]:
         """Yield the records of a document, or the object itself if it is a record."""
@@ -136,9 +153,8 @@ class Dump:
             self._token = self._token_of(members)
             return
         text = window.release()
-        renamed = self._renamed(members) if self._renamed else members
-        if self._is_plain or not all(key in renamed for key in self._keys):
-            raise window.error(f"this object has {', '.join(map(repr, members)) or 'no members'}")
+        if self._is_plain or not self._has_key(members):
+            raise window.error(f"this object has {_names(members)}")
         self._token = None
         yield self._record(window, members, text)
 
@@ -152,6 +168,8 @@ class Dump:
                 text = json.dumps(value, allow_nan=False)
             except ValueError:
                 raise window.error("this record has a number that is out of range") from None
+        elif self._is_parsed and (modeled := as_modeled(value, self._record_shape)) != value:
+            text = json.dumps(modeled)
         for name in self._arns:
             if isinstance(arn := value.get(name), str):
                 self._check_origin(window, arn)
@@ -160,16 +178,24 @@ class Dump:
     def _check_origin(self, window: JsonWindow, arn: str) -> None:
         """Take account and Region from an ARN if they are unknown, and refuse an ARN with others.
 
+        What the command states is not compared: resources may be shared by another account. `aws` is no account.
+
         Source: ARN format, arn:partition:service:region:account:resource. Global resources have no Region.
         """
         _, _, _, region, account_id, _ = [*arn.split(":", 5), *[""] * 6][:6]
-        self.account_id = self.account_id or account_id or None
-        self.region = self.region or region or None
-        for name, found, known in (("account", account_id, self.account_id), ("Region", region, self.region)):
-            if found and found != known:
+        account_id = account_id if re.fullmatch(r"\d{12}", account_id) else ""
+        for name, attribute, found, flag in (
+            ("account", "account_id", account_id, "--account-id"),
+            ("Region", "region", region, "--region"),
+        ):
+            known = getattr(self, attribute)
+            if found and known is None:
+                setattr(self, attribute, found)
+                self._told_by_arns |= {attribute}
+            elif found and found != known and attribute in self._told_by_arns:
                 raise window.error(
-                    f"the ARN of this record says {name} {found}, others or the command say {known}; "
-                    "one import is of one account and Region"
+                    f"the ARN of this record says {name} {found}, others say {known}; one import is of one account and "
+                    f"Region. If all of them were listed together, name it with {flag}"
                 )
 
     def _token_of(self, members: Mapping[str, Any]) -> str | None:
@@ -225,7 +251,11 @@ def _expectation(dataset: Dataset, result: str) -> str:
     printed = f"aws {dataset.service} {dataset.operation.replace('_', '-')} --output json"
     if result.isidentifier():
         return f"expected what `{printed}` prints: an object with the list {result!r}, or records"
-    return f"expected what `{printed} --query '{result}[]'` prints: records"
+    return f"expected what `{printed} --query '{result.removesuffix('[]')}[]'` prints: records"
+
+
+def _names(members: Mapping[str, Any]) -> str:
+    return ", ".join(map(repr, members)) or "no members"
 
 
 def _renaming(shape: Shape, member: Member) -> Callable[[Any], Any] | None:

@@ -31,6 +31,17 @@ class MalformedPageError(TransientSourceError):
     """A response without an error status that is not a page."""
 
 
+class MissingListError(MalformedPageError):
+    """A JSON object without the list. Some services leave empty lists out, and then each answer is the same `body`."""
+
+    def __init__(self, problem: str, body: bytes) -> None:
+        super().__init__(f"{problem}. {_EMPTY_LISTS}")
+        self.body = body
+
+
+_EMPTY_LISTS = "If the service omits empty lists, set `allow_missing_list: true` on the dataset"
+
+
 def read_parsed_page(dataset: Dataset, operation: Operation, pages: PageIterator, number: int, tried: int) -> Page:
     """Return the first page of an unused iterator, its records as JSON.
 
@@ -45,11 +56,10 @@ def read_parsed_page(dataset: Dataset, operation: Operation, pages: PageIterator
     found = jmespath.search(pager.result, response)
     if found is None and pager.is_always_there and not dataset.allow_missing_list:
         raise MalformedPageError(
-            f"{operation.name}: {pager.result!r} is missing; expected a list, which may be empty. If the service omits "
-            "empty lists, set `allow_missing_list: true` on the dataset"
+            f"{operation.name}: {pager.result!r} is missing; expected a list, which may be empty. {_EMPTY_LISTS}"
         )
     items = [{"value": item} for item in found or []] if pager.is_plain else found or []
-    records = [_as_modeled(item, operation.record) for item in items]
+    records = [as_modeled(item, operation.record) for item in items]
     return arrived_page(
         number,
         tried,
@@ -159,7 +169,7 @@ def _tag(element: ET.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _as_modeled(value: Any, member: Member) -> Any:
+def as_modeled(value: Any, member: Member) -> Any:
     """Return a parsed value as its shape describes it, ready for JSON.
 
     botocore decodes some strings that hold JSON, such as IAM's policies; they become strings again. JSON has no NaN
@@ -167,11 +177,11 @@ def _as_modeled(value: Any, member: Member) -> Any:
     """
     if member.kind == "structure" and isinstance(value, dict):
         shapes = {child.api_name: child for child in member.members}
-        return {name: _as_modeled(inner, shapes[name]) if name in shapes else inner for name, inner in value.items()}
+        return {name: as_modeled(inner, shapes[name]) if name in shapes else inner for name, inner in value.items()}
     if member.element and isinstance(value, list):
-        return [_as_modeled(inner, member.element) for inner in value]
+        return [as_modeled(inner, member.element) for inner in value]
     if member.element and isinstance(value, dict):
-        return {key: _as_modeled(inner, member.element) for key, inner in value.items()}
+        return {key: as_modeled(inner, member.element) for key, inner in value.items()}
     if member.kind == "string" and isinstance(value, dict | list):
         return json.dumps(value)
     if isinstance(value, float) and not math.isfinite(value):

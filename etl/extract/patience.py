@@ -73,7 +73,11 @@ class Patience:
 
 def _is_passing(exc: BaseException) -> bool:
     """Tell whether a repetition may help: it does not renew credentials."""
-    return isinstance(exc, TransientSourceError) and not isinstance(exc, CredentialsError)
+    return isinstance(exc, TransientSourceError) and not isinstance(exc, CredentialsError | SameAnswerError)
+
+
+class SameAnswerError(TransientSourceError):
+    """The same answer came again and again. Later it may be another one; now, to repeat the request cannot help."""
 
 
 class _Asker:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from botocore.paginate import PageIterator, TokenEncoder
 
-from etl.extract.parsed import MalformedPageError, arrived_page, whole_body
+from etl.extract.parsed import MalformedPageError, MissingListError, arrived_page, whole_body
 from etl.model import Operation, Page
 
 _RAW = "nimble-etl/raw-page"
@@ -83,7 +83,10 @@ def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int
         envelope = decoder.decode(body)
         _check_keys(body, envelope.records, operation)
     except (UnicodeDecodeError, msgspec.ValidationError, RecursionError) as exc:
-        raise MalformedPageError(f"{operation.name}: {exc}; {expected}") from exc
+        problem = f"{operation.name}: {exc}; {expected}"
+        if isinstance(exc, msgspec.ValidationError) and _lacks_list(body, operation):
+            raise MissingListError(problem, body) from exc
+        raise MalformedPageError(problem) from exc
     except msgspec.DecodeError as exc:
         # msgspec refuses a lone surrogate, "\ud800", which is legal JSON. Then the standard library decides.
         try:
@@ -95,6 +98,12 @@ def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int
             raise MalformedPageError(f"{operation.name}: the list or the token has a wrong type; {expected}") from exc
         return len(records), token
     return len(envelope.records), envelope.token
+
+
+def _lacks_list(body: bytes, operation: Operation) -> bool:
+    """Tell whether a JSON body is an object in which only the list is missing, or null."""
+    value = msgspec.json.decode(body)
+    return isinstance(value, dict) and value.get(operation.result_key) is None
 
 
 def _check_keys(body: bytes, records: Sequence[Any], operation: Operation) -> None:

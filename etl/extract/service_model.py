@@ -24,6 +24,10 @@ MODELS = resources.files("etl.extract") / "service_models"
 _KINDS: Mapping[str, ShapeKind] = {kind: kind for kind in get_args(ShapeKind)} | {"character": "string"}
 
 
+_PAGE_SIZE = 50
+"""For requests that must say a page size of which the model does not know the largest."""
+
+
 class UnsupportedError(Exception):
     """An operation cannot be exported; the message says why."""
 
@@ -128,6 +132,8 @@ def inspect_operation(
             f"{model.name} has no paginator in botocore: it returns one page, without a token"
         ) from None
     result = result_key or _as_list(pagination["result_key"])[0]
+    if "[]." in result:  # lists within a list are one list
+        result = f"{result.removesuffix('[]')}[]"
     try:
         pager, item = _pager(model, pagination, result)
         is_raw = not may_miss_list and _is_raw(model, pager)
@@ -137,6 +143,8 @@ def inspect_operation(
         raise UnsupportedError(f"{model.name}: {exc}") from None
     not_parameters = {*pager.input_tokens, pagination.get("limit_key")}
     inputs, token = model.input_shape, pager.output_tokens[0]
+    required, limit = [*inputs.required_members] if inputs else [], pagination.get("limit_key")
+    page_size = int(inputs.members[limit].metadata.get("max", _PAGE_SIZE)) if limit in required else None
     return Operation(
         service=service,
         name=model.name,
@@ -148,7 +156,8 @@ def inspect_operation(
         input_token=pager.input_tokens[0],
         record=record,
         parameters=tuple(name for name in inputs.members if name not in not_parameters) if inputs else (),
-        required=tuple(inputs.required_members) if inputs else (),
+        required=tuple(name for name in required if name != limit),
+        page_size=page_size,
         documentation=_plain(model.documentation),
         pager=None if is_raw else pager,
     )
@@ -169,6 +178,13 @@ def paginated_operations(session: Session, service: str) -> dict[str, tuple[str,
         xform_name(name): tuple(_as_list(pagination["result_key"]))
         for name, pagination in sorted(paginators._paginator_config.items())  # noqa: SLF001  nothing public lists them
     }
+
+
+def parameter_values(session: Session, service: str, name: str) -> dict[str, tuple[str, ...]]:
+    """Return the values that the model knows for parameters of an operation of botocore, for those that are enums."""
+    inputs = _service_model(session, service).operation_model(name).input_shape
+    shapes = {name: getattr(shape, "member", shape) for name, shape in inputs.members.items()} if inputs else {}
+    return {name: tuple(shape.enum) for name, shape in shapes.items() if getattr(shape, "enum", ())}
 
 
 def parameter_names(operation: Operation, filters: Mapping[str, str]) -> dict[str, str]:

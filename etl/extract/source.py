@@ -20,8 +20,8 @@ from etl.config import SourceSettings
 from etl.errors import ConfigError, CredentialsError, EtlError, SourceError, TokenRejectedError, TransientSourceError
 from etl.events import working_on
 from etl.extract.clients import Clients, Endpoint
-from etl.extract.parsed import plain_tokens, proof_hook, read_parsed_page
-from etl.extract.patience import Patience
+from etl.extract.parsed import MissingListError, plain_tokens, proof_hook, read_parsed_page
+from etl.extract.patience import Patience, SameAnswerError
 from etl.extract.raw import raw_page_hook, read_raw_page
 from etl.extract.redact import without_userinfo
 from etl.extract.service_model import describe_operation, model_session
@@ -30,6 +30,8 @@ from etl.model import Dataset, Operation, Page, Slice
 
 log = logging.getLogger(__name__)
 
+_SAME_ANSWERS = 4
+"""So many equal answers without a list, and it is no accident."""
 _STS = "sts:GetCallerIdentity"
 
 
@@ -137,6 +139,7 @@ class Source:
         place = f"{slice_}, page {number}"
         action = f"{dataset.service}:{self.operation(dataset).name}"  # the IAM action, nimble:ListStreamingSessions
         tries, renewed = 0, False
+        bodies: list[bytes] = []
 
         def once() -> Page:
             nonlocal tries, renewed
@@ -144,6 +147,11 @@ class Source:
             with self._told(place, action, dataset, starting_token):
                 try:
                     page = self._request(dataset, slice_, number, starting_token, max_items, tries - 1)
+                except MissingListError as exc:
+                    bodies.append(exc.body)
+                    if bodies[-_SAME_ANSWERS:] == [exc.body] * _SAME_ANSWERS:
+                        raise SameAnswerError(f"{exc}; {_SAME_ANSWERS} answers were the same") from exc
+                    raise
                 except boto.ClientError as exc:
                     code = exc.response["Error"].get("Code", "")
                     if code in EXPIRED | UNKNOWN_KEY and not renewed:
@@ -202,7 +210,7 @@ class Source:
             # `max_items` counts from a starting token. With plain tokens there is none, so the page is taken whole.
             parameters, limits = {**parameters, **tokens}, {}
         pages: PageIterator = self._paginator(dataset, slice_.region).paginate(
-            **parameters, PaginationConfig={**limits, "PageSize": dataset.page_size}
+            **parameters, PaginationConfig={**limits, "PageSize": dataset.page_size or operation.page_size}
         )
         if operation.pager:
             return read_parsed_page(dataset, operation, pages, number, tried)

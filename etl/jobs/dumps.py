@@ -111,7 +111,7 @@ def _check(request: ImportRequest) -> None:
         raise ConfigError(f"--snapshot-date: {request.snapshot_date} is in the future; today is {today} (UTC)")
     for flag, value, pattern, expected in (
         ("--account-id", request.account_id, r"\d{12}", "12 digits"),
-        ("--region", request.region, r"[a-z]{2}(-[a-z]+)+-\d", "a name such as us-west-2"),
+        ("--region", request.region, r"[a-z]{2,4}(-[a-z]+)+-\d+", "a name such as us-west-2"),
     ):
         if value is not None and not re.fullmatch(pattern, value):
             raise ConfigError(f"{flag}: found {value!r}; expected {expected}")

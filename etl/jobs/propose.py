@@ -5,7 +5,7 @@ from names, so a proposal must be checked; its comments name the guesses.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import StringIO
@@ -23,15 +23,17 @@ from etl.extract.service_model import (
     inspect_operation,
     model_session,
     paginated_operations,
+    parameter_values,
 )
-from etl.model import BLANK, Dataset, Member, Operation, snake_case
-from etl.transform.identity import Key, key_candidates, singular, split_name
-from etl.transform.schema import layout_of
+from etl.model import BLANK, Dataset, Operation, parameter_column, snake_case
+from etl.pipeline.plan import check_names
+from etl.transform.identity import Key, key_candidates, order_candidate, singular, split_name
+from etl.transform.schema import Layout, layout_of
 
 _VERBS = ("list", "describe", "get", "search", "query", "scan", "batch")
-_NEWEST = ("updated", "modified", "changed", "creat")
 _LONGEST_NAME = 63
 _SHOWN = 5
+_MOST_VALUES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,10 @@ class Listing:
         return singular(self.noun)
 
 
+class _NameTakenError(ConfigError):
+    """A dataset, or a table or view of it, would have a name that is taken."""
+
+
 def proposed_keys(listing: Listing) -> list[Key]:
     """Return the keys that may identify the records of a listing that can be exported, the most plausible first."""
     operation = listing.operation
@@ -91,13 +97,6 @@ def proposed_keys(listing: Listing) -> list[Key]:
     found = key_candidates(operation.record, nouns, given, ids_first=operation.service == "ec2")
     key = known["keys"].get(listing.name) if is_primary else None
     return found if key is None else [*dict.fromkeys([tuple(key), *found])]
-
-
-def order_candidate(record: Member) -> str | None:
-    """Return the timestamp that most likely says when a record changed; None if there is none."""
-    instants = [member.name for member in record.members if member.kind == "timestamp"]
-    found = (name for word in _NEWEST for name in instants if word in name)
-    return next(found, None)
 
 
 class Service:
@@ -156,10 +155,13 @@ def exportable(service: str) -> list[dict[str, Any]]:
     ]
 
 
-def propose(settings: Settings, service: str, operation: str, result_key: str | None = None) -> list[Draft]:
+def propose(
+    settings: Settings, service: str, operation: str, result_key: str | None = None, name: str | None = None
+) -> list[Draft]:
     """Return the entries that export an operation, after those of parents that are not configured yet.
 
-    Service and operation have the names of boto3. Without a `result_key`, the most likely list is taken.
+    Service and operation have the names of boto3. Without a `result_key`, the most likely list is taken. Without a
+    `name`, the dataset is called after the service and what is listed.
 
     Raises:
         ConfigError: the operation cannot be exported, or is configured already.
@@ -171,9 +173,43 @@ def propose(settings: Settings, service: str, operation: str, result_key: str | 
     lists = found.lists(listing) if result_key is None else [result_key]
     if len(lists) > 1:
         listing = found.listing(operation, lists[0])
-    proposer = _Proposer(found, {**builtin_datasets(), **select_datasets(settings.datasets)})
-    proposer.add(listing, lists)
+    proposer = _Proposer(found, select_datasets(settings.datasets))
+    proposer.add(listing, lists, name)
     return list(proposer.drafts.values())
+
+
+def propose_service(settings: Settings, service: str) -> tuple[list[Draft], list[str]]:
+    """Return the entries that export whatever a service lists, and a sentence for each listing that is left out.
+
+    Left out is what cannot be exported, what is configured already, and what needs a value that only the operator has.
+
+    Raises:
+        ConfigError: botocore has no such service.
+    """
+    found = Service(service)
+    proposer = _Proposer(found, select_datasets(settings.datasets))
+    left_out = []
+    for listing in found.listings.values():
+        before = dict(proposer.drafts)
+        reason = listing.reason
+        if listing.operation and not proposer.has(listing):
+            lists = found.lists(listing)
+            chosen = found.listing(listing.name, lists[0]) if len(lists) > 1 else listing
+            try:
+                try:
+                    proposer.add(chosen, lists)
+                except _NameTakenError:
+                    proposer.add(chosen, lists, noun_name(service, listing.name))
+            except ConfigError as exc:
+                reason = str(exc)
+            new = [draft for name, draft in proposer.drafts.items() if name not in before]
+            if blanks := [name for draft in new for name in draft.blanks]:
+                reason = f"needs {', '.join(blanks)}, which no listing gives; add it by its name"
+        if reason:
+            proposer.drafts.clear()
+            proposer.drafts.update(before)
+            left_out.append(f"{listing.name} is left out: {reason}")
+    return list(proposer.drafts.values()), left_out
 
 
 def as_yaml(drafts: Iterable[Draft]) -> str:
@@ -188,10 +224,20 @@ def as_yaml(drafts: Iterable[Draft]) -> str:
 @dataclass(frozen=True, slots=True)
 class _Proposer:
     service: Service
-    known: Mapping[str, Dataset]
+    configured: Mapping[str, Dataset]
     drafts: dict[str, Draft] = field(default_factory=dict)
+    layouts: dict[str, Layout] = field(default_factory=dict)
 
-    def add(self, listing: Listing, lists: list[str]) -> str:
+    @property
+    def known(self) -> dict[str, Dataset]:
+        """Return the datasets that need no draft."""
+        return {**builtin_datasets(), **self.configured}
+
+    def has(self, listing: Listing) -> bool:
+        """Tell whether a listing is drafted already, as the parent of another one."""
+        return any(draft.settings["operation"] == listing.name for draft in self.drafts.values())
+
+    def add(self, listing: Listing, lists: list[str], name: str | None = None) -> str:
         """Draft one dataset, its parent before it, and return its name.
 
         The records of the listing are those of the first of `lists`, which are the result keys to choose from.
@@ -202,10 +248,11 @@ class _Proposer:
         # The last name in the path: instances for Reservations[].Instances[].
         noun = listing.noun if is_primary else snake_case(lists[0].removesuffix("[]").rpartition(".")[2])
         key, *others = proposed_keys(listing)
-        name = self._new_name(listing, noun, None if is_primary else lists[0])
+        name = self._new_name(listing, name or noun_name(self.service.name, noun), None if is_primary else lists[0])
         settings: dict[str, Any] = {"name": name, "service": self.service.name, "operation": listing.name}
         comments = {}
-        optional = [parameter for parameter in operation.parameters if parameter not in operation.required]
+        given = {*operation.required, *hints(self.service.name)["parents"].get(listing.name, ())}
+        optional = [parameter for parameter in operation.parameters if parameter not in given]
         if optional:
             rest = ", …" if len(optional) > _SHOWN else ""
             comments["operation"] = f"also takes {', '.join(optional[:_SHOWN])}{rest}"
@@ -226,7 +273,7 @@ class _Proposer:
             settings["item"] = singular(name)
         self._add_parameters(listing, settings, comments)
         draft = Draft(settings, comments)
-        layout_of(draft.definition, describe_operation(self.service.session, draft.definition))  # refuses mistakes
+        self._check(draft)
         self.drafts[name] = draft
         return name
 
@@ -235,13 +282,19 @@ class _Proposer:
         assert listing.operation is not None
         required = listing.operation.required
         parent, bind = self._parent(listing, required) if required else (None, {})
+        hinted: Mapping[str, str] = hints(self.service.name)["parents"].get(listing.name, {})
+        for name, place in hinted.items():
+            parent_name, _, column = place.partition(".")
+            parent, bind = self.service.listing(parent_name), {name: column}
         blanks = [name for name in required if name not in bind]
         if parent is not None and bind:
             settings["for_each"] = {"dataset": self._dataset_of(parent), "bind": bind}
-            comments["for_each"] = f"one slice for each record of {parent.name}"
+            why = f"; without {', '.join(bind)}, the service does not list all" if hinted else ""
+            comments["for_each"] = f"one slice for each record of {parent.name}{why}"
         if blanks:
             settings["parameters"] = dict.fromkeys(blanks, BLANK)
-            comments["parameters"] = f"fill in {', '.join(blanks)}"
+            known = parameter_values(self.service.session, self.service.name, listing.operation.name)
+            comments["parameters"] = f"fill in {', '.join(_blank(name, known.get(name, ())) for name in blanks)}"
 
     def _parent(self, listing: Listing, required: tuple[str, ...]) -> tuple[Listing | None, dict[str, str]]:
         """Return the listing whose records have values for most required parameters, and the column of each."""
@@ -254,29 +307,58 @@ class _Proposer:
             bind = {name: column for name in required if (column := _column_for(snake_case(name), parent))}
             if not bind:
                 continue
-            bind |= {name: snake_case(name) for name in parent.operation.required if name not in bind}
+            bind |= {name: parameter_column(name) for name in parent.operation.required if name not in bind}
             if len(bind) > len(best[1]):
                 best = (parent, {name: bind[name] for name in required if name in bind})
         return best
 
     def _dataset_of(self, parent: Listing) -> str:
         """Return the dataset of a listing, which is drafted now if it is not configured."""
-        for name, dataset in self.known.items():
+        drafted = {name: draft.definition for name, draft in self.drafts.items()}
+        for name, dataset in {**self.known, **drafted}.items():
             if (dataset.service, dataset.operation) == (self.service.name, parent.name) and not dataset.result_key:
                 return name
         return self.add(parent, [parent.result_keys[0]])
 
-    def _new_name(self, listing: Listing, noun: str, result_key: str | None) -> str:
+    def _check(self, draft: Draft) -> None:
+        """Refuse a draft that cannot be exported, or whose tables or views would have names that are taken."""
+        for dataset in (
+            *self.configured.values(),
+            *(other.definition for other in self.drafts.values()),
+            draft.definition,
+        ):
+            if dataset.name not in self.layouts:
+                operation = describe_operation(self.service.session, dataset)
+                self.layouts[dataset.name] = layout_of(dataset, operation)
+        names = [*self.configured, *self.drafts, draft.name]
+        try:
+            check_names({name: self.layouts[name] for name in names})
+        except ConfigError as exc:
+            del self.layouts[draft.name]
+            raise _NameTakenError(f"{exc}. --name chooses another name") from None
+
+    def _new_name(self, listing: Listing, name: str, result_key: str | None) -> str:
         """Return the name of a new dataset; refuse one that is configured already, or whose name is taken."""
-        name = f"{self.service.name}_{noun}".replace("-", "_")[:_LONGEST_NAME]
-        for other, dataset in self.known.items():
+        drafted = {name: draft.definition for name, draft in self.drafts.items()}
+        for other, dataset in {**self.known, **drafted}.items():
+            lists = f"{other} is there already, and lists {dataset.service}:{dataset.operation}"
             what = (dataset.service, dataset.operation, dataset.result_key)
-            if name == other or what == (self.service.name, listing.name, result_key):
-                raise ConfigError(
-                    f"datasets: {other} is there already, and lists {dataset.service}:{dataset.operation}; "
-                    "choose another list with --result-key"
-                )
+            if what == (self.service.name, listing.name, result_key):
+                raise ConfigError(f"datasets: {lists}; choose another list with --result-key, if it has one")
+            if name == other:
+                raise _NameTakenError(f"datasets: {lists}; choose another name with --name")
         return name
+
+
+def noun_name(service: str, noun: str) -> str:
+    """Return the name of a dataset for what a service lists."""
+    return f"{service}_{noun}".replace("-", "_")[:_LONGEST_NAME]
+
+
+def _blank(name: str, values: Sequence[str]) -> str:
+    """Return a parameter that the operator must give, with the first of the values that it may have."""
+    shown = [*values[:_MOST_VALUES], *(["…"] if len(values) > _MOST_VALUES else [])]
+    return f"{name} ({' | '.join(shown)})" if values else name
 
 
 def _column_for(parameter: str, parent: Listing) -> str | None:

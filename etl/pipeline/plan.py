@@ -150,20 +150,35 @@ _OWN = "nimble-etl itself"
 
 
 def check_layouts(layouts: Mapping[str, Layout]) -> None:
-    """Refuse tables that hash values without a key, or that would have the name of another table.
+    """Refuse tables that hash values without a key, and names as `check_names`.
 
     Raises:
         ConfigError: names the table, and where the key is expected or which name is taken.
     """
+    for shape in layouts.values():
+        check_key(shape)
+    check_names(layouts)
+
+
+def check_names(layouts: Mapping[str, Layout]) -> None:
+    """Refuse tables and views that would have the name of another one: the catalog could not be built.
+
+    Raises:
+        ConfigError: names the table, and whose it is.
+    """
     owners = dict.fromkeys((*CATALOG_TABLES, *sql_files("marts"), *sql_files("views")), _OWN)
     for name, shape in layouts.items():
-        check_key(shape)
-        for table in (*shape.schemas, shape.changes_table):
+        histories = [f"{table}_history" for table in shape.schemas]
+        main = [*shape.schemas, shape.changes_table, *histories, f"{name}_versions"]
+        flat_name = shape.dataset.bi_name or name
+        entries = [child.source.field.name for child in shape.children]
+        ends = ["", "_history", "_versions", "_changes", *(f"_{entry}" for entry in entries)]
+        for table in (*main, *(f"bi.{flat_name}{end}" for end in ends)):
             owner = _OWN if table.startswith("etl_") else owners.setdefault(table, f"dataset {name}")
             if owner != f"dataset {name}":
                 raise ConfigError(
-                    f"dataset {name}: its table {table} would have the name of one of {owner}; "
-                    "choose another `name`, or another `item` for its child tables"
+                    f"dataset {name}: its table {table} would have the name of one of {owner}; choose another `name`, "
+                    "or another `item` for its child tables, or another `bi_name`"
                 )
 
 

@@ -5,6 +5,8 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -20,6 +22,8 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _MIN_US = (dt.datetime(1, 1, 1, tzinfo=dt.UTC) - _EPOCH) // _MICROSECOND
 _MAX_US = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MICROSECOND
+_QUOTED_EPOCH = re.compile(r"-?(\d{9,12}|\d{9,12}\.\d+|0)")
+"""Seconds in quotes. Fewer digits could be a date without hyphens, and more are milliseconds."""
 _BELOW_MICROSECONDS = re.compile(r"[.,]\d{6}\d*[1-9]")
 
 
@@ -99,7 +103,9 @@ def map_entries(values: Sequence[Any]) -> tuple[list[str], list[Any]]:
 
 
 def instant_us(value: str | float) -> int:
-    """Return the microseconds since the epoch of an instant, given as ISO-8601 text or epoch seconds.
+    """Return the microseconds since the epoch of an instant: ISO-8601 text, an HTTP date, or epoch seconds.
+
+    Source: botocore, parsers.py and utils.py, parse_timestamp, which reads all of them, and seconds in quotes too.
 
     Raises:
         RecordError: not an instant, outside the years 1 to 9999, or finer than microseconds.
@@ -107,9 +113,12 @@ def instant_us(value: str | float) -> int:
     result: int | None = None
     if not isinstance(value, str):
         result = round(value * 1_000_000)
+    elif _QUOTED_EPOCH.fullmatch(value):
+        microseconds = Decimal(value).scaleb(6)
+        result = int(microseconds) if microseconds == int(microseconds) else None
     elif not _BELOW_MICROSECONDS.search(value):
-        with suppress(ValueError):  # not ISO-8601
-            instant = dt.datetime.fromisoformat(value)
+        with suppress(ValueError):  # neither of both
+            instant = parsedate_to_datetime(value) if value[:1].isalpha() else dt.datetime.fromisoformat(value.upper())
             result = ((instant if instant.tzinfo else instant.replace(tzinfo=dt.UTC)) - _EPOCH) // _MICROSECOND
     if result is None or not _MIN_US <= result <= _MAX_US:
         expected = "expected ISO-8601 or epoch seconds, in the years 1 to 9999, no finer than microseconds"

@@ -54,6 +54,7 @@ _ABOUT = (
 )
 """Items of which there is one for each thing whose name comes before: the status of an instance."""
 _MOST_PARTS = 4
+_NEWEST = ("updated", "modified", "changed", "creat")
 
 
 def key_candidates(
@@ -70,6 +71,13 @@ def key_candidates(
     guess = _Guess(record, _bare(nouns), frozenset(given), ids_first=ids_first)
     found = list(guess.keys())
     return [*dict.fromkeys([*found, WHOLE_RECORD])]
+
+
+def order_candidate(record: Member) -> str | None:
+    """Return the timestamp that most likely says when a record changed; None if there is none."""
+    instants = [member.name for member in record.members if member.kind == "timestamp"]
+    found = (name for word in _NEWEST for name in instants if word in name)
+    return next(found, None)
 
 
 def singular(noun: str) -> str:

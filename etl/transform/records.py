@@ -21,6 +21,8 @@ from etl.transform.nesting import MOST_LEVELS, depth_of, items_of
 
 _NUMBER = float | Literal["NaN", "Infinity", "-Infinity"]
 """JSON has no numbers for these three, so AWS sends them as texts. Source: Smithy, AWS restJson1 protocol."""
+_EXACT = 2**53
+"""Below this, every integer is a double of its own."""
 _SCALARS: Mapping[str, Any] = {
     "string": str, "integer": int, "long": int, "float": _NUMBER, "double": _NUMBER, "boolean": bool,
     "timestamp": str | float, "blob": bytes, "document": Any,
@@ -221,6 +223,8 @@ def split_unknown(value: Any, member: Member) -> tuple[Any, Any]:
                 if below:
                     extra[name] = below
         return known, extra
+    if member.kind in ("integer", "long") and isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value), None  # 3.0 and 1e1 are integers. Source: RFC 8259, section 6
     if member.element is not None and isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         parts = {key: split_unknown(inner, member.element) for key, inner in items}

@@ -14,7 +14,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from etl.errors import ConfigError, did_you_mean
-from etl.model import Dataset, Member, Operation, Rule, key_leaves, leaves
+from etl.model import OWN_COLUMNS, Dataset, Member, Operation, Rule, key_leaves, leaves
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 _SCALARS: Mapping[str, pa.DataType] = {
@@ -46,11 +46,6 @@ _FROM = (
     field("page_number", pa.int32(), "page of the slice that the record arrived on, from 1: see etl_pages"),
     field("extracted_at", TIMESTAMP, "when that page was received"),
 )
-_OF_HISTORY = (
-    "change", "changed_columns", "old_values", "previous_date",
-    "valid_from", "valid_to", "seen_until", "is_current", "next_date", "last_date",
-)  # fmt: skip
-"""Columns that the change log, or the views on it, add to those of a dataset."""
 DIGEST = field("record_sha256", pa.string(), "SHA-256 of the whole record as it arrived: its key, as no column is one")
 EXTRA = field("extra", pa.string(), "members that the service model does not know, as JSON text; null if none")
 REJECTS = pa.schema(
@@ -186,9 +181,8 @@ def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) 
         (field(column, pa.string(), f"{parameter} that the slice was listed for"), parameter)
         for parameter, column in parameters.items()
     )
-    own = (column.name for column in (SNAPSHOT_DATE, *WHERE, EXTRA, *_FROM))
     keys = [*key_leaves(dataset.key, operation.record)] or [DIGEST.name]
-    taken = {*parameters.values(), *own, *_OF_HISTORY, *([] if dataset.key else keys)}
+    taken = {*parameters.values(), *OWN_COLUMNS, *([] if dataset.key else keys)}
     columns = tuple(_with_rules(dataset, _columns(operation.record, f"{operation.result_key}[]", taken, dataset.units)))
     taken_above = frozenset((*keys, *parameters.values()))
     children, hidden = [], []

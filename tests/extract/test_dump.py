@@ -269,14 +269,13 @@ def test_without_arns_and_statement_they_stay_unknown(tmp_path):
 @pytest.mark.parametrize(
     ("stated", "arn", "says"),
     [
-        ({"account_id": "999999999999"}, None, f"says account {ACCOUNT}, others or the command say 999999999999"),
-        ({"region": "eu-west-1"}, None, f"says Region {REGION}, others or the command say eu-west-1"),
-        ({}, f"arn:aws:nimble:eu-west-1:{ACCOUNT}:x/y", f"says Region eu-west-1, others or the command say {REGION}"),
-        ({}, f"arn:aws:nimble:{REGION}:1:x/y", f"says account 1, others or the command say {ACCOUNT}"),
+        ({}, f"arn:aws:nimble:eu-west-1:{ACCOUNT}:x/y", f"says Region eu-west-1, others say {REGION}.*--region"),
+        ({}, f"arn:aws:nimble:{REGION}:999999999999:x/y", f"says account 9+, others say {ACCOUNT}.*--account-id"),
+        ({"region": REGION}, f"arn:aws:nimble:{REGION}:999999999999:x/y", f"account 9+, others say {ACCOUNT}"),
     ],
 )
 def test_an_arn_that_says_something_else_is_refused_and_both_are_named(tmp_path, stated, arn, says):
-    records = [session(1), session(2, arn=arn) if arn else session(2)]
+    records = [session(1), session(2, arn=arn)]
     content = printed({"sessions": records})
     with pytest.raises(SourceError, match=says) as caught:
         read(tmp_path, content, dump=dump_of(**stated))
@@ -285,6 +284,64 @@ def test_an_arn_that_says_something_else_is_refused_and_both_are_named(tmp_path,
     assert f"byte {len(content[: content.rindex('    {', 0, content.index('session-2'))].encode()) + 4}" in str(
         caught.value
     ) or f"byte {place}:" in str(caught.value)
+
+
+@pytest.mark.parametrize("account", ["aws", "1", "", "cloudfront"])
+def test_an_arn_of_what_is_no_account_decides_nothing(tmp_path, account):
+    dump = dump_of()
+    records = [
+        session(1, arn=f"arn:aws:iam::{account}:policy/x"),
+        session(2),
+        session(3, arn=f"arn:aws:iam::{account}:y"),
+    ]
+
+    read(tmp_path, printed({"sessions": records}), dump=dump)
+
+    assert (dump.account_id, dump.region) == (ACCOUNT, REGION)
+
+
+def test_what_the_command_states_counts_more_than_arns(tmp_path):
+    """Resources may be shared by another account; whoever has listed them knows where."""
+    dump = dump_of(account_id="999999999999", region="eu-west-1")
+
+    read(
+        tmp_path,
+        printed({"sessions": [session(1), session(2, arn="arn:aws:nimble:us-east-1:111111111111:x/y")]}),
+        dump=dump,
+    )
+
+    assert (dump.account_id, dump.region) == ("999999999999", "eu-west-1")
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ('[{"id": "a", "state": "READY"}, {"id": "b"}]', 1),
+        ('{"sessions": [{"id": "a", "state": "READY"}]}', 14),
+        ('[{"sessionId": null, "state": "READY"}]', 1),
+    ],
+)
+def test_a_list_whose_records_lack_the_key_is_refused(tmp_path, content, place):
+    """As 0 rows and some rejects, it would have replaced a good snapshot."""
+    with pytest.raises(SourceError, match=rf"byte {place}: this record has '.*', and nothing of its key sessionId"):
+        read(tmp_path, content)
+
+
+def test_a_later_record_without_a_key_is_kept_for_the_rejects(tmp_path):
+    content = '[{"sessionId": "a"}, {"state": "READY"}]'
+    assert records_of(read(tmp_path, content)) == [{"sessionId": "a"}, {"state": "READY"}]
+
+
+def test_what_the_cli_decodes_is_text_again_as_on_a_page(tmp_path):
+    """It prints the policies of IAM as objects, and the service sends them as text."""
+    roles = Dataset(name="roles", service="iam", operation="list_roles", key=("arn",))
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow"}]}
+    role = {"Arn": f"arn:aws:iam::{ACCOUNT}:role/r", "RoleName": "r", "AssumeRolePolicyDocument": policy}
+
+    (found,) = records_of(read(tmp_path, printed({"Roles": [role]}), dump=dump_of(roles)), "records")
+
+    assert json.loads(found.pop("AssumeRolePolicyDocument")) == role.pop("AssumeRolePolicyDocument")
+    assert found == role
 
 
 def test_arns_of_other_things_say_nothing(tmp_path):

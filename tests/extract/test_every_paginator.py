@@ -204,8 +204,9 @@ def check(found, records, rows):
     for child in found.layout.children:
         entries = records.at(child.source.path)
         is_map = child.source.member.kind == "map"
-        assert len(rows[child.table]) == len(entries) > 0
-        for i, (row, entry) in enumerate(zip(rows[child.table], entries, strict=True)):
+        both = 2 if child.source.field.name in keys else 1  # the bare record has its key, too
+        assert len(rows[child.table]) == both * len(entries) > 0
+        for i, (row, entry) in enumerate(zip(rows[child.table], entries, strict=both == 1)):
             key, inner = entry if is_map else (i, entry)
             assert row[child.entry.name] == key
             assert [row[name] for name in keys] == [full[name] for name in keys]

@@ -186,6 +186,23 @@ def test_fault_1_2_malformed_page_is_asked_for_again_with_the_same_token(answers
     assert server.sent == [{"nextToken": "t1"}] * 3
 
 
+@pytest.mark.parametrize("body", [b'{"sessions": null}', b'{"nextToken": null, "more": {}}'])
+def test_fault_1_equal_answers_without_a_list_end_the_repetition_and_name_the_setting(answers, patient, body):
+    """A service that leaves empty lists out would be asked until the time is over, every night."""
+    server = answers(http(body))
+    with pytest.raises(
+        TransientSourceError, match=r"page 7: .*set `allow_missing_list: true` .*; 4 answers were the same"
+    ):
+        fetch(patient, number=7)
+    assert len(server.sent) == 4
+
+
+def test_fault_1_different_answers_without_a_list_are_asked_for_again(answers, patient):
+    server = answers(*(http(b'{"sessions": null, "n": %d}' % n) for n in range(5)), http(WHOLE))
+    assert fetch(patient).records == 2
+    assert len(server.sent) == 6
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["things", "nextToken", "x"]), inner),

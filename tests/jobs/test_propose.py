@@ -12,9 +12,12 @@ from etl.cli.app import app
 from etl.config import Settings
 from etl.configfile import append_datasets, load_settings
 from etl.errors import ConfigError
-from etl.jobs.propose import as_yaml, exportable, order_candidate, propose
+from etl.extract.service_model import describe_operation, model_session
+from etl.jobs.propose import as_yaml, exportable, propose, propose_service
 from etl.model import BLANK, Dataset
-from etl.transform.identity import WHOLE_RECORD, key_candidates, singular
+from etl.pipeline.plan import check_names
+from etl.transform.identity import WHOLE_RECORD, key_candidates, order_candidate, singular
+from etl.transform.schema import layout_of
 
 NOTHING = Settings(datasets=())
 
@@ -25,6 +28,10 @@ def proposed(service, operation, result_key=None, settings=NOTHING):
     parsed = YAML(typ="safe").load(StringIO(as_yaml(drafts)))["datasets"]
     assert parsed == [dict(draft.settings) for draft in drafts]
     return {entry["name"]: Dataset.model_validate(entry) for entry in parsed}
+
+
+def described(dataset):
+    return describe_operation(model_session(), dataset)
 
 
 def append(path, drafts):
@@ -219,7 +226,98 @@ def test_what_cannot_be_proposed_is_refused_with_the_reason(service, operation, 
         proposed(service, operation)
 
 
+def test_parameter_that_the_service_needs_in_fact_is_bound_although_the_model_does_not_demand_it():
+    """Without a cluster, ECS lists the services of the cluster `default`, and nothing else."""
+    drafts = {draft.name: draft for draft in propose(NOTHING, "elbv2", "describe_rules")}
+    assert list(drafts) == ["elbv2_load_balancers", "elbv2_listeners", "elbv2_rules"]
+    assert drafts["elbv2_rules"].settings["for_each"] == {
+        "dataset": "elbv2_listeners", "bind": {"ListenerArn": "listener_arn"},
+    }  # fmt: skip
+    assert drafts["elbv2_rules"].comments["for_each"].endswith("without ListenerArn, the service does not list all")
+    assert proposed("ecs", "list_services")["ecs_services"].for_each.bind == {"cluster": "value"}
+
+
+def test_blank_of_an_enum_names_its_values():
+    (draft,) = propose(NOTHING, "accessanalyzer", "list_policy_generations")
+    assert draft.blanks == []
+    (draft,) = propose(NOTHING, "config", "list_discovered_resources")
+    assert draft.settings["parameters"] == {"resourceType": BLANK}
+    said = draft.comments["parameters"]
+    assert said.startswith("fill in resourceType (AWS::EC2::CustomerGateway | ")
+    assert said.endswith(" | …)")
+
+
+def test_parameter_called_like_a_column_of_ours_has_a_column_of_another_name():
+    found = proposed("budgets", "describe_notifications_for_budget")["budgets_notifications_for_budget"]
+    assert found.slice_columns["AccountId"] == "parameter_account_id"
+    assert {"account_id", "parameter_account_id"} <= set(layout_of(found, described(found)).schema.names)
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "most"),
+    [("cognito-idp", "list_user_pools", 60), ("ec2", "describe_byoip_cidrs", 100), ("ec2", "describe_volumes", None)],
+)
+def test_page_size_that_a_request_must_say_is_no_parameter_to_fill_in(service, operation, most):
+    (draft,) = propose(NOTHING, service, operation)
+    assert (draft.blanks, described(draft.definition).page_size) == ([], most)
+
+
+def test_lists_within_the_lists_of_a_result_key_are_one_list():
+    found = described(Dataset(name="a", service="ec2", operation="describe_instances", key=("instance_id",),
+                              result_key="Reservations[].Instances"))  # fmt: skip
+    assert found.pager.result == "Reservations[].Instances[]"
+    assert not found.pager.is_plain
+
+
 # A service
+
+
+def test_whole_service_is_proposed_and_what_is_left_out_is_said():
+    drafts, left_out = propose_service(NOTHING, "iam")
+    names = [draft.name for draft in drafts]
+    assert len(set(names)) == len(names) > 25
+    assert {"iam_users", "iam_access_keys", "iam_role_policies", "iam_get_group"} <= set(names)
+    assert not any(draft.blanks for draft in drafts)
+    assert any(said.startswith("list_saml_provider_tags is left out: needs SAMLProviderArn") for said in left_out)
+    check_names({draft.name: layout_of(draft.definition, described(draft.definition)) for draft in drafts})
+    parents = {draft.settings["for_each"]["dataset"] for draft in drafts if "for_each" in draft.settings}
+    assert all(names.index(parent) < len(names) for parent in parents)
+
+
+def test_second_listing_of_the_same_things_gets_a_name_of_the_operators_choice(config):
+    path = config("datasets: []\n")
+    invoke("datasets", "add", "cloudformation", "list_stacks", "--config", path, "--write")
+    with pytest.raises(ConfigError, match="choose another name with --name"):
+        invoke("datasets", "add", "cloudformation", "describe_stacks", "--config", path)
+    invoke("datasets", "add", "cloudformation", "describe_stacks", "--name", "stacks_now", "--config", path, "--write")
+    assert "stacks_now" in invoke("config", "check", "--config", path)
+
+
+def test_a_whole_service_is_added_by_one_command(config):
+    path = config("source: {endpoint_url: null}\ndatasets: [studios]\n")
+    assert "added sqs_queues, sqs_dead_letter_source_queues" in invoke(
+        "datasets", "add", "sqs", "--config", path, "--write"
+    )
+    assert "sqs_dead_letter_source_queues" in invoke("config", "check", "--config", path)
+    assert "added nothing" in invoke("datasets", "add", "sqs", "--config", path, "--write")
+
+
+def test_instant_in_the_configuration_is_a_value_like_any_other(config):
+    path = config(
+        "datasets:\n- {name: a, service: cloudtrail, operation: lookup_events, key: [event_id],"
+        " parameters: {StartTime: 2026-01-01T00:00:00Z, EndTime: 2026-01-02}}\n"
+    )
+    (found,) = load_settings(path).datasets
+    assert found.parameters == {"StartTime": "2026-01-01T00:00:00+00:00", "EndTime": "2026-01-02"}
+    assert "valid; fills a," in invoke("config", "check", "--config", path)
+
+
+def test_names_of_views_are_checked_too(config):
+    """Without the check, every run would end without marts, checks and flat views."""
+    topics = "{name: %s, service: sns, operation: list_topics, key: [topic_arn]}"
+    path = config(f"datasets: [{topics % 'topics'}, {topics % 'topics_versions'}]\n")
+    with pytest.raises(ConfigError, match="its table topics_versions would have the name of one of dataset topics"):
+        invoke("config", "check", "--config", path)
 
 
 def test_listings_of_a_service_are_those_with_a_paginator_each_with_its_key_or_the_reason():

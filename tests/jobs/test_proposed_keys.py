@@ -332,10 +332,10 @@ WELL_KNOWN = {
 }
 """Service -> operation -> columns of its key; none: the whole record."""
 
-HINTED = (
-    "apigateway autoscaling cloudformation cloudwatch ec2 ecr ecs elbv2 glue iam lambda logs ram rds route53 s3 sns "
-    "sso-admin ssm stepfunctions"
-).split()
+HINTED = [
+    "apigateway", "autoscaling", "cloudformation", "cloudwatch", "ec2", "ecr", "ecs", "elbv2", "glue", "iam", "lambda",
+    "logs", "ram", "rds", "route53", "s3", "sns", "sso-admin", "ssm", "stepfunctions",
+]  # fmt: skip
 SESSION = model_session()
 
 

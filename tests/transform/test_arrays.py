@@ -296,6 +296,11 @@ def test_fault_26_text_means_the_same_alone_and_in_any_company(text, beside):
         (-0.000001, dt.datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC)),
         ("2026-11-20T02:00:00+05:30", dt.datetime(2026, 11, 19, 20, 30, tzinfo=dt.UTC)),
         ("2026-11-20T02:00:00.1234560000Z", dt.datetime(2026, 11, 20, 2, 0, 0, 123456, tzinfo=dt.UTC)),
+        ("2026-11-20t02:00:00z", dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)),
+        ("Fri, 20 Nov 2026 02:00:00 GMT", dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)),
+        ("Fri, 20 Nov 2026 02:00:00 +0200", dt.datetime(2026, 11, 20, tzinfo=dt.UTC)),
+        ("1795140000", dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)),
+        ("1795140000.123456", dt.datetime(2026, 11, 20, 2, 0, 0, 123456, tzinfo=dt.UTC)),
     ],
 )
 def test_fault_26_first_and_last_instants_are_kept(wire, expected):
@@ -306,8 +311,8 @@ def test_fault_26_first_and_last_instants_are_kept(wire, expected):
     "wire",
     [
         "soon", "", "2026-13-01T00:00:00Z", "2026-02-30", "0000-12-31T23:59:59Z", "10000-01-01T00:00:00Z",
-        "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "2026-11-20T02:00:00.1234567Z", "1763604000",
-        -62135596801.0, 253402300800.0, 1e300,
+        "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "2026-11-20T02:00:00.1234567Z", "1763604000000",
+        "1763604000.1234567", "Fri, 99 Nov 2026 02:00:00 GMT", -62135596801.0, 253402300800.0, 1e300,
     ],
 )  # fmt: skip
 def test_fault_25_26_what_is_no_instant_is_refused_with_what_was_found_and_expected(wire):

@@ -252,6 +252,24 @@ def test_raw_records_are_those_of_the_page_each_as_it_was_sent(found, indent):
     assert all(text in body for text in raw)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("3.0", 3), ("1e1", 10), ("-2E+3", -2000), ("0.0", 0), ("9007199254740991.0", 2**53 - 1)]
+)
+def test_integers_that_are_written_with_a_point_or_an_exponent_are_integers(text, value):
+    body = b'{"things": [{"thingId": "a", "total": %s, "grid": [[%s]]}], "nextToken": null}'
+    every = Reader(dataset(), operation(EVERYTHING))
+    (found,) = every.read(page(body % (text.encode(), text.encode())))
+    named = every.named(found)
+    assert (named["total"], named["grid"], found.extra) == (value, [[value]], None)
+
+
+@pytest.mark.parametrize("text", ["3.5", '"3"', "9007199254740993.0", "1e300"])
+def test_fault_25_numbers_that_are_no_exact_integer_are_misfits(text):
+    body = b'{"things": [{"thingId": "a", "total": %s}], "nextToken": null}' % text.encode()
+    (found,) = Reader(dataset(), operation(EVERYTHING)).read(page(body))
+    assert isinstance(found, Misfit)
+
+
 # Some columns only
 
 

@@ -23,7 +23,7 @@ from etl.load.catalog.dictionary import add_dictionary
 from etl.load.catalog.flat import add_flat_views
 from etl.load.catalog.packs import make_pack, packs_of
 from etl.load.catalog.prices import PRICES
-from etl.load.catalog.relations import add_files, add_macros, add_table
+from etl.load.catalog.relations import add_files, add_macros, add_table, read_once
 from etl.load.catalog.views import add_relation, add_versions
 from etl.load.changes import logged_dataset
 from etl.load.delta.tables import Committed, Tables
@@ -174,6 +174,7 @@ def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = T
             add_files(connection, ("views", "marts"))
             add_flat_views(connection, content.datasets, content.pinned_tags)
             results = run_checks(connection, content.checks)
+            read_once(connection)
             add_dictionary(connection, {table.name: table for table in found})
         elif with_views:
             add_files(connection, ["views"])

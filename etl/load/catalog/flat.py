@@ -5,7 +5,8 @@ A dataset gets `bi.sessions` (newest complete snapshots), `bi.sessions_history`,
 become text. Each instant has two columns: a TIMESTAMPTZ, and a TIMESTAMP in UTC for tools that would shift the first.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 
@@ -15,6 +16,8 @@ from etl.sqltext import literal, quoted
 
 SCHEMA = "bi"
 _TAGS = "tags"
+_TAG_LIST = re.compile(r'STRUCT\("?((?:tag_?)?key)"? VARCHAR, "?((?:tag_?)?value)"? VARCHAR\)\[\]', re.IGNORECASE)
+"""The type of tags that a service sends as a list of keys and values."""
 
 _Flat = tuple[str, str, str]
 """A column of a flat view: name, expression, comment."""
@@ -32,15 +35,19 @@ def add_flat_views(
     labelled = {name: dataset for name, dataset in datasets.items() if dataset.label and name in listed}
     for name, dataset in datasets.items():
         others = {other: known for other, known in labelled.items() if other != name}
-        for relation, flat_name in _flat_names(dataset, listed.keys()).items():
+        for relation, flat_name in _flat_names(dataset, listed).items():
             _add_flat_view(connection, listed[relation], flat_name, others, pinned_tags)
 
 
-def _flat_names(dataset: Dataset, there: Collection[str]) -> dict[str, str]:
-    """Return table or view -> flat view, for those of a dataset and of the entries of its records."""
+def _flat_names(dataset: Dataset, there: Mapping[str, Sequence[CatalogColumn]]) -> dict[str, str]:
+    """Return table or view -> flat view, for those of a dataset and of the entries of its records.
+
+    Entries are those of one of its columns: what else begins with the same words belongs to another dataset.
+    """
     flat_name, prefix = dataset.bi_name or dataset.name, f"{dataset.item_name}_"
-    entries = [name for name in there if name.startswith(prefix) and f"{name}_history" in there]
-    found = {name: f"{flat_name}_{name.removeprefix(prefix)}" for name in (*entries, f"{prefix}changes")}
+    columns = [column.name for column in there.get(dataset.name, ())]
+    entries = [name for name in columns if f"{prefix}{name}_history" in there]
+    found = {f"{prefix}{name}": f"{flat_name}_{name}" for name in (*entries, "changes")}
     found |= {f"{dataset.name}{end}": f"{flat_name}{end}" for end in ("", "_history", "_versions")}
     return {name: found[name] for name in sorted(found) if name in there}
 
@@ -63,15 +70,28 @@ def _add_flat_view(
                 alias = quoted(f"of {other}")
                 flat.append((name, f"{alias}.label", f"{dataset.label} of it in {other} now"))
                 joins.append(_join(alias, other, dataset, there))
-    if _TAGS in there:
-        flat += [
-            (tag_column(tag), f"flat.{_TAGS}[{literal(tag)}]", f"value of the tag {tag}; null without it")
-            for tag in pinned_tags
-        ]
+    types = {column.name: column.type for column in source}
+    flat += [
+        (tag_column(tag), value, f"value of the tag {tag}; null without it")
+        for tag in pinned_tags
+        if (value := _tag_value(types.get(_TAGS, ""), tag)) and tag_column(tag) not in there
+    ]
     selected = ", ".join(f"{expression} as {quoted(name)}" for name, expression, _ in flat)
     view, relation = f"{SCHEMA}.{quoted(flat_name)}", quoted(source[0].table)
     connection.execute(f"create view {view} as select {selected} from main.{relation} as flat {' '.join(joins)}")  # noqa: S608
     comment_on(connection, view, {name: meaning for name, _, meaning in flat})
+
+
+def _tag_value(kind: str, tag: str) -> str | None:
+    """Return the expression for the value of a tag, by the type of the column `tags`; None if that holds no tags."""
+    tags = f"flat.{_TAGS}"
+    if kind.startswith("MAP("):
+        return f"{tags}[{literal(tag)}]"
+    if not (found := _TAG_LIST.fullmatch(kind)):
+        return None
+    # A service may send a key twice, which no map can have. Old versions of DuckDB do not know today's lambdas.
+    names, values = (f"json_extract_string(to_json({tags}), '$[*].{member}')" for member in found.groups())
+    return f"{values}[list_position({names}, {literal(tag)})]"
 
 
 def _flat_columns(column: CatalogColumn) -> Iterator[_Flat]:
@@ -86,7 +106,7 @@ def _flat_columns(column: CatalogColumn) -> Iterator[_Flat]:
         yield f"{name}_utc", f"{value} at time zone 'UTC'", f"{meaning}; in UTC, without a time zone"
 
 
-def _join(alias: str, other: str, dataset: Dataset, there: Collection[str]) -> str:
+def _join(alias: str, other: str, dataset: Dataset, there: set[str]) -> str:
     """Return the join that finds a record's label in the same account and Region, under the same parents."""
     parents = dataset.slice_columns.values()
     shared = [name for name in ("account_id", "region", *parents, *dataset.key) if name in there]

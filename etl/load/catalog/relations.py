@@ -106,3 +106,16 @@ def _inherited(connection: duckdb.DuckDBPyConnection, file: SqlFile) -> dict[str
         [[*file.reads, file.name], file.name],
     )
     return dict(found.fetchall())
+
+
+def read_once(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bind and run every view of the catalog once, without reading rows. DuckDB proves a view only when it is read.
+
+    Raises:
+        duckdb.Error: a view cannot be read.
+    """
+    found = connection.execute(
+        "select schema_name, view_name from duckdb_views() where database_name = current_database() and not internal"
+    )
+    for schema, name in found.fetchall():
+        connection.execute(f"from {quoted(schema)}.{quoted(name)} limit 0")
