@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PrivateAttr, SecretStr, field_validator
 
 from etl.errors import did_you_mean
-from etl.model import CATALOG_NAME, Dataset, Frozen, Rule, tag_column
+from etl.model import CATALOG_NAME, Dataset, Frozen, Rule
+from etl.names import tag_column
 
 EMBEDDED = "embedded"
 ENV_PREFIX = "NIMBLE_ETL_"

@@ -7,7 +7,6 @@ serialises all of them in the same way. Values that stay in memory are dataclass
 import datetime as dt
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from etl.names import parameter_column
 
 CATALOG_NAME = "warehouse.duckdb"
 """Name of the DuckDB file in the warehouse that people connect to."""
@@ -29,18 +30,8 @@ contains itself or has no members, which no columnar format can store."""
 KEY_KINDS: frozenset[ShapeKind] = frozenset(get_args(KeyKind))
 """Kinds of plain values: they need no other form to be compared."""
 
-OWN_COLUMNS = frozenset({
-    "snapshot_date", "account_id", "region", "run_id", "slice_id", "page_number", "extracted_at", "extra", "change",
-    "changed_columns", "old_values", "previous_date", "valid_from", "valid_to", "seen_until", "is_current", "next_date",
-    "last_date",
-})  # fmt: skip
-"""Columns that every dataset's tables, its change log or the views on it have besides those of the API."""
-
 BLANK = "…"
 """Placeholder for a parameter value that only the operator knows."""
-
-_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-"""Matches where a new word begins in a name: DBInstanceId has the words DB, Instance and Id."""
 
 _A_NAME = "small letters, digits and _, such as my_volumes"
 """What is expected of a name, in messages."""
@@ -113,6 +104,7 @@ class Dataset(Frozen):
         privacy: rules by column (`owned_by`) or entry of a map (`tags.Artist`). A rule for `*.owned_by` applies if the
             dataset has that column.
         label: the column that people know a record by. Flat views show it beside the key.
+        tags: `map` stores tags that arrive as a list of keys and values as a map, with a table of keys and values.
         bi_name: the dataset's name in the schema `bi`.
     """
 
@@ -130,6 +122,7 @@ class Dataset(Frozen):
     units: Mapping[str, str] = {}
     privacy: Mapping[str, Rule] = {}
     label: str | None = None
+    tags: Literal["list", "map"] = "list"
     bi_name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,62}$", examples=[_A_NAME])
 
     @property
@@ -142,6 +135,11 @@ class Dataset(Frozen):
         """Return the parameters of every slice, each with the column of its value: `{studioId: studio_id}`."""
         names = (*self.parameters, *(self.for_each.bind if self.for_each else ()))
         return {name: parameter_column(name) for name in names}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return the definition as JSON. A setting that a former version did not know is left out if it is unused."""
+        return self.model_dump(mode="json", exclude={"tags"} if self.tags == "list" else None)
 
     @property
     def fixed_parents(self) -> dict[str, str]:
@@ -357,22 +355,6 @@ class SliceFacts:
 def digest(value: object) -> str:
     """Return the SHA-256 of a JSON value, in hexadecimal. Equal values have equal digests."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def snake_case(name: str) -> str:
-    """Return the column name for a parameter or member: DBInstanceId becomes db_instance_id."""
-    return _WORDS.sub("_", name).lower()
-
-
-def parameter_column(name: str) -> str:
-    """Return the column that holds a parameter of the slice: AccountId becomes parameter_account_id, FarmId farm_id."""
-    column = snake_case(name)
-    return f"parameter_{column}" if column in OWN_COLUMNS else column
-
-
-def tag_column(tag: str) -> str:
-    """Return the column name of a pinned tag: Artist level becomes tag_artist_level."""
-    return "tag_" + re.sub(r"\W+", "_", tag).strip("_").lower()
 
 
 def leaves(member: Member) -> Iterator[tuple[str, str, Member]]:

@@ -13,7 +13,7 @@ import etl
 PACKAGE = Path(etl.__file__).parent
 
 FLOORS = (
-    {"etl.errors"},
+    {"etl.errors", "etl.names"},
     {"etl.model", "etl.sqlfiles", "etl.sqltext"},
     {"etl.config", "etl.events", "etl.outcome", "etl.storage"},
     {"etl.configerrors", "etl.configlayers"},

@@ -25,10 +25,11 @@ from etl.extract.service_model import (
     paginated_operations,
     parameter_values,
 )
-from etl.model import BLANK, Dataset, Operation, parameter_column, snake_case
+from etl.model import BLANK, Dataset, Operation
+from etl.names import parameter_column, snake_case
 from etl.pipeline.plan import check_names
 from etl.transform.identity import Key, key_candidates, order_candidate, singular, split_name
-from etl.transform.schema import Layout, layout_of
+from etl.transform.schema import Layout, layout_of, tag_entry
 
 _VERBS = ("list", "describe", "get", "search", "query", "scan", "batch")
 _LONGEST_NAME = 63
@@ -271,6 +272,8 @@ class _Proposer:
             settings["order_by"] = newest
         if singular(name) != name.removesuffix("s"):
             settings["item"] = singular(name)
+        if any(tag_entry(member.name, member) for member in operation.record.members):
+            settings["tags"] = "map"
         self._add_parameters(listing, settings, comments)
         draft = Draft(settings, comments)
         self._check(draft)

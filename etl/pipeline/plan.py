@@ -86,7 +86,7 @@ class Plan:
         source = self.source
         return digest(
             {
-                "datasets": [dataset.model_dump(mode="json") for dataset in self.datasets.values()],
+                "datasets": [dataset.identity for dataset in self.datasets.values()],
                 "models": [operation.model_hash for operation in self.operations.values()],
                 "published": sorted(self.published),
                 "endpoint_url": source.endpoint_url or dict(self.endpoints) or None,

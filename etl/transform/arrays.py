@@ -69,6 +69,25 @@ def spread(member: Member, structs: Sequence[Any], path: tuple[str, ...] = ()) -
     return found
 
 
+def as_maps(lists: Sequence[Any], entry: tuple[int, int] | None) -> Sequence[Any]:
+    """Return n lists of structures as maps; `entry` has the places of key and value. Without it, return the lists.
+
+    Raises:
+        RecordError: a list has an entry without a key, or a key twice: a map would lose one of the values.
+    """
+    if entry is None:
+        return lists
+    key, value = (f"m{place}" for place in entry)
+    found: list[Any] = []
+    for entries in lists:
+        pairs = [(getattr(one, key, None), getattr(one, value, None)) for one in entries or ()]
+        as_map = None if entries is None else dict(pairs)
+        if as_map and (None in as_map or len(as_map) != len(pairs)):
+            raise RecordError("has an entry without a key, or a key twice; expected each key once")
+        found.append(as_map)
+    return found
+
+
 def getter(member: Member, path: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """Return a function from n structs of a member to the n values at an API path; absent values are None."""
     places = _places(member, path)

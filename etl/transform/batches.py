@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.model import Member, Page, Slice, Snapshot
-from etl.transform.arrays import array, below, spread
+from etl.transform.arrays import array, as_maps, below, spread
 from etl.transform.duplicates import Repeated
 from etl.transform.keys import record_digest
 from etl.transform.privacy import PrivacyGuard
@@ -95,8 +95,9 @@ class _Flattener:
         """Return the columns that hold the members of the records."""
         spread_out = spread(self._layout.operation.record, [value for one in found for value in one.values])
         return [
-            self._guard.column(column, array(column.member, self._guard.entries(column, spread_out[column.path])))
+            self._guard.column(column, array(column.member, self._guard.entries(column, values)))
             for column in self._layout.columns
+            for values in [as_maps(spread_out[column.path], column.entry)]
         ]
 
     def _main(self, found: Sequence[PageRecords], arrays: Sequence[pa.Array]) -> pa.RecordBatch:

@@ -7,6 +7,7 @@ from values: a column that is null in every row keeps its type. The data diction
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,8 @@ from functools import cached_property
 import pyarrow as pa
 
 from etl.errors import ConfigError, did_you_mean
-from etl.model import OWN_COLUMNS, Dataset, Member, Operation, Rule, key_leaves, leaves
+from etl.model import Dataset, Member, Operation, Rule, key_leaves, leaves
+from etl.names import OWN_COLUMNS
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 _SCALARS: Mapping[str, pa.DataType] = {
@@ -63,13 +65,17 @@ REJECTS = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a record: the API path and shape of its values, and its privacy rules."""
+    """One column of a record: the API path and shape of its values, and its privacy rules.
+
+    If the column is a map and arrives as a list, `entry` has the places of key and value in the structures of the list.
+    """
 
     field: pa.Field
     path: tuple[str, ...]
     member: Member
     rule: Rule = "allow"
     entry_rules: Mapping[str, Rule] = dataclasses.field(default_factory=dict)
+    entry: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +189,8 @@ def layout_of(dataset: Dataset, operation: Operation, key: bytes | None = None) 
     )
     keys = [*key_leaves(dataset.key, operation.record)] or [DIGEST.name]
     taken = {*parameters.values(), *OWN_COLUMNS, *([] if dataset.key else keys)}
-    columns = tuple(_with_rules(dataset, _columns(operation.record, f"{operation.result_key}[]", taken, dataset.units)))
+    found = _columns(operation.record, f"{operation.result_key}[]", taken, dataset.units, tags=dataset.tags)
+    columns = tuple(_with_rules(dataset, found))
     taken_above = frozenset((*keys, *parameters.values()))
     children, hidden = [], []
     for source in columns:
@@ -253,11 +260,29 @@ def arrow_type(member: Member) -> pa.DataType:
     return pa.map_(pa.string(), inner) if member.kind == "map" else pa.list_(inner)
 
 
-def _columns(record: Member, api_path: str, taken: Iterable[str], units: Mapping[str, str]) -> Iterable[Column]:
+def _columns(
+    record: Member, api_path: str, taken: Iterable[str], units: Mapping[str, str], *, tags: str = "list"
+) -> Iterable[Column]:
     """Yield a column for each leaf. It is called api_<name> if the name is taken by a column of all tables."""
     for name, path, member in leaves(record):
         column = f"api_{name}" if name in taken else name
-        yield Column(_leaf_field(column, f"{api_path}.{path}", member, units), tuple(path.split(".")), member)
+        entry = tag_entry(name, member) if tags == "map" else None
+        if entry and member.element:
+            element = member.element.members[entry[1]]
+            member = member.model_copy(update={"kind": "map", "element": element})  # noqa: PLW2901
+        field_ = _leaf_field(column, f"{api_path}.{path}", member, units)
+        yield Column(field_, tuple(path.split(".")), member, entry=entry)
+
+
+def tag_entry(name: str, member: Member) -> tuple[int, int] | None:
+    """Return the places of key and value in each structure of a list of tags; None if the member is none.
+
+    Services spell them Key and Value, key and value, or TagKey and TagValue.
+    """
+    if not re.search(r"(^|_)tags?(_|$)", name) or member.kind != "list" or member.element is None:
+        return None
+    found = [inner.name.removeprefix("tag_") if inner.kind == "string" else "" for inner in member.element.members]
+    return (found.index("key"), found.index("value")) if sorted(found) == ["key", "value"] else None
 
 
 def _entry_columns(source: Column, taken: frozenset[str]) -> Iterable[Column]:

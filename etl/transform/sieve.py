@@ -5,7 +5,7 @@ from typing import Any
 
 from etl.errors import RecordError
 from etl.model import Member
-from etl.transform.arrays import array, spread
+from etl.transform.arrays import array, as_maps, spread
 from etl.transform.records import Misfit, PageRecords, Reader
 from etl.transform.schema import Layout
 
@@ -43,7 +43,7 @@ class Sieve:
         for column in self._layout.columns:
             values = spread_out[column.path]
             try:
-                array(column.member, values)
+                array(column.member, as_maps(values, column.entry))
             except UNFIT as exc:
                 api_path = ".".join(column.path)
                 if column.rule != "allow" or column.entry_rules or _is_private(column.member):

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from etl.errors import ConfigError
 from etl.extract.service_model import model_session
 from etl.jobs.propose import Service, proposed_keys
-from etl.model import Dataset, snake_case
+from etl.model import Dataset
+from etl.names import snake_case
 from etl.transform.schema import Layout, layout_of
 
 REASONS = {

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import duckdb
 
 from etl.load.catalog.relations import CatalogColumn, columns, comment_on
-from etl.model import Dataset, tag_column
+from etl.model import Dataset
+from etl.names import tag_column
 from etl.sqltext import literal, quoted
 
 SCHEMA = "bi"
-_TAGS = "tags"
+_TAGS = ("tags", "tag_list", "tag_set")
+"""Columns that hold tags."""
 _TAG_LIST = re.compile(r'STRUCT\("?((?:tag_?)?key)"? VARCHAR, "?((?:tag_?)?value)"? VARCHAR\)\[\]', re.IGNORECASE)
 """The type of tags that a service sends as a list of keys and values."""
 
@@ -70,11 +72,11 @@ def _add_flat_view(
                 alias = quoted(f"of {other}")
                 flat.append((name, f"{alias}.label", f"{dataset.label} of it in {other} now"))
                 joins.append(_join(alias, other, dataset, there))
-    types = {column.name: column.type for column in source}
+    tagged = next((column for name in _TAGS for column in source if column.name == name), None)
     flat += [
         (tag_column(tag), value, f"value of the tag {tag}; null without it")
         for tag in pinned_tags
-        if (value := _tag_value(types.get(_TAGS, ""), tag)) and tag_column(tag) not in there
+        if tagged and (value := _tag_value(tagged, tag)) and tag_column(tag) not in there
     ]
     selected = ", ".join(f"{expression} as {quoted(name)}" for name, expression, _ in flat)
     view, relation = f"{SCHEMA}.{quoted(flat_name)}", quoted(source[0].table)
@@ -82,12 +84,12 @@ def _add_flat_view(
     comment_on(connection, view, {name: meaning for name, _, meaning in flat})
 
 
-def _tag_value(kind: str, tag: str) -> str | None:
-    """Return the expression for the value of a tag, by the type of the column `tags`; None if that holds no tags."""
-    tags = f"flat.{_TAGS}"
-    if kind.startswith("MAP("):
+def _tag_value(column: CatalogColumn, tag: str) -> str | None:
+    """Return the expression for the value of a tag, by the type of the column of tags; None if that holds none."""
+    tags = f"flat.{quoted(column.name)}"
+    if column.type.startswith("MAP("):
         return f"{tags}[{literal(tag)}]"
-    if not (found := _TAG_LIST.fullmatch(kind)):
+    if not (found := _TAG_LIST.fullmatch(column.type)):
         return None
     # A service may send a key twice, which no map can have. Old versions of DuckDB do not know today's lambdas.
     names, values = (f"json_extract_string(to_json({tags}), '$[*].{member}')" for member in found.groups())
