@@ -96,7 +96,7 @@ def describe_command(
         raise ConfigError(
             f"table {table!r} is not filled by the configured datasets{meant}; there are {', '.join(tables)}"
         )
-    if form in (Format.CSV, Format.PARQUET):
+    if form in (Format.LINE, Format.CSV, Format.PARQUET):
         expected = 'expected table, markdown or json; for other forms use `sql "from etl_columns"`'
         raise ConfigError(f"describe: --format {form}: {expected}")
     chosen = {table: tables[table]} if table else tables
@@ -130,6 +130,8 @@ def check_command(config: Config = CONFIG, as_json: Json = False) -> None:
 
 
 def _check_form(form: Format, reader: Reader | None, *, as_json: bool) -> None:
+    if form is Format.PARQUET and not as_json and sys.stdout.isatty():
+        raise ConfigError("--format parquet: is binary, and this is a terminal; add `> answer.parquet`")
     if reader and (form is not Format.CSV or as_json):
         found = "--json" if as_json else f"--format {form}"
         raise ConfigError(f"--for {reader}: found {found}; expected --format csv")

@@ -25,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -70,12 +71,23 @@ def _wrong_usage(exc: BaseException) -> ConfigError | None:
     return ConfigError(f"{message.rstrip('.')}; `{command} --help` says what there is")
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001  Typer calls it so
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        print(f"nimble-etl {version('nimble-etl')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _global(
     log_level: Annotated[str, typer.Option(help=f"{_LEVELS}.", envvar="NIMBLE_ETL_LOG_LEVEL")] = "info",
     log_format: Annotated[
         LogFormat, typer.Option(help="Form of logs.", envvar="NIMBLE_ETL_LOG_FORMAT")
     ] = LogFormat.TEXT,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
 ) -> None:
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:

@@ -24,6 +24,12 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """How a text begins that a spreadsheet runs, the last four in full width. Source: OWASP, "CSV Injection"."""
 _BOM = "\ufeff"
+_TERMINAL_ROWS = 40
+"""Of an answer, shown on a terminal; as many as DuckDB's own command shows."""
+_WIDEST = 40
+"""Cells of a terminal that a column may ask for; longer values are folded."""
+_LEFT_OUT = "…"
+"""Stands in the place of columns that do not fit."""
 FINDINGS = 5
 """Exit code of a command that found something wrong in the published data."""
 
@@ -32,6 +38,7 @@ class Format(StrEnum):
     """Form of a result."""
 
     TABLE = "table"
+    LINE = "line"
     CSV = "csv"
     JSON = "json"
     MARKDOWN = "markdown"
@@ -92,6 +99,8 @@ class _Lines:
 def write_table(table: "pa.Table", form: Format, reader: Reader | None = None) -> None:
     """Write an Arrow table to stdout. JSON has one object per line; Parquet is binary.
 
+    All of it is written, but for a table on a terminal: that has what fits, and the true counts.
+
     CSV has every value as it is. For Excel, it is UTF-8 with a byte order mark, every cell is quoted, and what Excel
     would take for a formula begins with an apostrophe; numbers stay numbers.
     """
@@ -102,6 +111,12 @@ def write_table(table: "pa.Table", form: Format, reader: Reader | None = None) -
             pq.write_table(table, sys.stdout.buffer, compression="zstd")
         except NotImplementedError as exc:  # for instance, an interval
             raise ConfigError(f"--format parquet: {exc}; cast that column to a type that Parquet has") from exc
+        return
+    if form is Format.TABLE:
+        _write_answer(table)
+        return
+    if form is Format.LINE:
+        _write_lines(table)
         return
     rows = rows_of(table)
     if form is Format.JSON:
@@ -118,10 +133,8 @@ def write_table(table: "pa.Table", form: Format, reader: Reader | None = None) -
         writer = csv.writer(_Lines(), quoting=quoting, lineterminator="\r\n")  # with "\n", it would not quote \r
         writer.writerow(map(cell, table.column_names))
         writer.writerows(map(cell, row.values()) for row in rows)
-    elif form is Format.MARKDOWN:
-        write_markdown(rows, table.column_names)
     else:
-        write_rows(rows, table.column_names)
+        write_markdown(rows, table.column_names)
 
 
 def rows_of(table: "pa.Table") -> list[dict[str, Any]]:
@@ -144,18 +157,94 @@ def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) ->
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str | None = None) -> None:
-    """Write rows as a table that fits the terminal. Without a terminal, the table is as wide as its rows."""
+    """Write rows as a table. A terminal gets the columns that fit it; elsewhere the table is as wide as its rows."""
+    columns = list(columns)
+    terminal = console()
+    if terminal.is_terminal:
+        _write_fitting(terminal, rows, columns, title)
+        return
+    cells = [[one_line(column) for column in columns]]
+    cells += [[one_line(_text(row.get(column))) for column in columns] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    numeric = [_is_numeric(rows, column) for column in columns]
+    if title:
+        print(one_line(title))
+    for line in cells:
+        spaces = (" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(s + c if right else c + s for c, s, right in zip(line, spaces, numeric, strict=True)))
+
+
+def _write_fitting(
+    terminal: "Console", rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str | None
+) -> None:
+    """Write the columns that fit a terminal, and how many these are. The first rows tell how wide each is."""
     from rich.table import Table  # noqa: PLC0415  so that `--help` is quick
     from rich.text import Text  # noqa: PLC0415
 
-    columns = list(columns)
+    first = rows[:_TERMINAL_ROWS]
+    texts = {name: [one_line(name), *(one_line(_text(row.get(name))) for row in first)] for name in columns}
+    left, right = _fitting([min(_WIDEST, max(map(_width, some))) for some in texts.values()], terminal.width)
+    shown = [*columns[:left], *columns[len(columns) - right :]]
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        numeric = any(isinstance(row.get(column), int | float) for row in rows)
-        table.add_column(Text(one_line(column)), justify="right" if numeric else "left", overflow="fold")
+    for place, column in enumerate(shown):
+        if place == left:
+            table.add_column(_LEFT_OUT)
+        justify: Any = "right" if _is_numeric(rows, column) else "left"
+        table.add_column(Text(one_line(column)), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(one_line(_text(row.get(column)))) for column in columns))
-    console().print(table)
+        cells = [Text(one_line(_text(row.get(column)))) for column in shown]
+        table.add_row(*cells[:left], *([Text(_LEFT_OUT)] if right else []), *cells[left:])
+    terminal.print(table)
+    if len(shown) < len(columns):
+        print(f"{len(shown)} of {len(columns)} columns fit this terminal; a pipe, a file or --json gets all")
+
+
+def _write_answer(table: "pa.Table") -> None:
+    """Write an Arrow table; on a terminal its first rows, and how many there are."""
+    first = table.slice(0, _TERMINAL_ROWS) if console().is_terminal else table
+    write_rows(rows_of(first), table.column_names)
+    if first.num_rows < table.num_rows:
+        print(f"{first.num_rows} of {table.num_rows:,} rows; a pipe, a file or --format line gets all")
+
+
+def _fitting(widths: Sequence[int], room: int) -> tuple[int, int]:
+    """Return how many columns from the left and from the right fit, at least one each if not all do."""
+    gap = 2
+    if len(widths) < 3 or sum(widths) + gap * (len(widths) - 1) <= room:  # noqa: PLR2004  no middle
+        return len(widths), 0
+    left, right, used = 1, 1, widths[0] + gap + len(_LEFT_OUT) + gap + widths[-1]
+    while left + right < len(widths) - 1:
+        width = widths[left] if left <= right else widths[-right - 1]
+        used += gap + width
+        if used > room:
+            break
+        left, right = (left + 1, right) if left <= right else (left, right + 1)
+    return left, right
+
+
+def _is_numeric(rows: Iterable[Mapping[str, Any]], column: str) -> bool:
+    return any(isinstance(row.get(column), int | float) for row in rows)
+
+
+def _width(text: str) -> int:
+    """Return how many cells of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415  few texts need it
+
+    return cell_len(text)
+
+
+def _write_lines(table: "pa.Table") -> None:
+    """Write each value on a line of its own, after the name of its column, and an empty line between rows."""
+    names = [one_line(name) for name in table.column_names]
+    width = max(map(_width, names), default=0)
+    margins = [" " * (width - _width(name)) + name for name in names]
+    for number, row in enumerate(rows_of(table)):
+        if number:
+            print()
+        for margin, value in zip(margins, row.values(), strict=True):
+            print(f"{margin} = {one_line(_text(value))}".rstrip())
 
 
 def write_json(value: Any) -> None:
@@ -267,7 +356,11 @@ def _value(scalar: "pa.Scalar") -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return an interval as ISO 8601 writes it (P1D, P2MT3.5S), and every other value as it is."""
+    """Return an interval as ISO 8601 writes it (P1D, P2MT3.5S), also within others, and every other value as it is."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list) or type(value) is tuple:  # a tuple is an entry of a map
+        return [_plain(inner) for inner in value]
     if not hasattr(value, "nanoseconds"):  # of pyarrow's MonthDayNano, which is a tuple of numbers
         return value
     parts = [f"{count}{unit}" for count, unit in ((value.months, "M"), (value.days, "D")) if count]

@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import decimal
+import importlib.metadata
 import io
 import json
 import logging
@@ -111,7 +112,7 @@ def test_parquet_is_the_table():
 def test_answer_without_rows_still_has_its_columns(form):
     empty = EVERY_TYPE.slice(0, 0)
     found = written(empty, form)
-    if form is Format.JSON:
+    if form in (Format.JSON, Format.LINE):
         assert found == b""
     elif form is Format.PARQUET:
         assert pq.read_table(io.BytesIO(found)).schema.types == empty.schema.types
@@ -249,6 +250,82 @@ def test_terminal_folds_and_loses_nothing(monkeypatch):
     assert "".join(stream.getvalue().split()) == "a" + "0123456789" * 5
 
 
+def shown_on(width, table, monkeypatch):
+    """Return what a terminal of such a width shows of an answer."""
+    stream = io.StringIO()
+    terminal = Console(file=stream, width=width, force_terminal=True, color_system=None, highlight=False)
+    monkeypatch.setattr(render, "console", lambda: terminal)
+    monkeypatch.setattr(sys, "stdout", stream)
+    write_table(table, Format.TABLE)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_terminal_shows_what_fits_and_says_what_does_not(monkeypatch):
+    """Of 8,000 rows with 40 columns, rich would measure every cell, and make each column a letter wide."""
+    table = pa.table({f"column_{place}": [f"{place} whole words"] * 8000 for place in range(40)})
+    header, first, *others, columns, rows = shown_on(80, table, monkeypatch)
+    assert header.split() == ["column_0", "column_1", "column_2", "…", "column_38", "column_39"]
+    assert first.split("  ") == [
+        "0 whole words", "1 whole words", "2 whole words", "…", "38 whole words", "39 whole words",
+    ]  # fmt: skip
+    assert len(others) == 39
+    assert columns == "5 of 40 columns fit this terminal; a pipe, a file or --json gets all"
+    assert rows == "40 of 8,000 rows; a pipe, a file or --format line gets all"
+
+
+@pytest.mark.parametrize(
+    ("widths", "room", "expected"),
+    [
+        ([5, 5, 5], 19, (3, 0)),
+        ([5, 5, 5], 18, (1, 1)),
+        ([50, 50], 20, (2, 0)),
+        ([50, 5, 50], 20, (1, 1)),
+        ([5, 5, 5, 5], 22, (2, 1)),
+        ([5, 5, 5, 5, 5], 31, (2, 2)),
+        ([5, 5, 5, 5, 5], 33, (5, 0)),
+    ],
+)
+def test_columns_are_left_out_in_the_middle(widths, room, expected):
+    assert render._fitting(widths, room) == expected
+
+
+def test_terminal_that_everything_fits_says_nothing_more(monkeypatch):
+    assert shown_on(80, pa.table({"a": [1], "b": ["x"], "c": [None]}), monkeypatch) == ["a  b  c", "1  x"]
+
+
+def test_lines_have_a_column_each_and_rows_are_apart():
+    tags = pa.array([[("k", "v")], None], pa.map_(pa.string(), pa.string()))
+    table = pa.table({"a": [1, None], "long name": ["x\ny", "z"], "tags": tags})
+    assert written(table, Format.LINE).decode().splitlines() == [
+        "        a = 1",
+        r"long name = x\ny",
+        '     tags = [["k", "v"]]',
+        "",
+        "        a =",
+        "long name = z",
+        "     tags =",
+    ]
+
+
+def test_parquet_does_not_go_to_a_terminal(monkeypatch):
+    """It is binary: a terminal would obey what happens to be in it."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(ConfigError, match=r"--format parquet: is binary, and this is a terminal; add `> answer"):
+        app(["sql", "from etl_runs", "--format", "parquet"], standalone_mode=False)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("command", [[], ["sql"], ["config", "check"]])
+def test_help_has_a_short_flag_everywhere(command, flag, capsys):
+    app([*command, flag], standalone_mode=False)
+    assert capsys.readouterr().out.startswith("Usage: ")
+
+
+def test_version_is_that_of_the_package(capsys):
+    app(["--version"], standalone_mode=False)
+    assert capsys.readouterr().out == f"nimble-etl {importlib.metadata.version('nimble-etl')}\n"
+
+
 def test_without_a_terminal_there_are_no_colours_and_lines_are_as_long_as_they_need_to_be(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     assert console().width == console(stderr=True).width == 10_000
@@ -267,13 +344,15 @@ def test_sums_are_numbers_and_intervals_are_iso_8601():
     with duckdb.connect() as connection:
         answer = connection.sql(
             "select sum(n) as total, interval 1 day as day, interval '14 months 2 hours 3.5 seconds' as long,"
-            " interval 0 day as none, 1.10::decimal(9, 2) as exact from (values (171500), (1)) as given (n)"
+            " interval 0 day as none, 1.10::decimal(9, 2) as exact, {'of': [map {'k': interval 2 day}]} as deep"
+            " from (values (171500), (1)) as given (n)"
         ).to_arrow_table()
 
     assert json.loads(written(answer, Format.JSON)) == {
         "total": 171501, "day": "P1D", "long": "P14MT7203.5S", "none": "PT0S", "exact": "1.10",
+        "deep": {"of": [[["k", "P2D"]]]},
     }  # fmt: skip
-    assert written(answer, Format.CSV).decode().splitlines()[1] == "171501,P1D,P14MT7203.5S,PT0S,1.10"
+    assert written(answer, Format.CSV).decode().splitlines()[1].startswith("171501,P1D,P14MT7203.5S,PT0S,1.10,")
 
 
 HOSTILE = "\x1b]0;owned\x07\u202egnp\n2026-11-28 ERROR forged line"
