@@ -52,7 +52,9 @@ def measure(command: Sequence[str | Path], **environment: str) -> Usage:
         with output.open("wb") as file:
             subprocess.run(
                 [sys.executable, "-S", HERE / "measure.py", result, *command],
-                cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=subprocess.STDOUT, check=True,
+                # As an installed package has it: without bytecode, each process would compile what it imports.
+                cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment}, stdout=file,
+                stderr=subprocess.STDOUT, check=True,
             )  # fmt: skip
         usage = Usage(**json.loads(result.read_text()))
         if usage.exit_code not in (0, -signal.SIGKILL):
