@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from etl.load.delta.tables import Tables
-from etl.model import snake_case
+from etl.names import snake_case
 
 _TEXTS = (
     "studio_id", "session_id", "arn", "created_by", "owned_by", "ec2_instance_type", "streaming_image_id",
