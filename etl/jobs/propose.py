@@ -34,7 +34,6 @@ from etl.transform.schema import Layout, layout_of, tag_entry
 _VERBS = ("list", "describe", "get", "search", "query", "scan", "batch")
 _LONGEST_NAME = 63
 _SHOWN = 5
-_MOST_VALUES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +230,8 @@ class _Proposer:
 
     @property
     def known(self) -> dict[str, Dataset]:
-        """Return the datasets that need no draft."""
-        return {**builtin_datasets(), **self.configured}
+        """Return the datasets that need no draft any more."""
+        return {**builtin_datasets(), **self.configured, **{name: d.definition for name, d in self.drafts.items()}}
 
     def has(self, listing: Listing) -> bool:
         """Tell whether a listing is drafted already, as the parent of another one."""
@@ -317,33 +316,24 @@ class _Proposer:
 
     def _dataset_of(self, parent: Listing) -> str:
         """Return the dataset of a listing, which is drafted now if it is not configured."""
-        drafted = {name: draft.definition for name, draft in self.drafts.items()}
-        for name, dataset in {**self.known, **drafted}.items():
+        for name, dataset in self.known.items():
             if (dataset.service, dataset.operation) == (self.service.name, parent.name) and not dataset.result_key:
                 return name
         return self.add(parent, [parent.result_keys[0]])
 
     def _check(self, draft: Draft) -> None:
         """Refuse a draft that cannot be exported, or whose tables or views would have names that are taken."""
-        for dataset in (
-            *self.configured.values(),
-            *(other.definition for other in self.drafts.values()),
-            draft.definition,
-        ):
-            if dataset.name not in self.layouts:
-                operation = describe_operation(self.service.session, dataset)
-                self.layouts[dataset.name] = layout_of(dataset, operation)
-        names = [*self.configured, *self.drafts, draft.name]
+        new = [draft.definition, *(found for name, found in self.configured.items() if name not in self.layouts)]
+        for dataset in new:
+            self.layouts[dataset.name] = layout_of(dataset, describe_operation(self.service.session, dataset))
         try:
-            check_names({name: self.layouts[name] for name in names})
+            check_names({name: self.layouts[name] for name in (*self.configured, *self.drafts, draft.name)})
         except ConfigError as exc:
-            del self.layouts[draft.name]
             raise _NameTakenError(f"{exc}. --name chooses another name") from None
 
     def _new_name(self, listing: Listing, name: str, result_key: str | None) -> str:
         """Return the name of a new dataset; refuse one that is configured already, or whose name is taken."""
-        drafted = {name: draft.definition for name, draft in self.drafts.items()}
-        for other, dataset in {**self.known, **drafted}.items():
+        for other, dataset in self.known.items():
             lists = f"{other} is there already, and lists {dataset.service}:{dataset.operation}"
             what = (dataset.service, dataset.operation, dataset.result_key)
             if what == (self.service.name, listing.name, result_key):
@@ -360,7 +350,7 @@ def noun_name(service: str, noun: str) -> str:
 
 def _blank(name: str, values: Sequence[str]) -> str:
     """Return a parameter that the operator must give, with the first of the values that it may have."""
-    shown = [*values[:_MOST_VALUES], *(["…"] if len(values) > _MOST_VALUES else [])]
+    shown = [*values[:_SHOWN], *(["…"] if len(values) > _SHOWN else [])]
     return f"{name} ({' | '.join(shown)})" if values else name
 
 
