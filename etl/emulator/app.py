@@ -1,7 +1,7 @@
 """The wire: Nimble Studio's ten list operations over HTTP, as AWS answers them.
 
-Paths, parameters, limits and statuses come from the service model, read as data. Also answers `POST /` with
-`Action=GetCallerIdentity`, as AWS STS does, so that a client can ask which account it works in.
+Paths, parameters, limits and statuses come from the service model, read as data. Also answers what STS, Organizations
+and Account Management say about accounts; see `etl.emulator.organization`.
 
 Page tokens are opaque, in the standard base64 alphabet (so they may hold + / =), and bound to operation, path
 and
@@ -25,7 +25,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, parse_qsl
-from xml.sax.saxutils import escape
 
 import msgspec
 from starlette.applications import Starlette
@@ -35,8 +34,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from etl.emulator.faults import Call, FaultPlan
+from etl.emulator.organization import Caller, Offices, Organization, RefusedError, json_error, sts_error
 from etl.emulator.reply import Delivery, Reply, error_reply
-from etl.emulator.signature import ACCESS_KEY_ID, SignatureError, verify_signature
+from etl.emulator.signature import SignatureError, verify_signature
 from etl.emulator.world import UnknownResourceError, World
 
 TRANSPORT = "studio.transport"
@@ -79,6 +79,8 @@ class LoggedRequest(NamedTuple):
         status: HTTP status; 0 where no answer was sent.
         request_id: as in the x-amzn-RequestId header.
         fault: name of the fault that fired on it.
+        account_id: that its credentials are of; None where they are not known.
+        region: that it was signed for.
     """
 
     sequence: int
@@ -88,6 +90,8 @@ class LoggedRequest(NamedTuple):
     status: int
     request_id: str
     fault: str | None
+    account_id: str | None = None
+    region: str | None = None
 
 
 class InvalidRequestError(Exception):
@@ -137,8 +141,15 @@ class EmbeddedStudioApp:
             thread.
     """
 
-    def __init__(self, world: World, settings: StudioSettings, faults: FaultPlan | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        settings: StudioSettings,
+        faults: FaultPlan | None = None,
+        organization: Organization | None = None,
+    ) -> None:
         self.world = world
+        self._offices = Offices(world, organization)
         self.settings = settings
         self.faults = faults or FaultPlan()
         self.instant = settings.instant
@@ -148,7 +159,8 @@ class EmbeddedStudioApp:
         self._token_key = sha256(f"page tokens {place}".encode()).digest()
         self._cached_page = lru_cache(PAGE_CACHE_SIZE)(self._encode_page)
         routes = [Route(op.path, self._endpoint(op), methods=["GET"]) for op in load_operations()]
-        routes.append(Route("/", self._identity_endpoint, methods=["POST"]))
+        routes.append(Route("/", self._offices_endpoint, methods=["POST"]))
+        routes.append(Route("/listRegions", self._regions_endpoint, methods=["POST"]))
         self.asgi = Starlette(
             routes=routes,
             exception_handlers={404: self._unknown_endpoint, 405: self._unknown_endpoint},
@@ -159,74 +171,117 @@ class EmbeddedStudioApp:
             query = parse_qs(request.url.query, keep_blank_values=True)
             sent_token = query.pop("nextToken", [None])[0]
             parameters: dict[str, Any] = dict(request.path_params)
-            fault = None
+            fault = caller = None
             try:
-                await self._authenticate(request, "nimble")
+                _, caller = await self._authenticate(request, "nimble")
                 parameters |= _parse_query(operation, query)
-                reply, fault = self._list(operation, request.scope["raw_path"].decode("ascii"), parameters, sent_token)
+                path = request.scope["raw_path"].decode("ascii")
+                reply, fault = self._list(operation, caller, path, parameters, sent_token)
             except SignatureError as error:
                 reply = error_reply(403, error.code, error.message)
+            except RefusedError as error:
+                reply = error_reply(error.status, error.code, error.message)
             except InvalidRequestError as error:
                 reply = error_reply(400, "ValidationException", str(error))
             except UnknownResourceError as error:
                 reply = error_reply(404, "ResourceNotFoundException", f"Not found: {error}")
-            return await self._respond(reply, operation.name, parameters, sent_token, fault)
+                owner = self._offices.owner_of(parameters.get("studioId"))
+                if caller and owner not in (None, caller.account_id):
+                    reply = error_reply(403, "AccessDeniedException", f"The studio is of account {owner}")
+            return await self._respond(reply, operation.name, parameters, sent_token, fault, caller)
 
         return answer
 
-    async def _identity_endpoint(self, request: Request) -> Response:
+    async def _offices_endpoint(self, request: Request) -> Response:
+        """Answer STS, which sends a form, and Organizations, which sends JSON and names its action in a header."""
+        target = request.headers.get("x-amz-target", "")
+        as_error, operation = (json_error, target.partition(".")[2]) if target else (sts_error, "GetCallerIdentity")
+        fault = caller = None
+        account_id = ""
         try:
-            body = await self._authenticate(request, "sts")
-            action = dict(parse_qsl(body.decode(errors="replace"))).get("Action")
-            known = action == "GetCallerIdentity"
-            reply = self._identity() if known else _sts_error(400, "InvalidAction", f"Unknown action {action}")
+            body, caller = await self._authenticate(request, "organizations" if target else "sts")
+            if target:
+                asked = msgspec.json.decode(body or b"{}")
+                reply = self._offices.organizations(caller, operation, asked, self.settings.page_size)
+            else:
+                form = dict(parse_qsl(body.decode(errors="replace")))
+                operation = form.get("Action", operation)
+                account_id = form.get("RoleArn", "").partition("::")[2].partition(":")[0]
+                reply = self._offices.sts(caller, form, self.settings.now())
+            reply, fault = self._spoil(reply, operation, account_id or caller.account_id, as_error)
+        except (SignatureError, RefusedError) as error:
+            reply = as_error(error.status if isinstance(error, RefusedError) else 403, error.code, error.message)
+        return await self._respond(reply, operation, {}, None, fault, caller)
+
+    async def _regions_endpoint(self, request: Request) -> Response:
+        fault = caller = None
+        try:
+            body, caller = await self._authenticate(request, "account")
+            reply = self._offices.regions(msgspec.json.decode(body or b"{}"), self.settings.page_size)
+            reply, fault = self._spoil(reply, "ListRegions", caller.account_id, error_reply)
         except SignatureError as error:
-            reply = _sts_error(403, error.code, error.message)
-        return await self._respond(reply, "GetCallerIdentity", {}, None, None)
+            reply = error_reply(403, error.code, error.message)
+        return await self._respond(reply, "ListRegions", {}, None, fault, caller)
+
+    def _spoil(
+        self, reply: Reply, operation: str, account_id: str, as_error: Callable[[int, str, str], Reply]
+    ) -> tuple[Reply, str | None]:
+        """Return what a fault makes of an answer that is no page of Nimble, and the fault's name."""
+        call = Call(operation, "/", account_id, None, "", 1, None, None, None, "", dict)
+        spoiled, fault = self.faults.apply(reply, call)
+        if spoiled.status != reply.status:
+            error = msgspec.json.decode(spoiled.body)
+            spoiled = as_error(spoiled.status, error["code"], error["message"])
+        return spoiled, fault
 
     async def _unknown_endpoint(self, request: Request, error: Exception) -> Response:
         message = f"No operation at {request.method} {request.url.path}"
         reply = error_reply(404, "UnknownOperationException", message)
-        return await self._respond(reply, None, {}, None, None)
+        return await self._respond(reply, None, {}, None, None, None)
 
-    async def _authenticate(self, request: Request, service: str) -> bytes:
-        """Return the body of a request that is signed for a service of this account.
+    async def _authenticate(self, request: Request, service: str) -> tuple[bytes, Caller]:
+        """Return the body of a request that is signed for a service, and who has signed it.
 
         Raises:
             SignatureError: it is not.
         """
         body = await request.body()
-        signed_for = verify_signature(
+        is_local = service == "nimble" and self._offices.organization is None
+        claim = verify_signature(
             method=request.method,
             path=request.scope["raw_path"].decode("ascii"),
             query=request.scope["query_string"].decode("ascii"),
             headers=request.headers,
             body=body,
             now=self.settings.now(),
-            region=self.world.region if service == "nimble" else None,
+            region=self.world.region if is_local else None,
+            keys=self._offices.keys,
         )
-        if signed_for != service:
+        if claim.service != service:
             message = f"Credential should be scoped to correct service: '{service}'."
             raise SignatureError("InvalidSignatureException", message)
-        return body
+        return body, Caller(claim.key.account_id, claim.region, claim.service)
 
     def _list(
-        self, operation: Operation, path: str, parameters: dict[str, Any], sent_token: str | None
+        self, operation: Operation, caller: Caller, path: str, parameters: dict[str, Any], sent_token: str | None
     ) -> tuple[Reply, str | None]:
         """Return a page, or what a fault makes of it, and the fault's name.
 
         Raises:
             InvalidRequestError: a bad page token.
             UnknownResourceError: no such studio or launch profile.
+            RefusedError: the account has not opted into the Region.
         """
+        world = self._offices.world_of(caller)
         at = (self.instant or self.settings.now()).replace(microsecond=0)
         filters = {name: value for name, value in parameters.items() if name != "maxResults"}
         size = min(self.settings.page_size, parameters.get("maxResults", self.settings.page_size))
-        bound_to = f"{operation.name} {path} {sorted(filters.items())}".encode()
+        where = "" if world is self.world else f" {world.account_id} {world.region}"
+        bound_to = f"{operation.name} {path} {sorted(filters.items())}{where}".encode()
         issued_token = self.faults.issued_token(path, sent_token)
         here = self._open_token(issued_token, bound_to) if issued_token is not None else PageToken(0, 1, 0, 0)
         frozen = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(filters.items()))
-        records, next_position = self._cached_page(operation.name, frozen, at, here.position, size)
+        records, next_position = self._cached_page(world, operation.name, frozen, at, here.position, size)
         next_token = None
         page: dict[str, Any] = {operation.result_key: msgspec.Raw(records)}
         if next_position is not None:
@@ -236,13 +291,14 @@ class EmbeddedStudioApp:
             return reply, None
 
         def neighbour() -> dict[str, Any]:
-            record = self._cached_page(operation.name, frozen, at, next_position or 0, 1)[0]
+            record = self._cached_page(world, operation.name, frozen, at, next_position or 0, 1)[0]
             first: dict[str, Any] = msgspec.json.decode(record)[0]
             return first
 
         call = Call(
             operation=operation.name,
             path=path,
+            account_id=caller.account_id,
             studio_id=parameters.get("studioId"),
             result_key=operation.result_key,
             page=here.page,
@@ -254,10 +310,11 @@ class EmbeddedStudioApp:
         )
         return self.faults.apply(reply, call)
 
-    def _encode_page(
-        self, operation: str, filters: tuple[tuple[str, Any], ...], at: datetime, position: int, size: int
+    @staticmethod
+    def _encode_page(  # noqa: PLR0913, PLR0917  what a page depends on
+        world: World, operation: str, filters: tuple[tuple[str, Any], ...], at: datetime, position: int, size: int
     ) -> tuple[bytes, int | None]:
-        page = self.world.page(operation, dict(filters), at, position, size)
+        page = world.page(operation, dict(filters), at, position, size)
         return msgspec.json.encode(page.records), page.next_position
 
     def _issue_token(self, position: int, page: int, serial: int, bound_to: bytes) -> str:
@@ -282,18 +339,19 @@ class EmbeddedStudioApp:
             raise InvalidRequestError("Invalid nextToken: it has expired")
         return opened
 
-    async def _respond(
+    async def _respond(  # noqa: PLR0913, PLR0917  what is logged
         self,
         reply: Reply,
         operation: str | None,
         parameters: dict[str, Any],
         token: str | None,
         fault: str | None,
+        caller: Caller | None,
     ) -> Response:
         sequence = len(self.requests) + 1
         request_id = f"{sequence:08x}-0000-4000-8000-{self.world.seed % 16**12:012x}"
         status = 0 if reply.delivery in (Delivery.RESET, Delivery.STALLED) else reply.status
-        logged = LoggedRequest(sequence, operation, parameters, token, status, request_id, fault)
+        logged = LoggedRequest(sequence, operation, parameters, token, status, request_id, fault, *(caller or ())[:2])
         self.requests.append(logged)
         if self.settings.request_log:
             with self.settings.request_log.open("ab") as log:
@@ -307,16 +365,6 @@ class EmbeddedStudioApp:
             **reply.headers,
         }
         return _WireResponse(replace(reply, headers=headers))
-
-    def _identity(self) -> Reply:
-        account_id = self.world.account_id
-        body = (
-            '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
-            f"<GetCallerIdentityResult><Arn>arn:aws:iam::{account_id}:user/nimble-etl</Arn>"
-            f"<UserId>AIDA{ACCESS_KEY_ID[4:]}</UserId><Account>{account_id}</Account>"
-            "</GetCallerIdentityResult></GetCallerIdentityResponse>"
-        )
-        return Reply(200, body.encode(), {"Content-Type": "text/xml"})
 
 
 class _WireResponse(Response):
@@ -357,12 +405,6 @@ def _reset(transport: asyncio.Transport) -> None:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _sts_error(status: int, code: str, message: str) -> Reply:
-    error = f"<Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message>"
-    body = f"<ErrorResponse><Error>{error}</Error></ErrorResponse>"
-    return Reply(status, body.encode(), {"Content-Type": "text/xml"})
 
 
 def load_operations() -> list[Operation]:

@@ -5,11 +5,12 @@ A `Fault` turns a good reply into a bad one. A `FaultRule` says when; it is writ
     throttle                                                the first request, once
     throttle:operation=ListStreamingSessions,request=3,times=5
     vanish:studio=us-west-2-abcdefg123,request=4            from the fourth request of that studio on
+    access-denied:account=200000000003,operation=AssumeRole no credentials for an account, once
     null-token:page=last                                    the last page of a walk
     seed=42,rate=0.05                                       any of RANDOM, at 5 % of all requests
     seed=42,rate=0.05,kinds=throttle+reset
 
-`request` counts the requests that match operation and studio, from 1; `page` counts the pages of a walk, from
+`request` counts the requests that match operation, studio and account, from 1; `page` counts the pages of a walk, from
 1; `times` is a number or `ever`. A seeded rule decides by what is asked for (operation, studio, page, how
 often), not by when: the order in which concurrent walks arrive does not matter.
 
@@ -37,6 +38,7 @@ class Call:
     Attributes:
         operation: for example ListStreamingSessions.
         path: with its parameters filled in.
+        account_id: that is asked for.
         studio_id: None where the operation has none.
         result_key: name of the result list.
         page: number of the page in its walk, from 1.
@@ -49,6 +51,7 @@ class Call:
 
     operation: str
     path: str
+    account_id: str
     studio_id: str | None
     result_key: str
     page: int
@@ -262,6 +265,7 @@ class FaultRule:
         kind: name of a fault; None: a seeded choice among `kinds`.
         operation: None matches any.
         studio: id; None matches any.
+        account: 12 digits; None matches any.
         request: first matching request that is hit, from 1.
         page: page number that is hit, from 1; "last"; None: any.
         times: how often it fires at most; None: for ever.
@@ -273,6 +277,7 @@ class FaultRule:
     kind: str | None = None
     operation: str | None = None
     studio: str | None = None
+    account: str | None = None
     request: int = 1
     page: int | str | None = None
     times: int | None = None
@@ -307,7 +312,9 @@ class FaultRule:
 
     def covers(self, call: Call) -> bool:
         """Return whether the call is one that this rule counts."""
-        return self.operation in (None, call.operation) and self.studio in (None, call.studio_id)
+        # What is not about studios must be named: counts of requests are about pages of Nimble.
+        named = self.operation == call.operation or (self.operation is None and bool(call.result_key))
+        return named and self.studio in (None, call.studio_id) and self.account in (None, call.account_id)
 
     def is_on_page(self, call: Call) -> bool:
         """Return whether the call asks for the page that this rule is about."""
@@ -317,6 +324,7 @@ class FaultRule:
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "operation": str,
     "studio": str,
+    "account": str,
     "request": int,
     "page": lambda text: text if text == "last" else int(text),
     "times": lambda text: None if text == "ever" else int(text),

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from etl.emulator.app import TRANSPORT, EmbeddedStudioApp, LoggedRequest, StudioSettings
 from etl.emulator.faults import FaultPlan, Fired
+from etl.emulator.organization import Organization
 from etl.emulator.signature import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from etl.emulator.world import World
 
@@ -46,6 +48,7 @@ class EmbeddedStudio:
         *,
         port: int = 0,
         faults: Iterable[str] = (),
+        organization: Organization | None = None,
     ) -> None:
         """Start it.
 
@@ -54,13 +57,14 @@ class EmbeddedStudio:
             settings: how it answers.
             port: 0: any that is free.
             faults: rules as `etl.emulator.faults` reads them.
+            organization: further accounts and Regions; None: there is only the world's own.
 
         Raises:
             FaultSpecError: a fault rule cannot be understood.
             PortInUseError: the port is taken.
         """
         self.world = world or World()
-        self._app = EmbeddedStudioApp(self.world, settings or StudioSettings(), FaultPlan.parse(faults))
+        self._app = EmbeddedStudioApp(self.world, settings or StudioSettings(), FaultPlan.parse(faults), organization)
         self._socket = _listen(port)
         self.endpoint_url = "http://{}:{}".format(*self._socket.getsockname())
         self._server = _Server(self._app)
@@ -82,6 +86,10 @@ class EmbeddedStudio:
     def set_instant(self, at: datetime | None) -> None:
         """Move the world to an instant (aware), or let it go with the clock (None)."""
         self._app.instant = at
+
+    def set_clock(self, now: Callable[[], datetime]) -> None:
+        """Go by another clock (aware): for signatures, lifetimes of credentials and tokens, and the Date header."""
+        self._app.settings = replace(self._app.settings, now=now)
 
     def set_faults(self, specs: Iterable[str]) -> None:
         """Replace the fault rules; what fired before is forgotten.

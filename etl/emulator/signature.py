@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 ACCESS_KEY_ID = "AKIAEMBEDDEDSTUDIO00"
@@ -23,6 +24,23 @@ _AUTHORIZATION = re.compile(
     r"(?P<key>[^/,\s]+)/(?P<date>\d{8})/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)/aws4_request, ?"
     r"SignedHeaders=(?P<headers>[a-z0-9;_-]+), ?Signature=(?P<signature>[0-9a-f]{64})"
 )
+
+
+class Key(NamedTuple):
+    """What an access key id stands for. With a `token`, requests must carry it, and it `expires_at` an instant."""
+
+    secret: str
+    account_id: str
+    token: str | None = None
+    expires_at: datetime | None = None
+
+
+class Claim(NamedTuple):
+    """What a good signature says: whose key it is, and for which Region and service the request was signed."""
+
+    key: Key
+    region: str
+    service: str
 
 
 class SignatureError(Exception):
@@ -43,8 +61,9 @@ def verify_signature(  # noqa: PLR0913  the parts that are signed
     body: bytes,
     now: datetime,
     region: str | None,
-) -> str:
-    """Return the service a request was signed for, if its signature is good.
+    keys: Mapping[str, Key],
+) -> Claim:
+    """Return what the signature of a request says, if it is good.
 
     Args:
         method: upper case.
@@ -54,6 +73,7 @@ def verify_signature(  # noqa: PLR0913  the parts that are signed
         body: whole.
         now: the server's clock.
         region: Region that the signature must name; None accepts any.
+        keys: by access key id.
 
     Raises:
         SignatureError: anything about the signature is wrong.
@@ -66,10 +86,13 @@ def verify_signature(  # noqa: PLR0913  the parts that are signed
     signed_names = claim["headers"].split(";")
     if missing := [name for name in (*signed_names, "host", "x-amz-date") if name not in headers]:
         raise SignatureError("IncompleteSignatureException", f"Header {missing[0]} is signed or required, but absent")
-    if claim["key"] != ACCESS_KEY_ID:
+    key = keys.get(claim["key"])
+    if key is None or (key.token is not None and headers.get("x-amz-security-token") != key.token):
         raise SignatureError("UnrecognizedClientException", "The security token included in the request is invalid.")
     amz_date = headers.get("x-amz-date", "")
     _check_date(amz_date, claim["date"], now)
+    if key.expires_at and now >= key.expires_at:
+        raise SignatureError("ExpiredTokenException", "The security token included in the request is expired")
     if region is not None and claim["region"] != region:
         raise SignatureError("InvalidSignatureException", f"Credential should be scoped to a valid region: {region}")
     canonical_request = "\n".join(
@@ -86,7 +109,7 @@ def verify_signature(  # noqa: PLR0913  the parts that are signed
     scope = f"{claim['date']}/{claim['region']}/{claim['service']}/aws4_request"
     digest = hashlib.sha256(canonical_request.encode()).hexdigest()
     string_to_sign = f"AWS4-HMAC-SHA256\n{amz_date}\n{scope}\n{digest}"
-    signing_key = _signing_key(claim["date"], claim["region"], claim["service"])
+    signing_key = _signing_key(key.secret, claim["date"], claim["region"], claim["service"])
     signature = hmac.new(signing_key, string_to_sign.encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(signature, claim["signature"]):
         raise SignatureError(
@@ -94,7 +117,7 @@ def verify_signature(  # noqa: PLR0913  the parts that are signed
             "The request signature we calculated does not match the signature you provided. "
             "Check your AWS Secret Access Key and signing method.",
         )
-    return claim["service"]
+    return Claim(key, claim["region"], claim["service"])
 
 
 def _check_date(amz_date: str, scope_date: str, now: datetime) -> None:
@@ -117,9 +140,9 @@ def _canonical_query(query: str) -> str:
     return "&".join(f"{name}={value}" for name, value in sorted(encoded))
 
 
-@lru_cache(maxsize=16)
-def _signing_key(day: str, region: str, service: str) -> bytes:
-    key = f"AWS4{SECRET_ACCESS_KEY}".encode()
+@lru_cache(maxsize=256)
+def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
+    key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     return key
