@@ -4,9 +4,18 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PrivateAttr, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from etl.errors import did_you_mean
 from etl.model import CATALOG_NAME, Dataset, Frozen, Rule
@@ -88,6 +97,94 @@ class Privacy(Frozen):
         return self.key.get_secret_value().encode() if self.key else None
 
 
+OPTED_IN = "opted-in"
+"""Stands in `regions` for the Regions that an account has opted into."""
+GLOBAL = "-global"
+"""Ends the name that stands for all Regions of a partition: aws-global."""
+_ACCOUNT_ID = r"^\d{12}$"
+_ROLE = r"^(arn:aws[a-z-]*:iam::\d{12}:role/)?[\w+=,.@/-]+$"
+_REGION = re.compile(r"(?=.*[a-z*?])[a-z*?][a-z0-9*?-]*")
+_TWELVE_DIGITS = "12 digits, in quotes"
+
+
+def _check_regions(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what cannot be Regions. Which Regions there are is known to `etl.extract.places`."""
+    for name in value:
+        if not _REGION.fullmatch(name):
+            raise ValueError(f"has {name!r}; expected names such as us-west-2, patterns such as us-*, or {OPTED_IN}")
+        if value.count(name) > 1:
+            raise ValueError(f"has {name!r} twice; keep one")
+    if OPTED_IN in value and len(value) > 1:
+        raise ValueError(f"has {OPTED_IN} beside other Regions; expected {OPTED_IN} alone, or names and patterns")
+    return value
+
+
+def _each(pattern: str, expected: str) -> AfterValidator:
+    """Return the validator of a list of texts that match a pattern."""
+
+    def check(value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if not re.fullmatch(pattern, text):
+                raise ValueError(f"has {text!r}; expected {expected}")
+        return value
+
+    return AfterValidator(check)
+
+
+Regions = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    AfterValidator(_check_regions),
+]
+
+
+class Access(Frozen):
+    """How credentials of an account are had: with a role that this job's credentials, or those of a profile, assume."""
+
+    role: str | None = Field(
+        None, pattern=_ROLE, description="role to assume there", examples=["the name of a role, or its ARN"]
+    )
+    external_id: str | None = Field(None, min_length=2, description="what the role's trust policy asks for")
+    session_name: str = Field(
+        "nimble-etl",
+        pattern=r"^[\w+=,.@-]{2,64}$",
+        description="names this job in CloudTrail",
+        examples=["2 to 64 letters, digits and any of _+=,.@-"],
+    )
+
+    @model_validator(mode="after")
+    def _is_about_a_role(self) -> Self:
+        if self.external_id and not self.role:
+            raise ValueError("has an external_id and no role; an external id belongs to a role")
+        return self
+
+
+class Account(Access):
+    """An account to list."""
+
+    id: str = Field(pattern=_ACCOUNT_ID, examples=[_TWELVE_DIGITS])
+    profile: str | None = Field(None, min_length=1, description="profile of ~/.aws/config to begin with")
+    regions: Regions = Field((), description="as source.regions, for this account")
+
+    @model_validator(mode="after")
+    def _has_its_own_role(self) -> Self:
+        if self.role and self.role.startswith("arn:") and f"::{self.id}:" not in self.role:
+            raise ValueError(f"has the id {self.id}, and its role is of another account: {self.role}")
+        return self
+
+
+class Organization(Access):
+    """The accounts of an AWS organization. This job's credentials list them, and assume the same role in each."""
+
+    role: str = Field(
+        pattern=r"^[\w+=,.@/-]+$", description="name of the role to assume", examples=["the name of a role, no ARN"]
+    )
+    units: Annotated[tuple[str, ...], _each("(ou|r)-[a-z0-9-]+", "ids such as ou-ab12-cd34")] = Field(
+        (), description="organizational units to list, with those below them; empty: the whole organization"
+    )
+    skip: Annotated[tuple[str, ...], _each(r"\d{12}", _TWELVE_DIGITS)] = Field((), description="accounts to leave out")
+
+
 class SourceSettings(Frozen):
     """Where the pages come from."""
 
@@ -96,15 +193,20 @@ class SourceSettings(Frozen):
     )
     region: str = Field(
         "us-west-2",
-        pattern=r"^[a-z]{2}(-[a-z]+)+-\d$",
+        pattern=r"^[a-z]{2,}(-[a-z]+)+-\d+$",
         description="AWS Region of the requests",
         examples=["a Region such as us-west-2"],
     )
     account_id: str | None = Field(
         None,
-        pattern=r"^\d{12}$",
+        pattern=_ACCOUNT_ID,
         description="null: taken from the credentials or STS",
-        examples=["12 digits, in quotes"],
+        examples=[_TWELVE_DIGITS],
+    )
+    accounts: tuple[Account, ...] = Field((), description="accounts to list; empty: the one of the credentials")
+    organization: Organization | None = Field(None, description="lists the accounts of an AWS organization")
+    regions: Regions = Field(
+        (), description=f"Regions to list: names, patterns such as us-*, or {OPTED_IN}; empty: source.region"
     )
     studio_ids: tuple[str, ...] = Field((), description="studios to export; empty: all that ListStudios returns")
     filters: Mapping[str, str] = Field({}, description="request parameters that narrow the listing, such as owned_by")
@@ -115,6 +217,26 @@ class SourceSettings(Frozen):
     def pins(self) -> dict[str, tuple[str, ...]]:
         """Return the parameters whose values are configured; these values need no listing of the parent dataset."""
         return {"studioId": self.studio_ids} if self.studio_ids else {}
+
+    @property
+    def has_places(self) -> bool:
+        """Tell whether accounts or Regions are named, so that slices are of several of them."""
+        return bool(self.accounts or self.organization or self.regions)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        ids = [account.id for account in self.accounts]
+        if twice := sorted({one for one in ids if ids.count(one) > 1}):
+            raise ValueError(f"accounts has {twice[0]} twice; keep one")
+        if self.accounts and self.organization:
+            raise ValueError("has accounts and organization; keep the one that names what to list")
+        if self.accounts and self.account_id:
+            raise ValueError("has accounts and account_id; remove account_id")
+        if self.has_places and self.studio_ids:
+            raise ValueError(
+                "has studio_ids beside several accounts or Regions; a studio is in one: remove one of them"
+            )
+        return self
 
 
 class Run(Frozen):
@@ -236,7 +358,8 @@ class Marts(Frozen):
 class Emulator(Frozen):
     """The world of the embedded studio."""
 
-    studios: int = Field(2, ge=1, le=1000, description="number of studios")
+    studios: int = Field(2, ge=1, le=1000, description="number of studios; with accounts and Regions, in each of them")
+    accounts: int = Field(1, ge=1, le=1000, description="number of accounts in the organization")
     sessions_per_studio: int = Field(1500, ge=0, description="live sessions in each studio; about constant over time")
     page_size: int = Field(100, ge=1, le=10_000, description="records on a page")
     latency_ms: float = Field(0, ge=0, description="pause before each answer, in milliseconds")

@@ -6,9 +6,11 @@
     ├─ StoppedError            a signal ended a wait                                   exit 3
     ├─ SourceError             the source says no for good: denied, unknown            exit 1
     │  ├─ GoneError            what was listed no longer exists (404)                  exit 1
+    │  ├─ ToleratedError       refused in a way that the dataset tolerates             (a note)
     │  └─ PageTokenError       repeated, cyclic or endless tokens                      exit 1
     │     └─ TokenRejectedError  refused, although the first page is not: expired      exit 1
     ├─ TransientSourceError    the same page request may be repeated                   exit 3
+    │  ├─ LaterError           not now: this walk must give its thread away            (walked later)
     │  └─ CredentialsError     credentials are over: renew them, then run again        exit 3
     ├─ RecordError             a record does not fit its dataset                       (to etl_rejects)
     ├─ LedgerError             unreadable, or written by a newer version               exit 1
@@ -75,6 +77,10 @@ class GoneError(SourceError):
     """The parent of a slice, such as its studio, does not exist or no longer exists."""
 
 
+class ToleratedError(SourceError):
+    """The source refuses with an error that the dataset's `tolerate` names."""
+
+
 class PageTokenError(SourceError):
     """The chain of page tokens cannot be trusted."""
 
@@ -84,9 +90,21 @@ class TokenRejectedError(PageTokenError):
 
 
 class TransientSourceError(EtlError):
-    """The same page request may succeed later."""
+    """The same page request may succeed later. It is `throttled` if the service asks for fewer requests."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, throttled: bool = False) -> None:
+        super().__init__(message)
+        self.throttled = throttled
+
+
+class LaterError(TransientSourceError):
+    """A page must not be asked for before `wait_s` seconds are over. Another walk can use the thread meanwhile."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class CredentialsError(TransientSourceError):

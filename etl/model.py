@@ -100,6 +100,7 @@ class Dataset(Frozen):
         parameters: sent with every request.
         result_key: which list to take if a response has several; a path such as `Reservations[].Instances`.
         page_size: asks for pages of this many records.
+        tolerate: codes of errors, such as AccessDenied, with which a slice may be refused. Such a slice is skipped.
         allow_missing_list: a response without the list is an empty page, not an error.
         privacy: rules by column (`owned_by`) or entry of a map (`tags.Artist`). A rule for `*.owned_by` applies if the
             dataset has that column.
@@ -118,6 +119,7 @@ class Dataset(Frozen):
     parameters: Annotated[Mapping[str, Any], BeforeValidator(_with_texts)] = {}
     result_key: str | None = None
     page_size: int | None = Field(None, ge=1)
+    tolerate: tuple[str, ...] = ()
     allow_missing_list: bool = False
     units: Mapping[str, str] = {}
     privacy: Mapping[str, Rule] = {}
@@ -138,8 +140,8 @@ class Dataset(Frozen):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Return the definition as JSON. A setting that a former version did not know is left out if it is unused."""
-        return self.model_dump(mode="json", exclude={"tags"} if self.tags == "list" else None)
+        """Return what decides on pages, as JSON. A setting that a former version did not know is left out if unused."""
+        return self.model_dump(mode="json", exclude={"tolerate", *(["tags"] if self.tags == "list" else [])})
 
     @property
     def fixed_parents(self) -> dict[str, str]:
@@ -210,12 +212,13 @@ class RunState(StrEnum):
 
 
 class SliceState(StrEnum):
-    """The state of a slice's walk."""
+    """The state of a slice's walk. A skipped slice was refused with an error that its dataset tolerates."""
 
     WALKING = "walking"
     COMPLETE = "complete"
     FAILED = "failed"
     GONE = "gone"
+    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +234,7 @@ class Slice:
     region: str
     parents: Mapping[str, str] = field(default_factory=dict)
     filters: Mapping[str, str] = field(default_factory=dict)
+    is_of_many: bool = field(default=False, compare=False)  # the run has several places: messages name each
 
     @property
     def slice_id(self) -> str:
@@ -245,7 +249,8 @@ class Slice:
     def __str__(self) -> str:
         """Return the name of the slice in messages."""
         where = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
-        return f"{self.dataset}[{where or self.region}]"
+        place = f"{self.account_id}, {self.region}{', ' if where else ''}" if self.is_of_many else ""
+        return f"{self.dataset}[{place}{where or ('' if place else self.region)}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Outcome:
             return 5 if any(facts.publication is not None for facts in self.slices) else self.failure.exit_code
         if not self.finished and self.run.state is RunState.OPEN:
             return 3
-        if not self.finished or any(facts.error for facts in self.slices):
+        if not self.finished or any(facts.error and facts.state is not SliceState.SKIPPED for facts in self.slices):
             return 5 if any(facts.publication is not None for facts in self.slices) else 1
         return 5 if self.counts["rejects"] or self.failed_checks else 0
 

@@ -308,7 +308,12 @@ def test_every_room_of_the_package_is_on_the_maps(page):
 
 
 def test_the_policy_allows_what_the_configured_datasets_ask_for():
-    (policy,) = map(json.loads, blocks("json"))
+    trust, policy = map(json.loads, blocks("json"))
+    (trusted,) = trust["Statement"]
+    assert trusted["Action"] == "sts:AssumeRole"
+    shown = next(text for text in blocks("yaml") if "external_id" in text)
+    account = YAML(typ="safe").load(shown)["source"]["accounts"][0]
+    assert trusted["Condition"] == {"StringEquals": {"sts:ExternalId": account["external_id"]}}
     (statement,) = policy["Statement"]
     datasets = [builtin_datasets()[name] for name in YAML(typ="safe").load(ROOT / "config.yaml")["datasets"]]
     actions = {

@@ -22,6 +22,7 @@ from urllib3.util import parse_url
 
 from etl.config import SourceSettings
 from etl.errors import ConfigError, CredentialsError, EtlError, first_line
+from etl.extract.accounts import Signer
 from etl.extract.bounded import BoundedSession
 from etl.extract.credentials import Chain
 from etl.extract.redact import redact
@@ -48,13 +49,20 @@ class Endpoint:
 class Clients:
     """Makes clients. With given credentials, nothing of the AWS configuration of this machine has an effect.
 
+    `profile` is used in place of the one that the environment names. `signer` has the credentials, in place of the
+    credential chain.
+
     Raises:
         ConfigError: the AWS configuration is invalid.
     """
 
-    def __init__(self, settings: SourceSettings, endpoint: Endpoint) -> None:
+    def __init__(
+        self, settings: SourceSettings, endpoint: Endpoint, *, profile: str | None = None, signer: Signer | None = None
+    ) -> None:
         self._settings = settings
         self._endpoint = endpoint
+        self._profile = profile
+        self._signer = signer
         self._lock = threading.Lock()
         self._chain: Chain | None = None
         self._load()
@@ -64,7 +72,11 @@ class Clients:
         keys = self._endpoint.credentials
         self._core = model_session() if keys else aws_session()
         self._core.set_config_variable("region", self._settings.region)
-        if keys:
+        if self._profile and not keys:
+            self._core.set_config_variable("profile", self._profile)
+        if self._signer:
+            self._core.register_component("credential_provider", self._signer)
+        elif keys:
             self._core.set_credentials(*keys)
         else:
             self._chain = Chain(self._core, self._chain.secrets if self._chain else ())
@@ -81,14 +93,18 @@ class Clients:
             except ConfigError as exc:
                 raise CredentialsError(str(exc)) from exc
 
-    def load_credentials(self) -> str | None:
-        """Load the credentials, and return their account if their provider names it.
+    def credentials(self) -> Any:
+        """Return the credentials that clients sign with; None if there are none.
 
         Raises:
             CredentialsError, TransientSourceError: as `Chain.load_credentials`.
         """
         with self._lock:
-            credentials = self._core.get_credentials()
+            return self._core.get_credentials()
+
+    def load_credentials(self) -> str | None:
+        """Load the credentials, and return their account if their provider names it. Raises as `credentials`."""
+        credentials = self.credentials()
         if credentials is None:
             return None
         credentials.get_frozen_credentials()
@@ -154,7 +170,12 @@ class Clients:
 
     def redact(self, exc: BaseException, token: str | None = None) -> None:
         """Take keys, passwords and the page token that was sent out of the texts of an error."""
-        redact(exc, self._chain.secrets if self._chain else (), token)
+        redact(exc, self.secrets, token)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return the keys that must not be in any message."""
+        return self._signer.secrets if self._signer else self._chain.secrets if self._chain else ()
 
     def _check_certificates(self) -> None:
         """Refuse a file of certificates that is none: requests would fail as if the network were down."""

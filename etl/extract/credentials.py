@@ -6,9 +6,9 @@ place where that is caught: when credentials are looked for, and each time they 
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from getpass import GetPassWarning
-from typing import Any
+from typing import Any, Protocol
 
 import botocore.exceptions as boto
 from botocore.credentials import create_credential_resolver
@@ -23,7 +23,7 @@ _SERVICES = {
     "AssumeRole": "sts", "AssumeRoleWithWebIdentity": "sts", "GetRoleCredentials": "sso", "CreateToken": "sso-oauth",
     "CreateOAuth2Token": "signin",
 }  # fmt: skip
-_REMEMBERED = 8
+REMEMBERED = 8
 """Secrets that are hidden: requests may be under way that were signed with former ones."""
 _SETTINGS = "variables AWS_… or ~/.aws/config"
 _WHERE = {
@@ -110,10 +110,19 @@ class Chain:
         self._role = params.get("RoleArn") or self._role
 
 
+class Teller(Protocol):
+    """Makes errors of a provider ours, and keeps what must not be in any message."""
+
+    secrets: tuple[str, ...]
+
+    def told(self, provider: str) -> AbstractContextManager[None]:
+        """Make whatever a provider raises inside the block one of our errors."""
+
+
 class Loaded:
     """Credentials that a provider gave. They renew themselves, and say so in our errors if they cannot."""
 
-    def __init__(self, credentials: Any, chain: Chain) -> None:
+    def __init__(self, credentials: Any, chain: Teller) -> None:
         self.method: str = credentials.method
         self._credentials = credentials
         self._chain = chain
@@ -126,7 +135,7 @@ class Loaded:
             if frozen is not self._last:
                 _check_keys(frozen)
                 fresh = tuple(value for value in frozen[1:3] if value)
-                self._last, self._chain.secrets = frozen, (fresh + self._chain.secrets)[:_REMEMBERED]
+                self._last, self._chain.secrets = frozen, (fresh + self._chain.secrets)[:REMEMBERED]
         return frozen
 
     @property

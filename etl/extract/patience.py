@@ -42,7 +42,7 @@ class Patience:
             EtlError: any other error of the request, at once.
         """
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_passing),
+            retry=tenacity.retry_if_exception(may_pass),
             stop=tenacity.stop_after_delay(self._limits.timeout) | tenacity.stop_when_event_set(self._stop),
             wait=tenacity.wait_random_exponential(0.5, max=self._limits.wait_max.total_seconds()),
             sleep=tenacity.sleep_using_event(self._stop),
@@ -71,7 +71,7 @@ class Patience:
         return answer.result()
 
 
-def _is_passing(exc: BaseException) -> bool:
+def may_pass(exc: BaseException) -> bool:
     """Tell whether a repetition may help: it does not renew credentials."""
     return isinstance(exc, TransientSourceError) and not isinstance(exc, CredentialsError | SameAnswerError)
 

@@ -6,8 +6,9 @@ as in the AWS CLI. This room adds the proof that a response is a page, and the p
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
@@ -16,16 +17,27 @@ from botocore.model import OperationModel
 from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
 from botocore.parsers import ResponseParserError
 
-from etl.config import SourceSettings
-from etl.errors import ConfigError, CredentialsError, EtlError, SourceError, TokenRejectedError, TransientSourceError
+from etl.config import OPTED_IN, SourceSettings
+from etl.errors import (
+    ConfigError,
+    CredentialsError,
+    EtlError,
+    SourceError,
+    TokenRejectedError,
+    ToleratedError,
+    TransientSourceError,
+)
 from etl.events import working_on
+from etl.extract.accounts import Accounts, Signer, asking_as
 from etl.extract.clients import Clients, Endpoint
+from etl.extract.pace import Paces
 from etl.extract.parsed import MissingListError, plain_tokens, proof_hook, read_parsed_page
 from etl.extract.patience import Patience, SameAnswerError
+from etl.extract.places import Places
 from etl.extract.raw import raw_page_hook, read_raw_page
 from etl.extract.redact import without_userinfo
 from etl.extract.service_model import describe_operation, model_session
-from etl.extract.vendor_errors import EXPIRED, UNKNOWN_KEY, answer, may_mean_the_token, translate
+from etl.extract.vendor_errors import EXPIRED, UNKNOWN_KEY, answer, is_passing, may_mean_the_token, translate
 from etl.model import Dataset, Operation, Page, Slice
 
 log = logging.getLogger(__name__)
@@ -33,35 +45,56 @@ log = logging.getLogger(__name__)
 _SAME_ANSWERS = 4
 """So many equal answers without a list, and it is no accident."""
 _STS = "sts:GetCallerIdentity"
+_proof: ContextVar[Callable[..., None]] = ContextVar("hook that proves the page of the request under way")
 
 
 class Source:
     """Fetches pages, by the `source` part of the configuration. `stop` ends every wait within seconds.
 
-    Safe to use from several threads. It keeps one client per dataset and Region. Until it has the first page, what is
-    wrong with credentials is a ConfigError; from then on, the run can be resumed with better ones.
+    Safe to use from several threads. It keeps one client per service and Region, for all accounts. Until it has the
+    first page, what is wrong with credentials is a ConfigError; from then on, the run can be resumed with better ones.
+    If the configuration names accounts or Regions, what is wrong with one of them costs only the slices there.
     """
 
     def __init__(self, settings: SourceSettings, endpoint: Endpoint, stop: threading.Event) -> None:
         self._settings = settings
         self._patience = Patience(settings.retry, stop)
         self._lock = threading.RLock()
-        self._clients = Clients(settings, endpoint)
+        self._loading = (
+            threading.Lock()
+        )  # not the other one: who has it may ask for what hides secrets, which needs this
+        self._endpoint = endpoint
+        self._profiles: dict[str | None, Clients] = {None: Clients(settings, endpoint)}
+        self._clients = self._profiles[None]
         self._models = model_session()
         self._operations: dict[str, Operation] = {}
+        self._without_list: dict[tuple[str, int], list[bytes]] = {}
+        self._proofs: dict[str, Callable[..., None]] = {}
+        self._made: dict[tuple[str, str], Any] = {}
         self._paginators: dict[tuple[str, str], Any] = {}
         self._has_walked = False
+        self._places = Places(settings)
+        self._paces = Paces(settings.retry)
+        self._accounts: Accounts | None = None
+        if self._places.given:
+            self._accounts = Accounts(
+                settings, self._places.partition, self._clients_of, self._account_of, lambda: self.account_id
+            )
+            self._clients = Clients(settings, endpoint, signer=Signer(self._accounts))
 
     @cached_property
     def account_id(self) -> str:
         """Return the account whose resources are listed: from the configuration, the credentials, or STS.
 
-        The configured one is compared with what the credentials or STS say, where they say it.
+        The configured one is compared with what the credentials or STS say, where they say it. If the configuration
+        names accounts, it is the first of them.
 
         Raises:
             ConfigError: the credentials cannot be had or are of another account, or nobody says which.
             EtlError: STS does not answer.
         """
+        if self._settings.accounts:
+            return self._settings.accounts[0].id
         configured = self._settings.account_id
         found = self._patience.ask("account", self._load_credentials)
         if found is None and configured is None:
@@ -87,14 +120,25 @@ class Source:
         """Return the endpoint that is in force for a dataset; None: the one that AWS has for the service."""
         return self._clients.endpoint_of(dataset.service)
 
+    def _clients_of(self, profile: str | None) -> Clients:
+        """Return what makes clients with the credentials of a profile; None: those of this job."""
+        with self._loading:
+            if profile not in self._profiles:
+                self._profiles[profile] = Clients(self._settings, self._endpoint, profile=profile)
+            return self._profiles[profile]
+
+    def _account_of(self, clients: Clients) -> str:
+        """Return the account of the credentials that clients sign with."""
+        return clients.load_credentials() or self._ask_sts(clients)
+
     def _load_credentials(self) -> str | None:
         with self._told("account", _STS):
-            return self._clients.load_credentials()
+            return self._clients_of(None).load_credentials()
 
-    def _ask_sts(self) -> str:
+    def _ask_sts(self, clients: Clients | None = None) -> str:
         """Return the account that STS says."""
         with self._told("account", _STS):
-            client = self._clients.make("sts", self._settings.region)
+            client = (clients or self._clients_of(None)).make("sts", self._settings.region)
             try:
                 return str(client.get_caller_identity()["Account"])
             except (ResponseParserError, KeyError) as exc:
@@ -139,7 +183,8 @@ class Source:
         place = f"{slice_}, page {number}"
         action = f"{dataset.service}:{self.operation(dataset).name}"  # the IAM action, nimble:ListStreamingSessions
         tries, renewed = 0, False
-        bodies: list[bytes] = []
+        with self._lock:
+            bodies = self._without_list.setdefault((slice_.slice_id, number), [])
 
         def once() -> Page:
             nonlocal tries, renewed
@@ -150,6 +195,7 @@ class Source:
                 except MissingListError as exc:
                     bodies.append(exc.body)
                     if bodies[-_SAME_ANSWERS:] == [exc.body] * _SAME_ANSWERS:
+                        bodies.clear()
                         raise SameAnswerError(f"{exc}; {_SAME_ANSWERS} answers were the same") from exc
                     raise
                 except boto.ClientError as exc:
@@ -157,19 +203,60 @@ class Source:
                     if code in EXPIRED | UNKNOWN_KEY and not renewed:
                         # botocore does not retry this; a long walk outlives the credentials that it began with.
                         renewed = True
-                        self._renew_credentials()
+                        self._renew_credentials(slice_.account_id)
                         self._clients.redact(exc, _sent(starting_token))
                         raise TransientSourceError(
                             f"{place}: {answer(exc, action)}; the credentials are loaded once more"
                         ) from exc
                     if starting_token is not None and may_mean_the_token(exc, self._model(dataset)):
                         raise self._judge_token(dataset, slice_, place, action) from exc
+                    self._clients.redact(exc, _sent(starting_token))
+                    if error := self._refusal(exc, place, action, dataset, slice_):
+                        raise error from exc
                     raise
                 self._has_walked = True
+                self._without_list.pop((slice_.slice_id, number), None)
                 return page
 
+        def asked(failed: int) -> Page:
+            nonlocal tries, renewed
+            tries = failed
+            try:
+                try:
+                    return self._patience.ask_once(place, once)
+                except TransientSourceError as exc:
+                    if not renewed and not isinstance(exc, CredentialsError):
+                        raise
+                if not renewed:
+                    renewed = True
+                    self._renew_credentials(slice_.account_id)
+                return self._patience.ask_once(place, once)
+            except ConfigError as exc:
+                raise SourceError(str(exc)) from exc  # it costs only what is listed there
+
         with working_on(page=number):
-            return self._patience.ask(place, once)
+            if self._accounts is None:
+                return self._patience.ask(place, once)
+            key = slice_.account_id, slice_.region, dataset.service
+            return self._paces.ask(key, slice_.slice_id, place, asked)
+
+    def _refusal(
+        self, exc: boto.ClientError, place: str, action: str, dataset: Dataset, slice_: Slice
+    ) -> EtlError | None:
+        """Return the error for a refusal that a dataset tolerates, or that one account and Region explain."""
+        code = exc.response["Error"].get("Code", "")
+        if code in dataset.tolerate and not is_passing(exc, self._model(dataset)):
+            return ToleratedError(f"{place}: {answer(exc, action)}; the dataset tolerates that")
+        if code in UNKNOWN_KEY and self._accounts:
+            return SourceError(
+                f"{place}: {answer(exc, action)}; has account {slice_.account_id} opted into {slice_.region}? "
+                f"`regions: [{OPTED_IN}]` leaves out a Region that it has not"
+            )
+        return None
+
+    def wait_s(self, service: str, slice_: Slice, running: int) -> float:
+        """Return how long not to begin the walk of a slice because its place asks for fewer requests; see `Paces`."""
+        return self._paces.wait_s((slice_.account_id, slice_.region, service), running)
 
     @contextmanager
     def _told(
@@ -184,7 +271,7 @@ class Source:
             error = exc if isinstance(exc, EtlError) else translate(exc, place, action, self._model(dataset))
             if not str(error).startswith(place):
                 error.args = (f"{place}: {error}",)
-            if isinstance(error, CredentialsError) and not self._has_walked:
+            if isinstance(error, CredentialsError) and not self._has_walked and self._accounts is None:
                 error = ConfigError(str(error))
             if error is exc:
                 raise
@@ -200,6 +287,16 @@ class Source:
         self, dataset: Dataset, slice_: Slice, number: int, token: str | None, max_items: int | None, tried: int
     ) -> Page:
         """Ask once, through a new iterator of botocore's paginator: a used one would start at its last token."""
+        proof = _proof.set(self._proof_of(dataset))
+        try:
+            with asking_as(slice_.account_id):
+                return self._ask(dataset, slice_, number, token, max_items, tried)
+        finally:
+            _proof.reset(proof)
+
+    def _ask(  # noqa: PLR0913, PLR0917  as `_request`
+        self, dataset: Dataset, slice_: Slice, number: int, token: str | None, max_items: int | None, tried: int
+    ) -> Page:
         operation = self.operation(dataset)
         parameters: dict[str, Any] = {**slice_.parameters, **dataset.parameters}
         limits = {"StartingToken": token, "MaxItems": max_items}
@@ -209,7 +306,7 @@ class Source:
         if tokens and ((operation.pager and not max_items) or "None" in tokens.values()):
             # `max_items` counts from a starting token. With plain tokens there is none, so the page is taken whole.
             parameters, limits = {**parameters, **tokens}, {}
-        pages: PageIterator = self._paginator(dataset, slice_.region).paginate(
+        pages: PageIterator = self._paginator(dataset, self._places.region_of_requests(slice_.region)).paginate(
             **parameters, PaginationConfig={**limits, "PageSize": dataset.page_size or operation.page_size}
         )
         if operation.pager:
@@ -225,22 +322,42 @@ class Source:
             return SourceError(str(exc)) if isinstance(exc, ConfigError) else exc
         return TokenRejectedError(f"{place}: the token is refused, the request without it works: it has expired")
 
-    def _renew_credentials(self) -> None:
+    def _renew_credentials(self, account_id: str) -> None:
+        if self._accounts:
+            self._accounts.renew(account_id)
+            return
         with self._lock:
             self._clients.renew()
+            self._made.clear()
             self._paginators.clear()
 
     def _paginator(self, dataset: Dataset, region: str) -> Any:
-        """Return boto3's paginator of the dataset's operation; its client is the dataset's own, as are the hooks."""
+        """Return boto3's paginator of the dataset's operation, of the client that its service and Region have."""
         with self._lock:
             if (dataset.name, region) not in self._paginators:
-                client = self._clients.make(dataset.service, region)
-                operation = self._operations[dataset.name]
-                service_id = client.meta.service_model.service_id.hyphenize()
-                hook = proof_hook(operation) if operation.pager else raw_page_hook(operation)
-                client.meta.events.register(f"before-parse.{service_id}.{operation.name}", hook)
+                client = self._client(dataset.service, region)
                 self._paginators[dataset.name, region] = client.get_paginator(dataset.operation)
             return self._paginators[dataset.name, region]
+
+    def _proof_of(self, dataset: Dataset) -> Callable[..., None]:
+        with self._lock:
+            if dataset.name not in self._proofs:
+                operation = self.operation(dataset)
+                hook = proof_hook(operation) if operation.pager else raw_page_hook(operation)
+                self._proofs[dataset.name] = hook
+            return self._proofs[dataset.name]
+
+    def _client(self, service: str, region: str) -> Any:
+        if (service, region) not in self._made:
+            client = self._made[service, region] = self._clients.make(service, region)
+            service_id = client.meta.service_model.service_id.hyphenize()
+            client.meta.events.register(f"before-parse.{service_id}", _prove)
+        return self._made[service, region]
+
+
+def _prove(**event: Any) -> None:
+    """Handle botocore's before-parse event: the client is shared, and each dataset proves its pages its own way."""
+    _proof.get()(**event)
 
 
 def _sent(starting_token: str | None) -> str | None:

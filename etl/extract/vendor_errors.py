@@ -34,6 +34,7 @@ _SIGNATURE = {"InvalidSignatureException", "SignatureDoesNotMatch", "RequestTime
 DENIED = re.compile("Denied|Unauthori[sz]ed|NotAuthorized|Forbidden|AuthorizationError|OptIn|Subscription|Quota")
 _TOKEN = re.compile("Token|Marker|Cursor|Pagination")
 _DENIED_STATUSES = {401, 402, 403}
+_TOO_MANY_REQUESTS = 429
 
 _OPERATOR_MISTAKES = (
     boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound, boto.NoRegionError,
@@ -93,13 +94,19 @@ def answer(exc: boto.ClientError, action: str) -> str:
 def is_passing(exc: boto.ClientError, operation: OperationModel | None = None) -> bool:
     """Tell whether a response asks for patience: whatever botocore itself would repeat, and every fault of a server."""
     status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if status == 429 or status >= 500:  # noqa: PLR2004
+    if status == _TOO_MANY_REQUESTS or status >= 500:  # noqa: PLR2004
         return True
     context = standard.RetryContext(1, operation_model=operation, parsed_response=exc.response)
-    checkers = standard.ThrottledRetryableChecker, standard.TransientRetryableChecker, standard.ModeledRetryableChecker
+    checkers = standard.TransientRetryableChecker, standard.ModeledRetryableChecker
     return any(checker().is_retryable(context) for checker in checkers) or (
-        exc.response.get("Error", {}).get("Code") in _repeated_codes()
+        _is_throttling(exc) or exc.response.get("Error", {}).get("Code") in _repeated_codes()
     )
+
+
+def _is_throttling(exc: boto.ClientError) -> bool:
+    """Tell whether a response asks for fewer requests."""
+    context = standard.RetryContext(1, parsed_response=exc.response)
+    return bool(standard.ThrottledRetryableChecker().is_retryable(context))
 
 
 def may_mean_the_token(exc: boto.ClientError, operation: OperationModel | None = None) -> bool:
@@ -117,7 +124,7 @@ def _translate_response(exc: boto.ClientError, place: str, action: str, operatio
     code, status = exc.response.get("Error", {}).get("Code", "?"), int(metadata.get("HTTPStatusCode", 0))
     said = f"{place}: {answer(exc, action)}"
     if is_passing(exc, operation):
-        return TransientSourceError(said)
+        return TransientSourceError(said, throttled=status == _TOO_MANY_REQUESTS or _is_throttling(exc))
     if code in EXPIRED:
         return CredentialsError(f"{said}; renew the credentials and run again to continue")
     if code in UNKNOWN_KEY:

@@ -114,7 +114,9 @@ class _Job:
                 )
             log.warning("%s", change)
         if not self.request.accept_source:
-            check_filler(self.place.tables, Filler(self.plan.origin, self.source.account_id))
+            # Accounts that the configuration adds to those that are there are meant to be.
+            accounts = self.plan.places.account_ids or (self.source.account_id,)
+            check_filler(self.place.tables, *(Filler(self.plan.origin, account_id) for account_id in accounts))
         return self.place.begin_run("export", snapshot_date, self.plan.fingerprint)
 
     def is_published(self, snapshot_date: dt.date) -> bool:
@@ -219,7 +221,7 @@ def _source(settings: Settings, snapshot_date: dt.date, stop: Stop) -> Iterator[
         return
     try:
         # It is an extra, because an export from AWS needs no web server.
-        from etl.emulator import EmbeddedStudio, StudioSettings, World  # noqa: PLC0415
+        from etl.emulator import EmbeddedStudio, Organization, StudioSettings, World  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         raise ConfigError(
             "source.endpoint_url is 'embedded', but the embedded studio is not installed; "
@@ -233,7 +235,11 @@ def _source(settings: Settings, snapshot_date: dt.date, stop: Stop) -> Iterator[
         # The instant depends on the date only, so that every run for a date lists the same.
         instant=dt.datetime.combine(snapshot_date, _NIGHT, dt.UTC),
     )
-    with EmbeddedStudio(world, answers) as studio:
+    organization = None
+    if settings.source.has_places:
+        named = [account.id for account in settings.source.accounts if account.id != world.account_id]
+        organization = Organization(tuple(named) or tuple(f"{2 * 10**11 + n}" for n in range(1, emulator.accounts)))
+    with EmbeddedStudio(world, answers, organization=organization) as studio:
         yield Source(settings.source, Endpoint(studio.endpoint_url, studio.credentials), stop)
 
 

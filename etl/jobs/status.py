@@ -1,20 +1,20 @@
 """The state of the job: the last attempt and runs, the unfinished runs, and the age of each slice's snapshot."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from etl.config import EMBEDDED, Settings
+from etl.config import EMBEDDED, GLOBAL, Settings
 from etl.errors import ConfigError, CredentialsError, LedgerError
 from etl.extract.datasets import select_datasets
 from etl.ledger.directory import readable_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import freeze_whole
 from etl.load.delta.tables import Tables
-from etl.model import RunState
+from etl.model import RunState, SliceState
 from etl.observe.attempts import last_attempt
 from etl.pipeline.losses import find_losses
 from etl.read.query import Catalog, open_catalog
@@ -92,27 +92,51 @@ def status(settings: Settings, last: int) -> Status:
         runs = opened.rows(_RUNS, {"last": last})
         snapshots = opened.rows(_SNAPSHOTS, {"now": dt.datetime.now(dt.UTC)})
         listed = _listed(settings, opened)
+    exported = {entry if isinstance(entry, str) else entry.name for entry in settings.exported}
+    # What is walked only because slices come from it has no snapshots.
+    snapshots = [row for row in snapshots if row["snapshot_date"] or row["dataset"] in exported]
     for row in snapshots:
         parents, seconds_old = row.pop("parents"), row.pop("seconds_old")
-        if parents not in listed.get(row["dataset"], [parents]):
+        if row["dataset"] in listed and listed[row["dataset"]].isdisjoint(_names_of(row, parents)):
             row["state"] = "no longer listed"
+        elif seconds_old is None and row["last_walk"] == SliceState.SKIPPED:
+            row["state"] = "skipped"
         elif max_age is not None and (seconds_old is None or dt.timedelta(seconds=seconds_old) >= max_age):
             row["state"] = "too old"
     is_stale = any(row["state"] == "too old" for row in snapshots)
     return replace(found, runs=runs, snapshots=snapshots, is_stale=is_stale)
 
 
-def _listed(settings: Settings, catalog: Catalog) -> dict[str, list[dict[str, str]]]:
-    """Return the parameters of each dataset's slices, if the catalog has the rows of its parent."""
+_Listed = tuple[str, str, frozenset[tuple[str, str]]]
+"""Account, Region and parameters of a slice. Without the Region, if it or its parent is of the whole partition."""
+
+
+def _listed(settings: Settings, catalog: Catalog) -> dict[str, set[_Listed]]:
+    """Return the slices of each dataset that its parent lists, if the catalog has the rows of its parent."""
     tables = {row["view_name"] for row in catalog.rows("select view_name from duckdb_views()")}
-    listed = {}
+    listed: dict[str, set[_Listed]] = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
         if dataset.for_each and dataset.for_each.dataset in tables:
             bound = dataset.for_each.bind.items()
             columns = ", ".join(f"{quoted(column)} as {quoted(name)}" for name, column in bound)
-            statement = f"select distinct {columns} from {quoted(dataset.for_each.dataset)}"  # noqa: S608
-            listed[dataset.name] = [{**dataset.fixed_parents, **bound} for bound in catalog.rows(statement)]
+            parent = quoted(dataset.for_each.dataset)
+            rows = catalog.rows(f"select distinct account_id, region, {columns} from {parent}")  # noqa: S608
+            listed[dataset.name] = set()
+            for row in rows:
+                account_id, region = row.pop("account_id"), row.pop("region")
+                parents = frozenset({**dataset.fixed_parents, **row}.items())
+                anywhere = _EVERYWHERE if region.endswith(GLOBAL) else _SOMEWHERE
+                listed[dataset.name] |= {(account_id, region, parents), (account_id, anywhere, parents)}
     return listed
+
+
+_EVERYWHERE, _SOMEWHERE = "every Region", "some Region"
+
+
+def _names_of(row: Mapping[str, Any], parents: Mapping[str, str]) -> set[_Listed]:
+    """Return how the parent may list a slice."""
+    regions = {row["region"], _EVERYWHERE, *([_SOMEWHERE] if row["region"].endswith(GLOBAL) else [])}
+    return {(row["account_id"], region, frozenset(parents.items())) for region in regions}
 
 
 def _request_of(settings: Settings) -> str | None:

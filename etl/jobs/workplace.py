@@ -22,7 +22,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.catalog.prices import PRICES, read_prices
 from etl.load.delta.atomic import Change, all_or_nothing, alone
-from etl.load.delta.sources import Filler, note_filler, note_key
+from etl.load.delta.sources import Filler, note_fillers, note_key
 from etl.load.delta.tables import Tables
 from etl.model import Dataset, Operation, RunState
 from etl.outcome import CheckResult, Outcome
@@ -118,8 +118,9 @@ class Workplace:
                 has_news = outcome.finished or any(facts.publication is not None for facts in outcome.slices)
                 if has_news:
                     publish_facts(self.tables, [(ledger, outcome)])
+                    accounts = {facts.slice.account_id for facts in outcome.slices if facts.publication is not None}
                     if account_id := ledger.run().account_id:
-                        note_filler(self.tables, Filler(origin, account_id))
+                        note_fillers(self.tables, {Filler(origin, one) for one in accounts | {account_id}})
                     note_key(self.tables, self.settings.privacy.secret)
                     reach("facts.published")
             ledger.confirm()

@@ -197,7 +197,8 @@ class Ledger:
         found = self.database.rows(
             "select slice.*, count(page.number) as pages, coalesce(sum(stop - first), 0) as records,"
             " coalesce(sum(retries), 0) as retries, min(received_at) as observed_from,"
-            " max(received_at) as observed_until, publication.published_at, publication.sequence"
+            " max(received_at) as observed_until, publication.published_at, publication.sequence,"
+            " (select count(distinct account_id || region) > 1 from slice) as is_of_many"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
             " left join publication on publication.number = slice.publication"
             " where ?1 is null or slice.dataset = ?1 group by slice.slice_id order by position",

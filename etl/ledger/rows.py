@@ -32,7 +32,7 @@ def slice_facts(row: sqlite3.Row, hashes: Sequence[str]) -> SliceFacts:
     return _value(
         SliceFacts,
         row,
-        slice=Slice(row["dataset"], row["account_id"], row["region"], parents, filters),
+        slice=Slice(row["dataset"], row["account_id"], row["region"], parents, filters, bool(row["is_of_many"])),
         state=SliceState(row["state"]),
         resumable=bool(row["resumable"]),
         partial=bool(row["partial"]),

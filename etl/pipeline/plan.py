@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from etl.config import EMBEDDED, SourceSettings
 from etl.errors import ConfigError, did_you_mean
+from etl.extract.places import ACCOUNTS, PARENT, REGIONS, UNITS, Place, Places
 from etl.extract.redact import without_userinfo
 from etl.extract.service_model import filter_names, parameter_names
 from etl.ledger.ledger import Ledger
@@ -24,6 +25,7 @@ class Plan:
     """The datasets to walk, parents first, with their operations and the layouts of their tables.
 
     `published` names the datasets whose rows the operator wants. The others are walked because slices come from them.
+    `operations` also has those of the listings that tell accounts and Regions.
     `endpoints` are those that the environment or the AWS configuration gives for a dataset, if `source` gives none.
     """
 
@@ -32,7 +34,8 @@ class Plan:
     operations: Mapping[str, Operation]
     layouts: Mapping[str, Layout]
     published: frozenset[str]
-    endpoints: Mapping[str, str] = field(default_factory=dict)
+    endpoints: Mapping[str, str]
+    places: Places
 
     @classmethod
     def make(  # noqa: PLR0913, PLR0917  the parts of an invocation
@@ -53,6 +56,7 @@ class Plan:
         Raises:
             ConfigError: a dataset cannot be exported, or a filter or a parent's column does not exist.
         """
+        places = Places(source)
         pins = source.pins.keys()
         # Parents come before their children: backwards, every child is seen before its parent.
         needed = set(published)
@@ -69,7 +73,8 @@ class Plan:
         check_layouts(layouts)
         endpoints = {} if source.endpoint_url else {name: endpoint_of(dataset) for name, dataset in datasets.items()}
         given = {name: url for name, url in endpoints.items() if url}
-        return cls(source, datasets, operations, layouts, frozenset(published), given)
+        operations |= {name: describe(dataset) for name, dataset in places.listings.items()}
+        return cls(source, datasets, operations, layouts, frozenset(published), given, places)
 
     @property
     def origin(self) -> str:
@@ -84,10 +89,15 @@ class Plan:
     def fingerprint(self) -> str:
         """Return a digest of everything that decides which pages a run gets: only an equal request continues a run."""
         source = self.source
+        # A role, and what is tolerated, decide what may be read. With another role, the same run goes on.
+        accounts = [account.model_dump(mode="json", include={"id", "regions"}) for account in source.accounts]
+        organization = source.organization and source.organization.model_dump(mode="json", include={"units", "skip"})
+        places = {"accounts": accounts, "organization": organization, "regions": list(source.regions)}
         return digest(
             {
+                **(places if source.has_places else {}),
                 "datasets": [dataset.identity for dataset in self.datasets.values()],
-                "models": [operation.model_hash for operation in self.operations.values()],
+                "models": [self.operations[name].model_hash for name in self.datasets],
                 "published": sorted(self.published),
                 "endpoint_url": source.endpoint_url or dict(self.endpoints) or None,
                 "region": source.region,
@@ -97,53 +107,120 @@ class Plan:
             }
         )
 
-    def generations(self) -> Iterator[list[str]]:
-        """Yield groups of datasets to walk together: those without a parent, then their children, and so on."""
-        left = list(self.datasets)
-        while left:
-            parents = {name: for_each.dataset for name in left if (for_each := self.datasets[name].for_each)}
-            generation = [name for name in left if parents.get(name) not in left]
-            yield generation
-            left = [name for name in left if name not in generation]
+    def dataset(self, name: str) -> Dataset:
+        """Return a dataset to walk, also one of those that tell accounts and Regions."""
+        return self.datasets.get(name) or self.places.listings[name]
 
-    def slices(self, ledger: Ledger, name: str, account_id: str) -> Iterator[Slice]:
-        """Yield the slices of a dataset: one, or one for each record of its parent, whose pages the ledger has."""
-        filters = parameter_names(self.operations[name], self.source.filters)
-        for bound in self._bindings(ledger, self.datasets[name]):
-            parents = {**self.datasets[name].fixed_parents, **bound}
-            yield Slice(name, account_id, self.source.region, parents, filters)
-
-    def _bindings(self, ledger: Ledger, dataset: Dataset) -> Iterator[dict[str, str]]:
-        """Yield the bound parameters of each slice: as the operator pinned them, or from the records of the parent."""
-        if dataset.for_each is None:
-            yield {}
-            return
-        bind, pins = dataset.for_each.bind, self.source.pins
-        if bind.keys() <= pins.keys():
-            (parameter,) = bind
-            yield from ({parameter: value} for value in pins[parameter])
+    def first(self, account_id: str) -> Iterator[Slice]:
+        """Yield the slices to begin with. `account_id` is the account of the run."""
+        organization = self.source.organization
+        if organization is None:
+            for one in self.places.account_ids or (account_id,):
+                yield from self._of_account(one)
+        elif organization.units:
+            for unit in organization.units:
+                yield from self._of_unit(account_id, unit)
         else:
-            yield from self.listed(ledger, dataset)
+            yield self._listing(ACCOUNTS, account_id)
+
+    def following(self, ledger: Ledger, slice_: Slice) -> Iterator[Slice]:
+        """Yield the slices that come from the records of a slice whose walk has ended."""
+        account_id = slice_.account_id
+        if slice_.dataset == UNITS.name:
+            for unit in self._records(ledger, UNITS, slice_, ("id",)):
+                yield from self._of_unit(account_id, unit["id"])
+        elif slice_.dataset == ACCOUNTS.name:
+            for account in self._records(ledger, ACCOUNTS, slice_, ("id", "state", "status")):
+                if self.places.is_active(account):
+                    yield from self._of_account(account["id"])
+        elif slice_.dataset == REGIONS.name:
+            yield from self._of_regions(account_id, self._opted_in(ledger, account_id))
+        else:
+            yield from self._of_parent(ledger, slice_)
+
+    def _listing(self, dataset: Dataset, account_id: str, **parents: str) -> Slice:
+        """Return a slice that tells accounts or Regions."""
+        return Slice(dataset.name, account_id, self.places.home(dataset.service), parents, {}, is_of_many=True)
+
+    def _of_unit(self, account_id: str, unit: str) -> Iterator[Slice]:
+        yield self._listing(ACCOUNTS, account_id, **{PARENT: unit})
+        yield self._listing(UNITS, account_id, **{PARENT: unit})
+
+    def _of_account(self, account_id: str) -> Iterator[Slice]:
+        if self.places.are_opted_in(account_id):
+            yield self._listing(REGIONS, account_id)
+        else:
+            yield from self._of_regions(account_id, ())
+
+    def _of_regions(self, account_id: str, opted_in: Collection[str]) -> Iterator[Slice]:
+        """Yield the slices of an account that come from no parent."""
+        pins = self.source.pins
+        for dataset in self.datasets.values():
+            if dataset.for_each is None:
+                bindings: list[dict[str, str]] = [{}]
+            elif dataset.for_each.bind.keys() <= pins.keys():
+                (parameter,) = dataset.for_each.bind
+                bindings = [{parameter: value} for value in pins[parameter]]
+            else:
+                continue
+            for place in self.places.all(dataset.service, account_id, opted_in):
+                yield from (self._slice(dataset, place, bound) for bound in bindings)
+
+    def _of_parent(self, ledger: Ledger, parent: Slice) -> Iterator[Slice]:
+        """Yield the slices of the parent's account and Region; of all Regions, if the service is not listed there."""
+        pins, account_id = self.source.pins.keys(), parent.account_id
+        for dataset in self.datasets.values():
+            if (
+                dataset.for_each
+                and dataset.for_each.dataset == parent.dataset
+                and not dataset.for_each.bind.keys() <= pins
+            ):
+                there = list(self.places.all(dataset.service, account_id, self._opted_in(ledger, account_id)))
+                places = [place for place in there if place.region == parent.region] or there
+                for bound in self._bindings(ledger, dataset, parent):
+                    yield from (self._slice(dataset, place, bound) for place in places)
+
+    def _slice(self, dataset: Dataset, place: Place, bound: Mapping[str, str]) -> Slice:
+        filters = parameter_names(self.operations[dataset.name], self.source.filters)
+        parents = {**dataset.fixed_parents, **bound}
+        return Slice(dataset.name, place.account_id, place.region, parents, filters, self.places.given)
+
+    def _opted_in(self, ledger: Ledger, account_id: str) -> list[str]:
+        """Return the Regions that an account has opted into, if it is listed there; the ledger has them."""
+        if not self.places.are_opted_in(account_id):
+            return []
+        regions = self._records(
+            ledger, REGIONS, self._listing(REGIONS, account_id), ("region_name", "region_opt_status")
+        )
+        return [region["region_name"] for region in regions if self.places.is_enabled(region)]
 
     def listed(self, ledger: Ledger, dataset: Dataset) -> Iterator[dict[str, str]]:
         """Yield the bound parameters of each slice that the parent of a dataset lists, if the ledger has its pages."""
-        if dataset.for_each is None or dataset.for_each.dataset not in self.datasets:
-            return
-        bind, parent = dataset.for_each.bind, self.datasets[dataset.for_each.dataset]
-        reader = Reader(parent, self.operations[parent.name], tuple(bind.values()))
-        above = parent.slice_columns
+        if dataset.for_each and dataset.for_each.dataset in self.datasets:
+            for facts in ledger.slices(dataset.for_each.dataset):
+                yield from self._bindings(ledger, dataset, facts.slice)
+
+    def _bindings(self, ledger: Ledger, dataset: Dataset, parent: Slice) -> Iterator[dict[str, str]]:
+        """Yield the bound parameters of each slice that comes from a slice of the parent."""
+        assert dataset.for_each is not None
+        bind, above = dataset.for_each.bind, self.datasets[parent.dataset]
+        given = {column: parent.parents[parameter] for parameter, column in above.slice_columns.items()}
         seen: set[tuple[str, ...]] = set()
-        for facts in ledger.slices(parent.name):
-            given = {column: facts.slice.parents[parameter] for parameter, column in above.items()}
-            for page in ledger.pages(facts.slice):
-                for record in reader.read(page):
-                    if isinstance(record, Misfit):
-                        continue  # it goes to etl_rejects when the parent is published
-                    found = reader.named(record)
-                    values = tuple(given.get(column) or found.get(column) or "" for column in bind.values())
-                    if all(values) and values not in seen:
-                        seen.add(values)
-                        yield dict(zip(bind, values, strict=True))
+        for found in self._records(ledger, above, parent, tuple(bind.values())):
+            values = tuple(given.get(column) or found.get(column) or "" for column in bind.values())
+            if all(values) and values not in seen:
+                seen.add(values)
+                yield dict(zip(bind, values, strict=True))
+
+    def _records(
+        self, ledger: Ledger, dataset: Dataset, slice_: Slice, columns: tuple[str, ...]
+    ) -> Iterator[Mapping[str, str]]:
+        """Yield some columns of each record in the pages that the ledger has of a slice."""
+        reader = Reader(dataset, self.operations[dataset.name], columns)
+        for page in ledger.pages(slice_):
+            for record in reader.read(page):
+                if not isinstance(record, Misfit):  # it goes to etl_rejects when its dataset is published
+                    yield reader.named(record)
 
 
 _OWN = "nimble-etl itself"

@@ -2,16 +2,21 @@
 
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 
 from etl.config import Run as Limits
 from etl.errors import (
     ConfigError,
     EtlError,
     GoneError,
+    LaterError,
     SourceError,
     TokenRejectedError,
+    ToleratedError,
     TransientSourceError,
     UnforeseenError,
     did_you_mean,
@@ -21,6 +26,7 @@ from etl.extract.source import Source
 from etl.extract.walk import walk
 from etl.ledger.ledger import Ledger
 from etl.model import Slice, SliceState
+from etl.pipeline.line import Key, Line
 from etl.pipeline.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -40,7 +46,7 @@ class Stop(threading.Event):
     by_deadline = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Walks:
     """The walks of one invocation. `limits` say how many slices are walked at a time, and how much of each.
 
@@ -52,6 +58,9 @@ class Walks:
     limits: Limits
     stop: Stop
     starting_token: str | None
+    _planning: threading.Lock = field(default_factory=threading.Lock)
+    _known: set[str] = field(default_factory=set)
+    _ended: set[str] = field(default_factory=set)
 
     def walk(self, ledger: Ledger) -> None:
         """Walk every slice that is not at its end, parents before the slices that come from them.
@@ -59,45 +68,82 @@ class Walks:
         Raises:
             ConfigError: the starting token could belong to several slices.
         """
-        for name, dataset in self.plan.datasets.items():
-            ledger.add_dataset(dataset, self.plan.operations[name], published=name in self.plan.published)
-        for generation in self.plan.generations():
-            for name in generation:
-                self._plan_slices(ledger, name)
-            found = [facts for facts in ledger.slices() if facts.slice.dataset in generation]
-            walking = [facts.slice for facts in found if facts.state is SliceState.WALKING]
-            with ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="walk") as pool:
-                futures = [pool.submit(self._walk_alone, ledger, slice_) for slice_ in walking]
-                try:
-                    for future in futures:
-                        # The kernel may give a signal to any thread. Python handles it when this one wakes up.
-                        while not wait([future], _LOOK_S).done:
-                            pass
+        plan = self.plan
+        for dataset in (*plan.places.listings.values(), *plan.datasets.values()):
+            published = dataset.name in plan.published
+            ledger.add_dataset(dataset, plan.operations[dataset.name], published=published)
+        known = ledger.slices()
+        self._ended.update(facts.slice.slice_id for facts in known if facts.state is not SliceState.WALKING)
+        # A slice that no parent lists any more is walked, too: its parent was walked again.
+        walking = (facts.slice for facts in known if facts.state is SliceState.WALKING)
+        self._line.add(self._planned(ledger, chain(self._checked(plan.first(self._account_id(ledger)), None), walking)))
+        with ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="walk") as pool:
+            futures = [pool.submit(self._walk_in_turn, ledger) for _ in range(self.limits.concurrency)]
+            try:
+                # The kernel may give a signal to any thread. Python handles it when this one wakes up.
+                while (seen := wait(futures, _LOOK_S, FIRST_EXCEPTION)).not_done:
+                    for future in seen.done:
                         future.result()
-                except BaseException:
-                    self.stop.set()  # the other walks end at their next page
-                    raise
+                for future in futures:
+                    future.result()
+            except BaseException:
+                self.stop.set()  # the other walks end at their next page
+                raise
 
-    def _plan_slices(self, ledger: Ledger, name: str) -> None:
-        """Add the slices of a dataset to the ledger; those that it has stay as they are."""
-        slices = list(self.plan.slices(ledger, name, self._account_id(ledger)))
-        token = self.starting_token if name in self.plan.published else None
-        if token and len(slices) != 1:
-            raise ConfigError(
-                f"--starting-token: {name} has {len(slices)} slices and a token belongs to one; "
-                "name one slice with --dataset and --studio-id"
-            )
+    @cached_property
+    def _line(self) -> Line:
+        def key_of(slice_: Slice) -> Key:
+            return slice_.account_id, slice_.region, self.plan.dataset(slice_.dataset).service
+
+        return Line(key_of, lambda slice_, running: self.source.wait_s(key_of(slice_)[2], slice_, running))
+
+    def _planned(self, ledger: Ledger, slices: Iterable[Slice]) -> Iterator[Slice]:
+        """Add slices to the ledger, and yield those to walk. What comes from the others is planned, too."""
         for slice_ in slices:
-            ledger.add_slice(slice_, token)
+            with self._planning:
+                if slice_.slice_id in self._known:
+                    continue
+                self._known.add(slice_.slice_id)
+            ledger.add_slice(slice_, self.starting_token if slice_.dataset in self.plan.published else None)
+            if slice_.slice_id in self._ended:
+                yield from self._planned(ledger, self._checked(self.plan.following(ledger, slice_), slice_.dataset))
+            else:
+                yield slice_
 
-    def _walk_alone(self, ledger: Ledger, slice_: Slice) -> None:
-        """Walk one slice in a thread of its own, whose log lines say so."""
-        with working_on(run_id=ledger.path.stem, dataset=slice_.dataset, slice=str(slice_)):
-            self._walk(ledger, slice_)
+    def _checked(self, slices: Iterable[Slice], parent: str | None) -> Iterable[Slice]:
+        """Return the slices that come from a dataset, or from none; refuse a starting token that is for several."""
+        if self.starting_token is None:
+            return slices
+        found = list(slices)
+        for name in self.plan.published:
+            for_each = self.plan.datasets[name].for_each
+            needs = for_each.dataset if for_each and for_each.dataset in self.plan.datasets else None
+            count = sum(slice_.dataset == name for slice_ in found)
+            if parent == needs and count != 1:
+                raise ConfigError(
+                    f"--starting-token: {name} has {count} slices and a token belongs to one; "
+                    "name one slice with --dataset and --studio-id"
+                )
+        return found
 
-    def _walk(self, ledger: Ledger, slice_: Slice) -> None:
-        """Walk one slice from its checkpoint on. If it fails, the ledger notes why, and the other slices go on."""
-        dataset = self.plan.datasets[slice_.dataset]
+    def _walk_in_turn(self, ledger: Ledger) -> None:
+        """Walk slice after slice, in a thread of its own, until none is left."""
+        while slice_ := self._line.take(self.stop.is_set):
+            # Log lines of this thread say what it works on.
+            with working_on(run_id=ledger.path.stem, dataset=slice_.dataset, slice=str(slice_)):
+                again_in = self._walk(ledger, slice_)
+            if again_in is None:
+                came = self._checked(self.plan.following(ledger, slice_), slice_.dataset)
+                self._line.leave(slice_, list(self._planned(ledger, came)))
+            else:
+                self._line.leave(slice_, again_in=again_in)
+
+    def _walk(self, ledger: Ledger, slice_: Slice) -> float | None:
+        """Walk one slice from its checkpoint on. If it fails, the ledger notes why, and the other slices go on.
+
+        Return after how many seconds to go on with it; None: its walk has ended.
+        """
+        dataset = self.plan.dataset(slice_.dataset)
         for _ in range(_ATTEMPTS):
             pages = walk(
                 slice_,
@@ -116,20 +162,28 @@ class Walks:
                 log.warning("%s; walking the slice again from its first page", exc)
                 ledger.restart_slice(slice_)
                 failure: EtlError = exc
+            except LaterError as exc:
+                log.log(logging.WARNING if exc.__cause__ else logging.DEBUG, "%s; trying again", exc)
+                return exc.wait_s
+            except ToleratedError as exc:
+                log.info("%s", exc)
+                ledger.fail_slice(slice_, SliceState.SKIPPED, str(exc), resumable=False)
+                return None
             except (SourceError, TransientSourceError, UnforeseenError) as exc:
                 state = SliceState.GONE if isinstance(exc, GoneError) else SliceState.FAILED
                 meant = self._meant(ledger, slice_) if isinstance(exc, GoneError) else ""
                 log.error("%s%s", exc, meant)  # noqa: TRY400  no traceback: the operator's matter
                 ledger.fail_slice(slice_, state, f"{exc}{meant}", resumable=isinstance(exc, TransientSourceError))
-                return
+                return None
             else:
                 reach("slice.walked")
-                return
+                return None
         ledger.fail_slice(slice_, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
+        return None
 
     def _meant(self, ledger: Ledger, slice_: Slice) -> str:
         """Return in words which listed parent may have been meant, if the operator has named one that is not listed."""
-        dataset = self.plan.datasets[slice_.dataset]
+        dataset = self.plan.dataset(slice_.dataset)
         listed = {value for bound in self.plan.listed(ledger, dataset) for value in bound.values()}
         return "".join(did_you_mean(value, listed) for value in slice_.parents.values() if value not in listed)
 

@@ -60,7 +60,7 @@ SLICES = pa.schema(
         field("parents", pa.map_(pa.string(), pa.string()), "parameters that make the slice, such as studioId"),
         field("filters", pa.map_(pa.string(), pa.string()), "parameters that the operator filtered by"),
         field("is_filtered", pa.bool_(), "whether any filter was used: then absence proves nothing"),
-        field("state", pa.string(), "how the walk ended", enum=["walking", "complete", "failed", "gone"]),
+        field("state", pa.string(), "how the walk ended", enum=["walking", "complete", "failed", "gone", "skipped"]),
         field("is_published", pa.bool_(), "whether the rows of this run are (or were) what readers see"),
         field("published_at", TIMESTAMP, "when the ledger said so; null if not published"),
         field(

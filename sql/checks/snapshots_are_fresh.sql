@@ -4,13 +4,13 @@
 -- Severity:    warning.
 -- Grain:       one row per slice that is older.
 -- Reads:       current_slices.
--- Columns:     dataset: dataset; region: Region; parents: parameters of the slice; snapshot_date: its newest complete
---              snapshot; newest_date: that of its dataset.
+-- Columns:     dataset: dataset; account_id: account; region: Region; parents: parameters of the slice;
+--              snapshot_date: its newest complete snapshot; newest_date: that of its dataset.
 with dated as (
     select *, max(snapshot_date) over (partition by dataset) as newest_date
     from current_slices
 )
 
-select dataset, region, parents, snapshot_date, newest_date
+select dataset, account_id, region, parents, snapshot_date, newest_date
 from dated
 where snapshot_date < newest_date - 1

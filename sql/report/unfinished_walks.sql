@@ -5,19 +5,25 @@
 -- Parameters:  $nights INTEGER, default 30; $rows INTEGER, default 15.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              dataset: dataset;
---              slice: parameters of the slice;
+--              slice: account and Region, if there are several, and parameters of the slice;
 --              state: how the walk ended;
 --              error: why;
 --              total: how many there are, listed or not.
+with places as (
+    select count(distinct (account_id, region)) > 1 as are_several
+    from etl_slices
+)
+
 select
     snapshot_date,
     dataset,
-    array_to_string(map_values(parents), ', ') as slice,
+    array_to_string(if(are_several, [account_id, region], []) || map_values(parents), ', ') as slice,
     state,
     error,
     count(*) over () as total
 from etl_slices
 join nights using (snapshot_date)
-where nights_ago < $nights and state <> 'complete'
+cross join places
+where nights_ago < $nights and state not in ('complete', 'skipped')
 order by snapshot_date desc, run_id desc, dataset, slice
 limit $rows

@@ -73,7 +73,7 @@ def test_keys_never_come_out_of_an_error_of_a_library(machine, source_of, monkey
         source = source_of(answers.url)
         source.fetch_page(SESSIONS, SLICE, 1, None, None)
         machine("", SECRET_ACCESS_KEY="another", SESSION_TOKEN="other")
-        source._renew_credentials()
+        source._renew_credentials("123456789012")
         monkeypatch.setattr("botocore.auth.SigV4Auth.add_auth", leak)
         with pytest.raises(EtlError, match=r"Invalid header value b'\*\*\*' of .* with ") as caught:
             source.fetch_page(SESSIONS, SLICE, 2, None, None)

@@ -123,6 +123,23 @@ def test_fault_17_whatever_decides_which_rows_a_run_has_is_in_its_fingerprint(tm
     assert fingerprint(tmp_path, studio, source, rest) != fingerprint(tmp_path, studio)
 
 
+def test_fault_17_accounts_and_regions_are_in_the_fingerprint_and_roles_are_not(tmp_path, studio):
+    """With another role, the run goes on: the former one may have been refused."""
+    sources = [
+        "",
+        "  accounts: [{id: '111111111111', role: a}]",
+        "  accounts: [{id: '222222222222', role: a}]",
+        "  accounts: [{id: '111111111111', role: a, regions: [us-east-1]}]",
+        "  regions: us-*",
+        "  organization: {role: a}",
+        "  organization: {role: a, skip: ['111111111111']}",
+        "  organization: {role: a, units: [r-emb1]}",
+    ]
+    found = [fingerprint(tmp_path, studio, source) for source in sources]
+    assert len(set(found)) == len(found)
+    assert found == [fingerprint(tmp_path, studio, source.replace("role: a", "role: b")) for source in sources]
+
+
 @pytest.mark.parametrize(
     "rest", ["run: {concurrency: 3}", "warehouse: {path: elsewhere}", "datasets: [streaming_sessions, studios]"]
 )

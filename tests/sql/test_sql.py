@@ -232,9 +232,10 @@ LEDGER = """
 create table streaming_sessions (slice_id varchar);
 insert into streaming_sessions values ('x'), ('x'), ('x');
 create table current_slices (
-    run_id varchar, slice_id varchar, dataset varchar, region varchar, parents map(varchar, varchar), snapshot_date date
+    run_id varchar, slice_id varchar, dataset varchar, account_id varchar, region varchar,
+    parents map(varchar, varchar), snapshot_date date
 );
-insert into current_slices values ('r2', 'x', 'streaming_sessions', 'r', map {'studioId': 's1'}, '2026-11-20');
+insert into current_slices values ('r2', 'x', 'streaming_sessions', '1', 'r', map {'studioId': 's1'}, '2026-11-20');
 create table snapshots (
     dataset varchar, slice_id varchar, snapshot_date date, rows bigint, state varchar, is_partial boolean
 );
@@ -279,6 +280,8 @@ from (values
     ('2026-11-20', 'r4', 'x', 'walking', false, 1, 10, 0, null)
 ) as given (date, run, slice, state, published, attempt, records, rejects, error);
 alter table etl_slices add column publication bigint;
+alter table etl_slices add column account_id varchar default '1';
+alter table etl_slices add column region varchar default 'r';
 """
 D = dt.date
 CASES = {
@@ -726,9 +729,11 @@ CASES = {
     ),
     ("checks", "snapshots_are_fresh"): (
         (
-            f"{LEDGER}insert into current_slices values ('r1', 'y', 'streaming_sessions', 'r', map {{}}, '2026-11-19');"
-            f" insert into current_slices values ('r1', 'z', 'others', 'r', map {{}}, '2026-11-10');"
-            f"{BAD}\ninsert into current_slices values ('r1', 'z', 'streaming_sessions', 'r', map {{}}, '2026-11-18');"
+            f"{LEDGER}\ninsert into current_slices values"
+            f" ('r1', 'y', 'streaming_sessions', '1', 'r', map {{}}, '2026-11-19');"
+            f" insert into current_slices values ('r1', 'z', 'others', '1', 'r', map {{}}, '2026-11-10');"
+            f"{BAD}\ninsert into current_slices values"
+            f" ('r1', 'z', 'streaming_sessions', '1', 'r', map {{}}, '2026-11-18');"
         ),
         {},
         "select dataset, snapshot_date, newest_date from answer",
@@ -820,6 +825,16 @@ def test_given_rows_give_the_expected_rows(key):
     given, parameters, look, expected = CASES[key]
 
     assert answer(*key, given, look, **parameters) == expected
+
+
+def test_unfinished_walks_of_several_accounts_are_named_with_account_and_region():
+    """And what a dataset tolerates is none of them."""
+    given = (
+        f"{NIGHTS}\nupdate etl_slices set account_id = '2' where run_id = 'r4';"
+        " update etl_slices set state = 'skipped' where slice_id = 'y'"
+    )
+    found = answer("report", "unfinished_walks", given, "from answer", nights="2", rows="2")
+    assert found == [(D(2026, 11, 20), "streaming_sessions", "2, r, x", "walking", None, 1)]
 
 
 @pytest.mark.parametrize("key", FILES, ids="/".join)

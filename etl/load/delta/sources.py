@@ -5,6 +5,7 @@ So no other source gets in by mistake, and no other key makes every value look c
 
 import hmac
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from deltalake.exceptions import DeltaError
@@ -41,18 +42,22 @@ def fillers(tables: Tables) -> frozenset[Filler]:
         raise WarehouseError(f"{tables.path / _TABLE}: its property {_PROPERTY} is damaged: {exc}") from exc
 
 
-def check_filler(tables: Tables, filler: Filler) -> None:
+def check_filler(tables: Tables, *given: Filler) -> None:
     """Refuse what has not filled this warehouse before, if something else has: demo data never mix with real ones.
+
+    Of several accounts, one that has filled it is enough: the others are added to it.
 
     Raises:
         ConfigError: names both, and the flag that lets the new one in.
     """
     known = fillers(tables)
     origins = {one.origin for one in known if one.origin}
-    is_other = filler.account_id not in {one.account_id for one in known} or (
-        filler.origin is not None and bool(origins) and filler.origin not in origins
+    (origin,) = {filler.origin for filler in given}
+    is_other = {filler.account_id for filler in given}.isdisjoint(one.account_id for one in known) or (
+        origin is not None and bool(origins) and origin not in origins
     )
     if known and is_other:
+        filler = given[0]
         there = ", ".join(sorted(map(str, known)))
         raise ConfigError(
             f"{tables.path}: is filled with {there}; found {filler}. Export it to another warehouse.path, or, if both "
@@ -60,7 +65,7 @@ def check_filler(tables: Tables, filler: Filler) -> None:
         )
 
 
-def note_filler(tables: Tables, filler: Filler) -> None:
+def note_fillers(tables: Tables, given: Collection[Filler]) -> None:
     """Write down what has filled a warehouse. The caller holds its lock, and has written facts about runs.
 
     Raises:
@@ -68,8 +73,8 @@ def note_filler(tables: Tables, filler: Filler) -> None:
         StorageError: the disk refused.
     """
     known = fillers(tables)
-    if filler not in known:
-        listed = sorted(([one.origin, one.account_id] for one in known | {filler}), key=str)
+    if not known.issuperset(given):
+        listed = sorted(([one.origin, one.account_id] for one in known.union(given)), key=str)
         _set(tables, _PROPERTY, json.dumps(listed))
 
 
@@ -90,7 +95,7 @@ def check_key(tables: Tables, secret: bytes | None) -> None:
 
 
 def note_key(tables: Tables, secret: bytes | None) -> None:
-    """Write down a digest of the key of hashes, if there is one. Raises as `note_filler`."""
+    """Write down a digest of the key of hashes, if there is one. Raises as `note_fillers`."""
     table = tables.open(_TABLE)
     if table and secret is not None and table.metadata().configuration.get(_KEY) != _digest(secret):
         _set(tables, _KEY, _digest(secret))
