@@ -153,10 +153,10 @@ class Places:
 
     def _global_region(self, service: str) -> str | None:
         """Return the name that a partition has for the one endpoint of a service; None: the service has Regions."""
+        if service in _ALWAYS_GLOBAL:
+            return f"{self.partition}{GLOBAL}"
         found = self._service(service)
-        if found.get("isRegionalized", True) and service not in _ALWAYS_GLOBAL:
-            return None
-        region: str | None = found.get("partitionEndpoint")
+        region: str | None = None if found.get("isRegionalized", True) else found.get("partitionEndpoint")
         return region
 
     def _has(self, service: str, region: str) -> bool:
