@@ -134,13 +134,13 @@ def test_a_provider_that_breaks_in_mid_walk_leaves_the_walk_resumable(machine, s
         source = source_of(answers.url)
         source.fetch_page(SESSIONS, SLICE, 1, None, None)
         machine(BROKEN_PROCESSES[how])
-        source._renew_credentials()
+        source._renew_credentials(SLICE.account_id)
         with pytest.raises(
             CredentialsError, match=r"^streaming_sessions\[studioId='studio-1'\], page 2: .*custom-process"
         ):
             source.fetch_page(SESSIONS, SLICE, 2, None, None)
         machine(printing())
-        source._renew_credentials()
+        source._renew_credentials(SLICE.account_id)
         assert source.fetch_page(SESSIONS, SLICE, 2, None, None).records == 0
 
 
