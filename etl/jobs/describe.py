@@ -7,7 +7,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from etl.config import Settings
+from etl.config import EMBEDDED, Settings
+from etl.extract.clients import Clients, Endpoint
 from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import content_of, plan_of
@@ -69,10 +70,14 @@ def check(settings: Settings) -> list[str]:
     """Look for every mistake that can be found before the first request, and return the names of the tables.
 
     Raises:
-        ConfigError: the price table is not one, or a dataset cannot be exported as it is defined.
+        ConfigError: the price table is not one, a dataset cannot be exported as it is defined, or the AWS
+            configuration of this machine lacks a profile.
     """
     content_of(settings)
     plan_of(settings, partial(describe_operation, model_session()))
+    if settings.source.endpoint_url != EMBEDDED:
+        for profile in {None, *(account.profile for account in settings.source.accounts)}:
+            Clients(settings.source, Endpoint(), profile=profile).endpoint_of("sts")  # which reads the profile
     return list(_tables(settings))
 
 

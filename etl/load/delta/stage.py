@@ -106,7 +106,8 @@ class Stage:
     def commit(self, app_id: str, number: int) -> None:
         """Replace the rows of the replacement by the staged rows, in one atomic commit that is durable on return.
 
-        If there are neither rows to replace nor staged ones, nothing is committed.
+        If there are neither rows to replace nor staged ones, nothing is committed. A replacement without values makes
+        one file of those of the date.
 
         Args:
             app_id: name of the writer in the log; with `number` it is the transaction id.
@@ -132,7 +133,8 @@ class Stage:
             existing = data_files(table).get(self._replacement.snapshot_date, [])
             with storage_errors(self._path):
                 carried = self._carry_over(existing, pa.schema(table.schema().to_arrow()))
-                if not self._staged and _rows(table, existing) == sum(file.rows for file in carried):
+                is_same = not self._staged and _rows(table, existing) == sum(file.rows for file in carried)
+                if is_same and self._replacement.values:
                     remove_files(file.path for file in carried)
                     self._tables.give_back(self._name, table)
                     return
