@@ -7,7 +7,7 @@
 # make bench   measure beside peers and against targets, half an hour; make bench-quick: the ratios, two minutes
 # make year    build a year of nights, and compare every mart and query with what the studio's events say: NIGHTS, SESSIONS
 # make docs    write docs/tables.md from the dictionary
-# make paginators  count what boto3 can list: exported from raw bodies, from parsed ones, refused
+# make paginators  count what can be listed: by who says how it pages; exported from raw bodies, from parsed ones, refused
 # make audit   look for known vulnerabilities of the locked packages
 # make clean   remove the environments and recordings
 # make lock    bring requirements.lock up to date with pyproject.toml

@@ -2,6 +2,7 @@
 
     EtlError
     ├─ ConfigError             the operator must edit something                        exit 2
+    │  └─ NameTakenError       a new dataset needs another name                        exit 2
     ├─ LockedError             another run is at work                                  exit 4
     ├─ StoppedError            a signal ended a wait                                   exit 3
     ├─ SourceError             the source says no for good: denied, unknown            exit 1
@@ -10,6 +11,7 @@
     │  └─ PageTokenError       repeated, cyclic or endless tokens                      exit 1
     │     └─ TokenRejectedError  refused, although the first page is not: expired      exit 1
     ├─ TransientSourceError    the same page request may be repeated                   exit 3
+    │  ├─ SameAnswerError      again and again the same, and no page                   exit 3
     │  ├─ LaterError           not now: this walk must give its thread away            (walked later)
     │  └─ CredentialsError     credentials are over: renew them, then run again        exit 3
     ├─ RecordError             a record does not fit its dataset                       (to etl_rejects)
@@ -57,6 +59,10 @@ class ConfigError(EtlError):
     exit_code = 2
 
 
+class NameTakenError(ConfigError):
+    """A dataset, or a table or view of it, would have a name that is taken."""
+
+
 class LockedError(EtlError):
     """Another run holds the lock of this state directory or warehouse."""
 
@@ -99,10 +105,14 @@ class TransientSourceError(EtlError):
         self.throttled = throttled
 
 
+class SameAnswerError(TransientSourceError):
+    """The same answer came again and again. Later it may be another one; now, to repeat the request cannot help."""
+
+
 class LaterError(TransientSourceError):
     """A page must not be asked for before `wait_s` seconds are over. Another walk can use the thread meanwhile."""
 
-    def __init__(self, message: str, wait_s: float) -> None:
+    def __init__(self, message: str, wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.wait_s = wait_s
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from etl.names import parameter_column
 
@@ -78,6 +78,46 @@ class ForEach(Frozen):
     bind: Mapping[str, str] = Field(min_length=1)
 
 
+class Paginate(Frozen):
+    """How an operation pages, in the words of botocore's paginator definitions, for those that have none.
+
+    Attributes:
+        input_token: the parameter that takes the token; several if there are several. None: there is one page.
+        output_token: where the token is in a response: JMESPath, as many as `input_token`.
+        result_key: the list; default: the dataset's `result_key`, or the only list of the response.
+        limit_key: the parameter that takes the size of a page.
+        more_results: where a response says that more follows: JMESPath.
+        ends_with_same_token: after the last page, the service returns the token that it was sent.
+    """
+
+    input_token: str | tuple[str, ...] = ()
+    output_token: str | tuple[str, ...] = ()
+    result_key: str | None = None
+    limit_key: str | None = None
+    more_results: str | None = None
+    ends_with_same_token: bool = False
+
+    @model_validator(mode="after")
+    def _check_tokens(self) -> Self:
+        if len(self.input_tokens) != len(self.output_tokens):
+            raise ValueError("expected equally many tokens in input_token and output_token")
+        if not self.input_tokens and (self.ends_with_same_token or self.more_results):
+            raise ValueError(
+                "paginate: without input_token and output_token, there is one page and nothing that follows"
+            )
+        return self
+
+    @property
+    def input_tokens(self) -> tuple[str, ...]:
+        """Return the parameters that take a token."""
+        return (self.input_token,) if isinstance(self.input_token, str) else self.input_token
+
+    @property
+    def output_tokens(self) -> tuple[str, ...]:
+        """Return the paths to the tokens in a response."""
+        return (self.output_token,) if isinstance(self.output_token, str) else self.output_token
+
+
 def _with_texts(value: Any) -> Any:
     """Return a value of YAML with instants and dates as ISO-8601 texts, as requests have them."""
     if isinstance(value, dict):
@@ -98,7 +138,9 @@ class Dataset(Frozen):
         order_by: if a key arrives twice in one walk, the record with the newest value of this column wins.
         item: the singular of the name, for child tables; default: the name without its last s.
         parameters: sent with every request.
-        result_key: which list to take if a response has several; a path such as `Reservations[].Instances`.
+        result_key: which list to take if a response has several; a path such as `Reservations[].Instances`. The path to
+            a structure takes it as the only record of a page.
+        paginate: how the operation pages, instead of what botocore or the names in the service model say.
         page_size: asks for pages of this many records.
         tolerate: codes of errors, such as AccessDenied, with which a slice may be refused. Such a slice is skipped.
         allow_missing_list: a response without the list is an empty page, not an error.
@@ -118,6 +160,8 @@ class Dataset(Frozen):
     for_each: ForEach | None = None
     parameters: Annotated[Mapping[str, Any], BeforeValidator(_with_texts)] = {}
     result_key: str | None = None
+    # Left out where it is not set, so that digests of former definitions stay what they are.
+    paginate: Paginate | None = Field(None, exclude_if=lambda given: given is None)
     page_size: int | None = Field(None, ge=1)
     tolerate: tuple[str, ...] = ()
     allow_missing_list: bool = False
@@ -152,9 +196,10 @@ class Dataset(Frozen):
 class Pager(Frozen):
     """Where to find lists and tokens in a response that botocore has parsed: JMESPath from its paginator settings.
 
-    `result` leads to the list. If it `is_plain`, the list holds plain values, and each becomes a record with the one
-    member `value`. botocore's MaxItems counts this list if it `is_primary`. If it `is_always_there`, a page without it
-    is malformed. A body without any of the `wire_members` is not a page of this operation.
+    `result` leads to the list, or to a structure that is the only record. If it `is_plain`, the list holds plain
+    values, and each becomes a record with the one member `value`. botocore's MaxItems counts this list if it
+    `is_primary`. If it `is_always_there`, a page without it is malformed. A body without any of the `wire_members` is
+    not a page of this operation.
     """
 
     protocol: str
@@ -173,10 +218,10 @@ class Operation(Frozen):
 
     `record` is the structure of one item of the result list. `result_key` and `token_key` name the list and the token
     in the body of a response; `result_member` and `token_member` are botocore's names for them, which some services
-    spell differently. `input_token` is the token's name in the request. `parameters` are the names that a request may
-    have, except tokens and page sizes; `page_size` is the largest, if a request must say one. Without a `pager`, pages
-    hold bodies as they arrived. With one, they hold the response as botocore parsed it, as JSON, with the member names
-    of the model.
+    spell differently. `input_token` is the token's name in the request. If there is one page, a token has no name.
+    `parameters` are the names that a request may have, except tokens and page sizes; `page_size` is the largest, if a
+    request must say one. Without a `pager`, pages hold bodies as they arrived. With one, they hold the response as
+    botocore parsed it, as JSON, with the member names of the model.
     """
 
     service: str

@@ -54,7 +54,7 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 ) -> None:
     """Export every page, publish the snapshot and rebuild the catalog. The next run continues a stopped one."""
     from etl.configfile import Overrides, load_settings  # noqa: PLC0415
-    from etl.extract.source import check_starting_token  # noqa: PLC0415
+    from etl.extract.tokens import check_starting_token  # noqa: PLC0415
     from etl.jobs.night import Request, run  # noqa: PLC0415
     from etl.observe.attempts import attempt_noter  # noqa: PLC0415
     from etl.observe.notify import notifier  # noqa: PLC0415

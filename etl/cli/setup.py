@@ -27,7 +27,7 @@ def datasets_command(
     if context.invoked_subcommand:
         return
     rows = exportable(service) if service else list_datasets(settings_of(config))
-    notes = [] if rows else [f"{service} has no operation with a paginator."]
+    notes = [] if rows else [f"{service} has no operation that lists something."]
     Output(as_json=as_json).show(Facts("operations" if service else "datasets", rows), notes=notes)
 
 

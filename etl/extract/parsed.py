@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import jmespath
 import msgspec
-from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
+from botocore.paginate import PageIterator, TokenEncoder
 
 from etl.errors import TransientSourceError
 from etl.model import Dataset, Member, Operation, Page, Pager
@@ -28,15 +28,15 @@ _CBOR_MAP = 5  # major type of the first byte; source: RFC 8949, section 3.1
 
 
 class MalformedPageError(TransientSourceError):
-    """A response without an error status that is not a page."""
+    """A response without an error status that is not a page.
 
+    `without_list` is what was answered if nothing but the list is missing. Some services leave empty lists out, and
+    then each answer is the same.
+    """
 
-class MissingListError(MalformedPageError):
-    """A JSON object without the list. Some services leave empty lists out, and then each answer is the same `body`."""
-
-    def __init__(self, problem: str, body: bytes) -> None:
-        super().__init__(f"{problem}. {_EMPTY_LISTS}")
-        self.body = body
+    def __init__(self, problem: str, without_list: object = None) -> None:
+        super().__init__(f"{problem}. {_EMPTY_LISTS}" if without_list else problem)
+        self.without_list = without_list
 
 
 _EMPTY_LISTS = "If the service omits empty lists, set `allow_missing_list: true` on the dataset"
@@ -55,9 +55,11 @@ def read_parsed_page(dataset: Dataset, operation: Operation, pages: PageIterator
     response = next(iter(pages))
     found = jmespath.search(pager.result, response)
     if found is None and pager.is_always_there and not dataset.allow_missing_list:
-        raise MalformedPageError(
-            f"{operation.name}: {pager.result!r} is missing; expected a list, which may be empty. {_EMPTY_LISTS}"
-        )
+        answer = {name: value for name, value in response.items() if name != "ResponseMetadata"}
+        problem = f"{operation.name}: {pager.result!r} is missing; expected a list, which may be empty"
+        raise MalformedPageError(problem, repr(answer))
+    if isinstance(found, dict):  # a structure is the only record
+        found = [found]
     items = [{"value": item} for item in found or []] if pager.is_plain else found or []
     records = [as_modeled(item, operation.record) for item in items]
     return arrived_page(
@@ -82,18 +84,6 @@ def arrived_page(number: int, tried: int, response: Mapping[str, Any], **content
         received_at=dt.datetime.now(dt.UTC),
         **content,
     )
-
-
-def plain_tokens(starting_token: str) -> dict[str, Any] | None:
-    """Return the parameters that a starting token stands for; None if it leads to a record inside a page.
-
-    botocore has two faults here that plain parameters avoid: it empties all lists of the first page except the one that
-    it counts, and it takes the token "None" for no token.
-    """
-    tokens = TokenDecoder().decode(starting_token)
-    if "boto_truncate_amount" in tokens:
-        return None
-    return {name: token for name, token in tokens.items() if token is not None}
 
 
 def proof_hook(operation: Operation) -> Callable[..., None]:

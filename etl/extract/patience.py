@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import tenacity
 
 from etl.config import Retry
-from etl.errors import CredentialsError, TransientSourceError
+from etl.errors import CredentialsError, SameAnswerError, TransientSourceError
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,6 @@ class Patience:
 def may_pass(exc: BaseException) -> bool:
     """Tell whether a repetition may help: it does not renew credentials."""
     return isinstance(exc, TransientSourceError) and not isinstance(exc, CredentialsError | SameAnswerError)
-
-
-class SameAnswerError(TransientSourceError):
-    """The same answer came again and again. Later it may be another one; now, to repeat the request cannot help."""
 
 
 class _Asker:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from botocore.paginate import PageIterator, TokenEncoder
 
-from etl.extract.parsed import MalformedPageError, MissingListError, arrived_page, whole_body
+from etl.extract.parsed import MalformedPageError, arrived_page, whole_body
 from etl.model import Operation, Page
 
 _RAW = "nimble-etl/raw-page"
@@ -85,7 +85,7 @@ def _read_envelope(decoder: Any, body: bytes, operation: Operation) -> tuple[int
     except (UnicodeDecodeError, msgspec.ValidationError, RecursionError) as exc:
         problem = f"{operation.name}: {exc}; {expected}"
         if isinstance(exc, msgspec.ValidationError) and _lacks_list(body, operation):
-            raise MissingListError(problem, body) from exc
+            raise MalformedPageError(problem, body) from exc
         raise MalformedPageError(problem) from exc
     except msgspec.DecodeError as exc:
         # msgspec refuses a lone surrogate, "\ud800", which is legal JSON. Then the standard library decides.

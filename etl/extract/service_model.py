@@ -17,8 +17,9 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from etl.errors import ConfigError, did_you_mean
+from etl.extract.paging import Paging, UnsupportedError, listings, paging_of
 from etl.extract.parsed import BODY_KEY, XML_PROTOCOLS
-from etl.model import Dataset, Member, Operation, Pager, ShapeKind, leaves
+from etl.model import Dataset, Member, Operation, Pager, Paginate, ShapeKind, leaves
 
 MODELS = resources.files("etl.extract") / "service_models"
 _KINDS: Mapping[str, ShapeKind] = {kind: kind for kind in get_args(ShapeKind)} | {"character": "string"}
@@ -26,10 +27,6 @@ _KINDS: Mapping[str, ShapeKind] = {kind: kind for kind in get_args(ShapeKind)} |
 
 _PAGE_SIZE = 50
 """For requests that must say a page size of which the model does not know the largest."""
-
-
-class UnsupportedError(Exception):
-    """An operation cannot be exported; the message says why."""
 
 
 def model_session() -> Session:
@@ -100,13 +97,26 @@ def describe_operation(session: Session, dataset: Dataset) -> Operation:
     Raises:
         ConfigError: there is no such service, operation or column, or the operation cannot be exported.
     """
-    service, name, may_miss = dataset.service, dataset.operation, dataset.allow_missing_list
     try:
-        operation = inspect_operation(session, service, name, dataset.result_key, may_miss_list=may_miss)
+        paging, model = dataset_paging(session, dataset)
+        operation = _inspected(
+            dataset.service, model, paging, dataset.result_key, may_miss_list=dataset.allow_missing_list
+        )
     except UnsupportedError as exc:
         raise ConfigError(f"dataset {dataset.name}: {exc}") from None
+    if dataset.page_size and not paging.definition.get("limit_key"):
+        raise ConfigError(f"dataset {dataset.name}: page_size: {operation.name} takes no size of pages; leave it out")
     _check_columns(dataset, operation.record)
     return operation
+
+
+def dataset_paging(session: Session, dataset: Dataset) -> tuple[Paging, OperationModel]:
+    """Return how a dataset's operation pages, and its model.
+
+    Raises:
+        UnsupportedError: there is no such service or operation, or nobody says how it pages.
+    """
+    return _find(session, dataset.service, dataset.operation, dataset.result_key, dataset.paginate)
 
 
 def inspect_operation(
@@ -114,48 +124,63 @@ def inspect_operation(
 ) -> Operation:
     """Return what the service model says about an operation; service and operation have their names in boto3.
 
-    `result_key` is a path to the list; None takes the first list that botocore's paginator counts. With
-    `may_miss_list`, a response without the list is an empty page.
+    `result_key` is a path to the list; None takes the first list that the paginator counts. With `may_miss_list`, a
+    response without the list is an empty page.
 
     Raises:
         UnsupportedError: there is no such service or operation, or it cannot be exported.
     """
+    paging, model = _find(session, service, name, result_key)
+    return _inspected(service, model, paging, result_key, may_miss_list=may_miss_list)
+
+
+def _find(
+    session: Session, service: str, name: str, result_key: str | None, given: Paginate | None = None
+) -> tuple[Paging, OperationModel]:
     service_model = _service_model(session, service)
     names = {xform_name(name): name for name in service_model.operation_names}
     if name not in names:
         raise UnsupportedError(f"{service} has no operation {name!r}{did_you_mean(name, names)}")
     model = service_model.operation_model(names[name])
     try:
-        pagination = session.get_paginator_model(service).get_paginator(model.name)
-    except (ValueError, UnknownServiceError, DataNotFoundError):
-        raise UnsupportedError(
-            f"{model.name} has no paginator in botocore: it returns one page, without a token"
-        ) from None
-    result = result_key or _as_list(pagination["result_key"])[0]
-    if "[]." in result:  # lists within a list are one list
-        result = f"{result.removesuffix('[]')}[]"
+        return paging_of(session, service, model, result_key, given), model
+    except UnsupportedError as exc:
+        raise UnsupportedError(f"{model.name}: {exc}") from None
+
+
+def _inspected(
+    service: str, model: OperationModel, paging: Paging, result_key: str | None, *, may_miss_list: bool
+) -> Operation:
+    result = result_key or paging.result_keys[0]
     try:
-        pager, item = _pager(model, pagination, result)
+        pager, item = _pager(model, paging, result)
+        result = pager.result
         is_raw = not may_miss_list and _is_raw(model, pager)
         wire = {name: _body_name(shape, name) for name, shape in model.output_shape.members.items()} if is_raw else {}
         record = _record(item, wire[result], _body_name) if is_raw else _record(item, "value", lambda _, name: name)
     except UnsupportedError as exc:
         raise UnsupportedError(f"{model.name}: {exc}") from None
-    not_parameters = {*pager.input_tokens, pagination.get("limit_key")}
-    inputs, token = model.input_shape, pager.output_tokens[0]
-    required, limit = [*inputs.required_members] if inputs else [], pagination.get("limit_key")
+    limit = paging.definition.get("limit_key")
+    not_parameters = {*pager.input_tokens, *paging.parameters, limit}
+    inputs = model.input_shape
+    required = tuple(inputs.required_members) if inputs else ()
+    token, *_ = *pager.output_tokens, ""
+    input_token, *_ = *pager.input_tokens, ""
     page_size = int(inputs.members[limit].metadata.get("max", _PAGE_SIZE)) if limit in required else None
     return Operation(
         service=service,
         name=model.name,
-        api_version=service_model.api_version,
+        api_version=model.service_model.api_version,
         result_key=wire.get(result, BODY_KEY),
         token_key=wire.get(token, ""),
         result_member=result if is_raw else "",
         token_member=token if is_raw else "",
-        input_token=pager.input_tokens[0],
+        input_token=input_token,
         record=record,
-        parameters=tuple(name for name in inputs.members if name not in not_parameters) if inputs else (),
+        # A token that must be sent has a value on the first page, which only the operator knows.
+        parameters=tuple(
+            name for name in _members(inputs) if name not in not_parameters or (name in required and name != limit)
+        ),
         required=tuple(name for name in required if name != limit),
         page_size=page_size,
         documentation=_plain(model.documentation),
@@ -163,21 +188,14 @@ def inspect_operation(
     )
 
 
-def paginated_operations(session: Session, service: str) -> dict[str, tuple[str, ...]]:
-    """Return boto3's methods of a service that have a paginator, each with its result keys.
+def listed_operations(session: Session, service: str) -> dict[str, tuple[str, ...]]:
+    """Return boto3's methods of a service that list something, each with its result keys.
 
     Raises:
         UnsupportedError: there is no such service.
     """
     _service_model(session, service)
-    try:
-        paginators = session.get_paginator_model(service)
-    except (UnknownServiceError, DataNotFoundError):
-        return {}
-    return {
-        xform_name(name): tuple(_as_list(pagination["result_key"]))
-        for name, pagination in sorted(paginators._paginator_config.items())  # noqa: SLF001  nothing public lists them
-    }
+    return listings(session, service)
 
 
 def parameter_values(session: Session, service: str, name: str) -> dict[str, tuple[str, ...]]:
@@ -206,29 +224,36 @@ def _service_model(session: Session, service: str) -> ServiceModel:
         raise UnsupportedError(f"botocore has no service {service!r}{meant}; `aws help` lists the names") from None
 
 
-def _pager(model: OperationModel, pagination: Mapping[str, Any], result: str) -> tuple[Pager, Shape]:
+def _pager(model: OperationModel, paging: Paging, result: str) -> tuple[Pager, Shape]:
     """Return how pages are found in a parsed response, and the shape of one item of the list."""
     steps = re.findall(r"(\w+)(\[\])?(?:\.|$)", result)
     if ".".join(name + many for name, many in steps) != result:
         raise UnsupportedError(f"its result key is the expression {result!r}; expected a path of names")
     shape: Shape = model.output_shape
+    many = False
     for step, (name, brackets) in enumerate(steps, start=1):
-        is_list = brackets or step == len(steps)
         if shape is None or shape.type_name != "structure" or name not in shape.members:
             raise UnsupportedError(f"its responses have no member {result!r}")
         shape = shape.members[name]
-        if is_list and shape.type_name != "list":
+        is_last = step == len(steps)
+        if is_last and shape.type_name == "structure" and not many and not brackets and paging.origin != "botocore":
+            continue  # one record
+        if (brackets or is_last) and shape.type_name != "list":
             raise UnsupportedError(f"{name!r} in its responses is a {shape.type_name}; expected a list")
-        shape = shape.member if is_list else shape
+        if is_last and many and not brackets:
+            result = f"{result}[]"  # JMESPath makes lists of lists of it otherwise
+        many = many or bool(brackets)
+        shape = shape.member if brackets or is_last else shape
     protocol = model.service_model.resolved_protocol
+    counted = paging.result_keys[0]
     pager = Pager(
         protocol=protocol,
         result=result,
-        input_tokens=tuple(_as_list(pagination["input_token"])),
-        output_tokens=tuple(_as_list(pagination["output_token"])),
-        more_results=pagination.get("more_results"),
+        input_tokens=paging.input_tokens,
+        output_tokens=paging.output_tokens,
+        more_results=paging.definition.get("more_results"),
         is_plain=shape.type_name != "structure" or getattr(shape, "is_document_type", False),
-        is_primary=result == _as_list(pagination["result_key"])[0],
+        is_primary=counted in (result, f"[{result}]") and "[]" not in result,
         is_always_there=protocol not in XML_PROTOCOLS and len(steps) == 1,
         wire_members=tuple(_wire_members(model.output_shape)),
     )
@@ -245,6 +270,10 @@ def _record(item: Shape, name: str, name_of: Callable[[Shape, str], str]) -> Mem
     return Member(name="record", api_name="record", kind="structure", members=(member,))
 
 
+def _members(shape: Shape | None) -> Mapping[str, Shape]:
+    return shape.members if shape is not None else {}
+
+
 def _wire_members(output: Shape) -> Iterator[str]:
     """Yield the names that can stand at the top of a response's body.
 
@@ -259,17 +288,18 @@ def _wire_members(output: Shape) -> Iterator[str]:
 
 
 def _is_raw(model: OperationModel, pager: Pager) -> bool:
-    """Tell whether a body is a JSON object with one list of structures and one token, both at its top."""
+    """Tell whether a body is a JSON object with one list of structures and at most one token, both at its top."""
     members = model.output_shape.members
     names = (pager.result, *pager.output_tokens)
     return (
         pager.protocol in ("json", "rest-json")
-        and len(pager.output_tokens) == 1
+        and len(pager.output_tokens) <= 1
         and not pager.more_results
         and not pager.is_plain
         and all(name in members and "location" not in members[name].serialization for name in names)
         and "payload" not in model.output_shape.serialization
-        and members[pager.output_tokens[0]].type_name == "string"
+        and members[pager.result].type_name == "list"
+        and all(members[name].type_name == "string" for name in pager.output_tokens)
     )
 
 
@@ -326,10 +356,6 @@ def _check_columns(dataset: Dataset, record: Member) -> None:
             if setting == "order_by" and kinds[column] != "timestamp":
                 expected = "a timestamp: the record with the newest one is kept"
                 raise ConfigError(f"{place}, a {kinds[column]}; expected {expected}")
-
-
-def _as_list(value: Any) -> list[str]:
-    return value if isinstance(value, list) else [value]
 
 
 def _plain(documentation: str) -> str:

@@ -7,14 +7,15 @@ as in the AWS CLI. This room adds the proof that a response is a page, and the p
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import botocore.exceptions as boto
 from botocore.model import OperationModel
-from botocore.paginate import PageIterator, TokenDecoder, TokenEncoder
+from botocore.paginate import PageIterator, Paginator
 from botocore.parsers import ResponseParserError
 
 from etl.config import OPTED_IN, SourceSettings
@@ -22,6 +23,7 @@ from etl.errors import (
     ConfigError,
     CredentialsError,
     EtlError,
+    SameAnswerError,
     SourceError,
     TokenRejectedError,
     ToleratedError,
@@ -31,12 +33,14 @@ from etl.events import working_on
 from etl.extract.accounts import Accounts, Signer, asking_as
 from etl.extract.clients import Clients, Endpoint
 from etl.extract.pace import Paces
-from etl.extract.parsed import MissingListError, plain_tokens, proof_hook, read_parsed_page
-from etl.extract.patience import Patience, SameAnswerError
+from etl.extract.paging import Paging
+from etl.extract.parsed import MalformedPageError, proof_hook, read_parsed_page
+from etl.extract.patience import Patience
 from etl.extract.places import Places
 from etl.extract.raw import raw_page_hook, read_raw_page
 from etl.extract.redact import without_userinfo
-from etl.extract.service_model import describe_operation, model_session
+from etl.extract.service_model import dataset_paging, describe_operation, model_session
+from etl.extract.tokens import plain_tokens, sent_token
 from etl.extract.vendor_errors import EXPIRED, UNKNOWN_KEY, answer, is_passing, may_mean_the_token, translate
 from etl.model import Dataset, Operation, Page, Slice
 
@@ -60,18 +64,17 @@ class Source:
         self._settings = settings
         self._patience = Patience(settings.retry, stop)
         self._lock = threading.RLock()
-        self._loading = (
-            threading.Lock()
-        )  # not the other one: who has it may ask for what hides secrets, which needs this
+        # Not the other one: whoever has that may ask for what hides secrets, which needs this.
+        self._loading = threading.Lock()
         self._endpoint = endpoint
         self._profiles: dict[str | None, Clients] = {None: Clients(settings, endpoint)}
         self._clients = self._profiles[None]
         self._models = model_session()
         self._operations: dict[str, Operation] = {}
-        self._without_list: dict[tuple[str, int], list[bytes]] = {}
+        self._without_list: dict[tuple[str, int], list[object]] = {}
         self._proofs: dict[str, Callable[..., None]] = {}
         self._made: dict[tuple[str, str], Any] = {}
-        self._paginators: dict[tuple[str, str], Any] = {}
+        self._paginators: dict[tuple[str, str], tuple[Paginator, Paging, frozenset[str]]] = {}
         self._has_walked = False
         self._places = Places(settings)
         self._paces = Paces(settings.retry)
@@ -184,7 +187,7 @@ class Source:
         action = f"{dataset.service}:{self.operation(dataset).name}"  # the IAM action, nimble:ListStreamingSessions
         tries, renewed = 0, False
         with self._lock:
-            bodies = self._without_list.setdefault((slice_.slice_id, number), [])
+            answers = self._without_list.setdefault((slice_.slice_id, number), [])
 
         def once() -> Page:
             nonlocal tries, renewed
@@ -192,10 +195,10 @@ class Source:
             with self._told(place, action, dataset, starting_token):
                 try:
                     page = self._request(dataset, slice_, number, starting_token, max_items, tries - 1)
-                except MissingListError as exc:
-                    bodies.append(exc.body)
-                    if bodies[-_SAME_ANSWERS:] == [exc.body] * _SAME_ANSWERS:
-                        bodies.clear()
+                except MalformedPageError as exc:
+                    answers.append(exc.without_list)
+                    if exc.without_list and answers[-_SAME_ANSWERS:] == [exc.without_list] * _SAME_ANSWERS:
+                        answers.clear()
                         raise SameAnswerError(f"{exc}; {_SAME_ANSWERS} answers were the same") from exc
                     raise
                 except boto.ClientError as exc:
@@ -204,13 +207,13 @@ class Source:
                         # botocore does not retry this; a long walk outlives the credentials that it began with.
                         renewed = True
                         self._renew_credentials(slice_.account_id)
-                        self._clients.redact(exc, _sent(starting_token))
+                        self._clients.redact(exc, sent_token(starting_token))
                         raise TransientSourceError(
                             f"{place}: {answer(exc, action)}; the credentials are loaded once more"
                         ) from exc
                     if starting_token is not None and may_mean_the_token(exc, self._model(dataset)):
                         raise self._judge_token(dataset, slice_, place, action) from exc
-                    self._clients.redact(exc, _sent(starting_token))
+                    self._clients.redact(exc, sent_token(starting_token))
                     if error := self._refusal(exc, place, action, dataset, slice_):
                         raise error from exc
                     raise
@@ -267,7 +270,7 @@ class Source:
             yield
         except Exception as exc:
             if not isinstance(exc, EtlError):
-                self._clients.redact(exc, _sent(starting_token))
+                self._clients.redact(exc, sent_token(starting_token))
             error = exc if isinstance(exc, EtlError) else translate(exc, place, action, self._model(dataset))
             if not str(error).startswith(place):
                 error.args = (f"{place}: {error}",)
@@ -298,7 +301,9 @@ class Source:
         self, dataset: Dataset, slice_: Slice, number: int, token: str | None, max_items: int | None, tried: int
     ) -> Page:
         operation = self.operation(dataset)
-        parameters: dict[str, Any] = {**slice_.parameters, **dataset.parameters}
+        paginator, paging, lists = self._paginator(dataset, self._places.region_of_requests(slice_.region))
+        bound = {name: [value] if name in lists else value for name, value in slice_.parameters.items()}
+        parameters: dict[str, Any] = {**bound, **dataset.parameters}
         limits = {"StartingToken": token, "MaxItems": max_items}
         if max_items and operation.pager and not operation.pager.is_primary:
             raise ConfigError(f"{slice_}: max_items counts another list than {operation.pager.result!r}; leave it out")
@@ -306,12 +311,18 @@ class Source:
         if tokens and ((operation.pager and not max_items) or "None" in tokens.values()):
             # `max_items` counts from a starting token. With plain tokens there is none, so the page is taken whole.
             parameters, limits = {**parameters, **tokens}, {}
-        pages: PageIterator = self._paginator(dataset, self._places.region_of_requests(slice_.region)).paginate(
-            **parameters, PaginationConfig={**limits, "PageSize": dataset.page_size or operation.page_size}
+        pages: PageIterator = paginator.paginate(
+            **parameters,
+            **paging.parameters,
+            PaginationConfig={**limits, "PageSize": dataset.page_size or operation.page_size},
         )
         if operation.pager:
-            return read_parsed_page(dataset, operation, pages, number, tried)
-        return read_raw_page(operation, pages, number, tried)
+            page = read_parsed_page(dataset, operation, pages, number, tried)
+        else:
+            page = read_raw_page(operation, pages, number, tried)
+        if paging.ends_with_same_token and token is not None and page.next_starting_token == token:
+            return replace(page, next_starting_token=None)
+        return page
 
     def _judge_token(self, dataset: Dataset, slice_: Slice, place: str, action: str) -> EtlError:
         """Return the error for a refused token: the same request without a token decides. It costs only this slice."""
@@ -331,12 +342,19 @@ class Source:
             self._made.clear()
             self._paginators.clear()
 
-    def _paginator(self, dataset: Dataset, region: str) -> Any:
-        """Return boto3's paginator of the dataset's operation, of the client that its service and Region have."""
+    def _paginator(self, dataset: Dataset, region: str) -> tuple[Paginator, Paging, frozenset[str]]:
+        """Return botocore's paginator of the dataset's operation, how it pages, and which parameters take a list.
+
+        The paginator's client is the one that its service and Region have.
+        """
         with self._lock:
             if (dataset.name, region) not in self._paginators:
                 client = self._client(dataset.service, region)
-                self._paginators[dataset.name, region] = client.get_paginator(dataset.operation)
+                paging, model = dataset_paging(self._models, dataset)
+                paginator = paging.paginator(getattr(client, dataset.operation), model)
+                members = model.input_shape.members if model.input_shape else {}
+                lists = frozenset(name for name, shape in members.items() if shape.type_name == "list")
+                self._paginators[dataset.name, region] = paginator, paging, lists
             return self._paginators[dataset.name, region]
 
     def _proof_of(self, dataset: Dataset) -> Callable[..., None]:
@@ -358,31 +376,3 @@ class Source:
 def _prove(**event: Any) -> None:
     """Handle botocore's before-parse event: the client is shared, and each dataset proves its pages its own way."""
     _proof.get()(**event)
-
-
-def _sent(starting_token: str | None) -> str | None:
-    """Return the page token that a starting token holds."""
-    with suppress(ValueError, AttributeError):  # what cannot be decoded is not sent
-        tokens = TokenDecoder().decode(starting_token).values() if starting_token else ()
-        return max((token for token in tokens if isinstance(token, str)), key=len, default=None)
-    return None
-
-
-def check_starting_token(token: str) -> str:
-    """Return the token if it has botocore's encoding.
-
-    botocore also accepts older forms and guesses what they mean: "None" starts again, "a___2" skips two records.
-
-    Raises:
-        ConfigError: the token is not in botocore's encoding.
-    """
-    try:
-        decoded = TokenDecoder().decode(token)
-    except (ValueError, AttributeError, TypeError):
-        decoded = None
-    if not isinstance(decoded, dict) or not decoded or TokenEncoder().encode(decoded) != token:
-        raise ConfigError(
-            "--starting-token: this is not a starting token; expected one that `nimble-etl run` or "
-            "`aws … --max-items` printed (base64 of a JSON object), not a service's own nextToken"
-        )
-    return token

@@ -15,14 +15,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from etl.config import Settings
-from etl.errors import ConfigError
+from etl.errors import ConfigError, NameTakenError
 from etl.extract.datasets import builtin_datasets, hints, select_datasets
+from etl.extract.paging import UnsupportedError
 from etl.extract.service_model import (
-    UnsupportedError,
     describe_operation,
     inspect_operation,
+    listed_operations,
     model_session,
-    paginated_operations,
     parameter_values,
 )
 from etl.model import BLANK, Dataset, Operation
@@ -61,7 +61,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An operation that has a paginator. `operation` is None if it cannot be exported; `reason` says why."""
+    """An operation that lists something. `operation` is None if it cannot be exported; `reason` says why."""
 
     name: str
     result_keys: tuple[str, ...]
@@ -78,10 +78,6 @@ class Listing:
     def item(self) -> str:
         """Return the singular of the noun."""
         return singular(self.noun)
-
-
-class _NameTakenError(ConfigError):
-    """A dataset, or a table or view of it, would have a name that is taken."""
 
 
 def proposed_keys(listing: Listing) -> list[Key]:
@@ -110,13 +106,13 @@ class Service:
         self.name = name
         self.session = session or model_session()
         try:
-            self._result_keys = paginated_operations(self.session, name)
+            self._result_keys = listed_operations(self.session, name)
         except UnsupportedError as exc:
             raise ConfigError(f"datasets: {exc}") from None
 
     @cached_property
     def listings(self) -> dict[str, Listing]:
-        """Return the operations that have a paginator, by name."""
+        """Return the operations that list something, by name."""
         return {name: self.listing(name) for name in self._result_keys}
 
     def listing(self, name: str, result_key: str | None = None) -> Listing:
@@ -198,7 +194,7 @@ def propose_service(settings: Settings, service: str) -> tuple[list[Draft], list
             try:
                 try:
                     proposer.add(chosen, lists)
-                except _NameTakenError:
+                except NameTakenError:
                     proposer.add(chosen, lists, noun_name(service, listing.name))
             except ConfigError as exc:
                 reason = str(exc)
@@ -301,12 +297,19 @@ class _Proposer:
     def _parent(self, listing: Listing, required: tuple[str, ...]) -> tuple[Listing | None, dict[str, str]]:
         """Return the listing whose records have values for most required parameters, and the column of each."""
         best: tuple[Listing | None, dict[str, str]] = (None, {})
+        assert listing.operation is not None
+        # Values that the model knows are chosen, not listed: a summary by type has not every type.
+        chosen = parameter_values(self.service.session, self.service.name, listing.operation.name)
         for parent in self.service.listings.values():
             if parent.operation is None or parent.name == listing.name:
                 continue
             if not set(parent.operation.required) < set(required):
                 continue  # somebody would have to give its own parameters too
-            bind = {name: column for name in required if (column := _column_for(snake_case(name), parent))}
+            bind = {
+                name: column
+                for name in required
+                if name not in chosen and (column := _column_for(snake_case(name), parent))
+            }
             if not bind:
                 continue
             bind |= {name: parameter_column(name) for name in parent.operation.required if name not in bind}
@@ -329,7 +332,7 @@ class _Proposer:
         try:
             check_names({name: self.layouts[name] for name in (*self.configured, *self.drafts, draft.name)})
         except ConfigError as exc:
-            raise _NameTakenError(f"{exc}. --name chooses another name") from None
+            raise NameTakenError(f"{exc}. --name chooses another name") from None
 
     def _new_name(self, listing: Listing, name: str, result_key: str | None) -> str:
         """Return the name of a new dataset; refuse one that is configured already, or whose name is taken."""
@@ -339,7 +342,7 @@ class _Proposer:
             if what == (self.service.name, listing.name, result_key):
                 raise ConfigError(f"datasets: {lists}; choose another list with --result-key, if it has one")
             if name == other:
-                raise _NameTakenError(f"datasets: {lists}; choose another name with --name")
+                raise NameTakenError(f"datasets: {lists}; choose another name with --name")
         return name
 
 

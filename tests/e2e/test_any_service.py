@@ -3,30 +3,19 @@
 What is exported is compared with what a plain boto3 paginator returns, member by member, by a conversion of its own.
 """
 
-import datetime as dt
 import io
 import json
 import re
-import threading
+import time
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 
-import boto3
-import duckdb
 import jmespath
 import pytest
-from botocore import xform_name
-from moto.server import DomainDispatcherApplication, create_backend_app
+from support.cloud import ACCOUNT, KEY, REGION, Cloud, columns, exported
 from support.job import Job
-from werkzeug.serving import WSGIRequestHandler, make_server
-
-from etl.model import CATALOG_NAME
-
-KEY = ("AKIDEXAMPLE", "not-a-secret")
-REGION = "us-west-2"
-ACCOUNT = "123456789012"
 
 DATASETS = """
 datasets:
@@ -58,55 +47,23 @@ datasets:
 - {name: iot_things, service: iot, operation: list_things, key: [thing_arn], page_size: 2}
 - {name: launch_configurations, service: autoscaling, operation: describe_launch_configurations,
    key: [launch_configuration_arn], page_size: 3}
+- {name: key_pairs, service: ec2, operation: describe_key_pairs, key: [key_pair_id]}
+- {name: addresses, service: ec2, operation: describe_addresses, key: [public_ip]}
+- {name: delivery_streams, service: firehose, operation: list_delivery_streams, key: [value], page_size: 3}
+- {name: log_events, service: logs, operation: get_log_events, key: [message], page_size: 3,
+   parameters: {logGroupName: /group/0, logStreamName: stream}}
 """
-OWN_COLUMNS = {"snapshot_date", "account_id", "region", "run_id", "slice_id", "page_number", "extracted_at", "extra"}
+WITHOUT_PAGINATOR = {
+    "key_pairs": ("KeyPairs", None, None),
+    "addresses": ("Addresses", None, None),
+    "delivery_streams": (
+        "DeliveryStreamNames", "ExclusiveStartDeliveryStreamName", "HasMoreDeliveryStreams && DeliveryStreamNames[-1]",
+    ),
+    "log_events": ("events", "nextToken", "nextForwardToken"),
+}  # fmt: skip
+"""Dataset -> its list, the parameter that takes the token, and where the next one is."""
 SERIAL = "run: {concurrency: 1}\n"
 """One walk at a time: a kill right after a page was stored then leaves no other request in flight."""
-
-
-class Cloud:
-    """A whole AWS on loopback.
-
-    `requests` has each request as a line of text, STS left out. `client` gives clients as boto3 makes them, without
-    anything of nimble-etl.
-    """
-
-    def __init__(self):
-        self.requests = []
-        session = boto3.session.Session(*KEY, region_name=REGION)
-        self.client = cache(lambda service: session.client(service, endpoint_url=self.url))
-        application = DomainDispatcherApplication(create_backend_app)
-
-        def record(environ, start_response):
-            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            environ["wsgi.input"] = io.BytesIO(body)
-            service = re.search(r"/([a-z0-9-]+)/aws4_request", environ.get("HTTP_AUTHORIZATION", ""))
-            if service and service[1] != "sts":
-                method, path, query = (environ[name] for name in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING"))
-                target = environ.get("HTTP_X_AMZ_TARGET", "")
-                self.requests.append(f"{service[1]} {method} {path}?{query} {target} {body!r}")
-            return application(environ, start_response)
-
-        self._server = make_server("127.0.0.1", 0, record, threaded=True, request_handler=_Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-class _Quiet(WSGIRequestHandler):
-    def log(self, *_):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +112,21 @@ def populate(client):
         client("medialive").create_channel(Name=f"channel{i}", Tags={"a": "b"})
         client("iot").create_thing(thingName=f"thing{i}", attributePayload={"attributes": {"a": "b", "c": ""}})
         client("eks").create_cluster(name=f"cluster{i}", roleArn=role, resourcesVpcConfig={})
+        ec2.create_key_pair(KeyName=f"key{i}")
+        ec2.allocate_address(Domain="vpc")
+        client("firehose").create_delivery_stream(
+            DeliveryStreamName=f"stream{i}",
+            S3DestinationConfiguration={"RoleARN": role, "BucketARN": "arn:aws:s3:::alpha"},
+        )
         client("autoscaling").create_launch_configuration(
             LaunchConfigurationName=f"l{i}", ImageId="ami-12c6146b", InstanceType="t2.micro"
         )
+    client("logs").create_log_stream(logGroupName="/group/0", logStreamName="stream")
+    now = int(time.time() * 1000)
+    client("logs").put_log_events(
+        logGroupName="/group/0", logStreamName="stream",
+        logEvents=[{"timestamp": now + i, "message": f"ä {i}"} for i in range(7)],
+    )  # fmt: skip
     for i in range(104):
         client("sns").create_topic(Name=f"topic{i}")
     for start in range(0, 520, 20):
@@ -185,8 +154,13 @@ class Expected:
 
 def listed(client, dataset):
     """Return what a plain boto3 paginator lists for a dataset."""
-    paginator = client.get_paginator(dataset.operation)
-    result_key = dataset.result_key or next(iter(as_list(paginator._pagination_cfg["result_key"])))
+    if dataset.name in WITHOUT_PAGINATOR:
+        result_key, *_ = WITHOUT_PAGINATOR[dataset.name]
+        pages_of = plain_loop(client, dataset)
+    else:
+        paginator = client.get_paginator(dataset.operation)
+        result_key = dataset.result_key or next(iter(as_list(paginator._pagination_cfg["result_key"])))
+        pages_of = partial(paginator.paginate, PaginationConfig={"PageSize": dataset.page_size})
     shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[dataset.operation]).output_shape
     for name in re.findall(r"\w+", result_key):
         shape = shape.members[name]
@@ -194,7 +168,7 @@ def listed(client, dataset):
     slices = [{"Bucket": name} for name in ("alpha", "beta")] if dataset.for_each else [dataset.parameters]
     rows, count = [], 0
     for parameters in slices:
-        pages = list(paginator.paginate(**parameters, PaginationConfig={"PageSize": dataset.page_size}))
+        pages = list(pages_of(**parameters))
         count += len(pages)
         for page in pages:
             for record in jmespath.search(result_key, page) or []:
@@ -203,47 +177,29 @@ def listed(client, dataset):
     return Expected(rows, count)
 
 
+def plain_loop(client, dataset):
+    """Return a function that yields the pages of an operation, as its documentation says they are asked for."""
+    _, taken, held = WITHOUT_PAGINATOR[dataset.name]
+    more = {
+        "delivery_streams": {"Limit": dataset.page_size},
+        "log_events": {"limit": dataset.page_size, "startFromHead": True},
+    }.get(dataset.name, {})
+
+    def pages(**parameters):
+        token = None
+        while True:
+            page = getattr(client, dataset.operation)(**parameters, **more, **({taken: token} if token else {}))
+            yield page
+            following = jmespath.search(held, page) if held else None
+            if not following or following == token:
+                return
+            token = following
+
+    return pages
+
+
 def as_list(value):
     return value if isinstance(value, list) else [value]
-
-
-def columns(shape, record, prefix=""):
-    for name, value in record.items():
-        member = shape.members[name]
-        if member.type_name == "structure" and member.members:
-            yield from columns(member, value, f"{prefix}{xform_name(name)}_")
-        else:
-            yield f"{prefix}{xform_name(name)}", plain(member, value)
-
-
-def plain(shape, value):
-    if shape.type_name == "timestamp":
-        return value.astimezone(dt.UTC)
-    if shape.type_name == "string" and isinstance(value, dict):
-        return json.dumps(value)  # boto3 decodes IAM's policies
-    if shape.type_name == "list":
-        return [plain(shape.member, inner) for inner in value]
-    if shape.type_name == "map":
-        return [(key, plain(shape.value, inner)) for key, inner in value.items()]
-    if shape.type_name == "structure":
-        absent = dict.fromkeys(map(xform_name, shape.members))
-        return absent | {xform_name(name): plain(shape.members[name], inner) for name, inner in value.items()}
-    return value
-
-
-def exported(job, dataset):
-    """Return the rows of a dataset's view, by the columns of its API, without what is null."""
-    with duckdb.connect(job.directory / "warehouse" / CATALOG_NAME, read_only=True) as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        found = connection.sql(f"from {dataset.name}").to_arrow_table()
-    rows = found.to_pylist()
-    assert {(row["account_id"], row["region"]) for row in rows} == {(ACCOUNT, REGION)}
-    own = {*OWN_COLUMNS, *dataset.slice_columns.values()}
-    renamed = {f"api_{name}": name for name in own}
-    return [
-        {renamed.get(name, name): value for name, value in row.items() if name not in own and value is not None}
-        for row in rows
-    ]
 
 
 def in_order(rows, dataset):

@@ -219,8 +219,8 @@ def test_hash_of_the_model_changes_with_the_model_and_only_then():
     [
         ("nimbl", "list_studios", "studio_id", "botocore has no service 'nimbl'"),
         ("nimble", "list_films", "film_id", "nimble has no operation 'list_films'"),
-        ("nimble", "get_studio", "studio_id", "no operation 'get_studio'|GetStudio has no paginator"),
-        ("deadline", "get_farm", "farm_id", "GetFarm has no paginator"),
+        ("nimble", "get_studio", "studio_id", "no operation 'get_studio'"),
+        ("deadline", "get_farm", "farm_id", "GetFarm: its responses have no list, and no structure"),
         ("apigateway", "get_usage", "x", "'items' in its responses is a map; expected a list"),
         ("bedrock-agentcore-control", "list_dataset_examples", "x", "its records have no members"),
         ("nimble", "list_studios", "studio_idd", "key names 'studio_idd'; the records have .*studio_id"),

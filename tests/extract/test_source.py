@@ -35,7 +35,8 @@ from etl.extract.clients import Endpoint
 from etl.extract.datasets import builtin_datasets
 from etl.extract.parsed import MalformedPageError
 from etl.extract.raw import raw_page_hook
-from etl.extract.source import Source, check_starting_token
+from etl.extract.source import Source
+from etl.extract.tokens import check_starting_token
 from etl.extract.vendor_errors import translate
 
 SESSIONS = builtin_datasets()["streaming_sessions"]
