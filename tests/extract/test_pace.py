@@ -5,8 +5,9 @@ import datetime as dt
 import pytest
 
 from etl.config import Retry
-from etl.errors import LaterError, SourceError, TransientSourceError
+from etl.errors import CredentialsError, LaterError, SourceError, TransientSourceError
 from etl.extract.pace import Paces
+from etl.extract.patience import SameAnswerError
 
 KEY = ("111111111111", "us-west-2", "nimble")
 OTHER = ("222222222222", "us-west-2", "nimble")
@@ -135,9 +136,10 @@ def test_another_passing_failure_is_the_slice_s_own(paces, clock):
     assert not isinstance(caught.value, LaterError)
 
 
-def test_a_refusal_for_good_is_raised_as_it_is(paces):
+@pytest.mark.parametrize("error", [SourceError, CredentialsError, SameAnswerError])
+def test_what_a_repetition_does_not_help_is_raised_as_it_is(paces, error):
     def refuse(_tried):
-        raise SourceError("denied")
+        raise error("no")
 
-    with pytest.raises(SourceError, match="denied"):
+    with pytest.raises(error, match=r"^no$"):
         paces.ask(KEY, "a", "page 1", refuse)
