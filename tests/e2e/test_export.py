@@ -360,7 +360,7 @@ def test_the_command_line_ends_with_one_line_and_the_right_exit_code(job):
             ["run", "--dataset", "sessions"],
             "'sessions' is not defined (did you mean streaming_sessions?); known are studios",
         ),
-        (["run", "--max-duration", "long"], "is not a duration"),
+        (["run", "--max-duration", "long"], "expected a duration"),
         (["sql", "select * from nowhere"], "there is no catalog yet"),
         (["query", "nothing"], "query 'nothing' does not exist"),
         (["query", "idle_sessions", "--days", "1"], "unknown parameter days; it takes --hours INTEGER"),
