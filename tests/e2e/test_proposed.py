@@ -25,7 +25,7 @@ class Listing:
     """One operation: the path to its list, and the names of its tokens in requests and responses; none if one page.
 
     `blanks` fills in what only the operator knows. `slices` returns the parameters of each slice, if there are several.
-    `key` is given where the proposed one is not right.
+    `key` is given where moto leaves out what AWS sends: an ARN, or an id.
     """
 
     service: str
@@ -100,7 +100,7 @@ LISTINGS = [
     Listing("mq", "list_configurations", "Configurations"),
     Listing("opensearch", "list_domain_names", "DomainNames", ONE_PAGE),
     Listing("ram", "list_permissions", "permissions", LOWER),
-    Listing("ram", "list_resource_types", "resourceTypes", LOWER, key=("resource_type",)),
+    Listing("ram", "list_resource_types", "resourceTypes", LOWER),
     Listing("resiliencehub", "list_apps", "appSummaries", LOWER),
     Listing("resiliencehub", "list_resiliency_policies", "resiliencyPolicies", LOWER),
     Listing("route53", "list_hosted_zones_by_name", "HostedZones",
