@@ -71,11 +71,26 @@ class Member(Frozen):
 class ForEach(Frozen):
     """The parent of a dataset. The dataset has one slice for each record of the parent.
 
-    `bind` maps parameters of the operation to columns of the parent: `{studioId: studio_id}`.
+    `bind` maps parameters of the operation to columns of the parent: `{studioId: studio_id}`. `batch` names one of them
+    that takes a list, and how many values a request may have: `{services: 10}`. Then there is one slice for all records
+    that differ in this value only, and its pages ask for batch after batch.
     """
 
     dataset: str
     bind: Mapping[str, str] = Field(min_length=1)
+    # Left out where it is not set, as `paginate` below.
+    batch: Mapping[str, Annotated[int, Field(ge=1)]] = Field({}, max_length=1, exclude_if=lambda given: not given)
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> Self:
+        if unbound := self.batch.keys() - self.bind.keys():
+            raise ValueError(f"batch names {', '.join(unbound)}; expected one of bind: {', '.join(self.bind)}")
+        return self
+
+    @property
+    def of_slice(self) -> dict[str, str]:
+        """Return the bindings that tell slices apart: all but the batch."""
+        return {name: column for name, column in self.bind.items() if name not in self.batch}
 
 
 class Paginate(Frozen):
@@ -179,7 +194,7 @@ class Dataset(Frozen):
     @property
     def slice_columns(self) -> dict[str, str]:
         """Return the parameters of every slice, each with the column of its value: `{studioId: studio_id}`."""
-        names = (*self.parameters, *(self.for_each.bind if self.for_each else ()))
+        names = (*self.parameters, *(self.for_each.of_slice if self.for_each else ()))
         return {name: parameter_column(name) for name in names}
 
     @property

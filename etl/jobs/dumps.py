@@ -119,7 +119,7 @@ def _check(request: ImportRequest) -> None:
 
 def _bound(dataset: Dataset, parents: Mapping[str, str]) -> Mapping[str, str]:
     """Return the parameters that a slice of the dataset is listed with; refuse missing and superfluous ones."""
-    wanted = list(dataset.for_each.bind) if dataset.for_each else []
+    wanted = list(dataset.for_each.of_slice) if dataset.for_each else []
     if sorted(parents) != sorted(wanted):
         flags = " ".join("--studio-id ID" if name == "studioId" else f"--parent {name}=ID" for name in wanted)
         found = " ".join(f"{name}={value}" for name, value in parents.items())

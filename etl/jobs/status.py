@@ -117,10 +117,10 @@ def _listed(settings: Settings, catalog: Catalog) -> dict[str, set[_Listed]]:
     listed: dict[str, set[_Listed]] = {}
     for dataset in select_datasets(settings.datasets, settings.privacy.rules).values():
         if dataset.for_each and dataset.for_each.dataset in tables:
-            bound = dataset.for_each.bind.items()
-            columns = ", ".join(f"{quoted(column)} as {quoted(name)}" for name, column in bound)
+            bound = dataset.for_each.of_slice.items()
+            columns = ["account_id", "region", *(f"{quoted(column)} as {quoted(name)}" for name, column in bound)]
             parent = quoted(dataset.for_each.dataset)
-            rows = catalog.rows(f"select distinct account_id, region, {columns} from {parent}")  # noqa: S608
+            rows = catalog.rows(f"select distinct {', '.join(columns)} from {parent}")  # noqa: S608
             listed[dataset.name] = set()
             for row in rows:
                 account_id, region = row.pop("account_id"), row.pop("region")

@@ -11,7 +11,8 @@ from etl.extract.places import ACCOUNTS, PARENT, REGIONS, UNITS, Place, Places
 from etl.extract.redact import without_userinfo
 from etl.extract.service_model import filter_names, parameter_names
 from etl.ledger.ledger import Ledger
-from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
+from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, SliceState, digest
+from etl.names import parameter_column
 from etl.sqlfiles import sql_files
 from etl.transform.privacy import check_key
 from etl.transform.records import Misfit, Reader
@@ -67,7 +68,7 @@ class Plan:
         datasets = {name: dataset for name, dataset in datasets.items() if name in needed}
         operations = {name: describe(dataset) for name, dataset in datasets.items()}
         _check_filters(source.filters, operations)
-        _check_parents(datasets, operations)
+        _check_parents(datasets, operations, places)
         _check_required(datasets, operations)
         layouts = {name: layout_of(dataset, operations[name], secret) for name, dataset in datasets.items()}
         check_layouts(layouts)
@@ -175,6 +176,8 @@ class Plan:
                 and dataset.for_each.dataset == parent.dataset
                 and not dataset.for_each.bind.keys() <= pins
             ):
+                if dataset.for_each.batch and not _is_complete(ledger, parent):
+                    continue  # more values may come, and the batches must stay what they are
                 there = list(self.places.all(dataset.service, account_id, self._opted_in(ledger, account_id)))
                 places = [place for place in there if place.region == parent.region] or there
                 for bound in self._bindings(ledger, dataset, parent):
@@ -200,8 +203,36 @@ class Plan:
             for facts in ledger.slices(dataset.for_each.dataset):
                 yield from self._bindings(ledger, dataset, facts.slice)
 
+    def batched(self, ledger: Ledger, slice_: Slice) -> list[str]:
+        """Return the values that the requests of a slice ask for in batches, in the order of the parent's listing."""
+        dataset = self.datasets[slice_.dataset]
+        assert dataset.for_each is not None
+        (name,) = dataset.for_each.batch
+        of_slice = {one: slice_.parents[one] for one in dataset.for_each.of_slice}
+        parents = (facts.slice for facts in ledger.slices(dataset.for_each.dataset))
+        found = [
+            bound[name]
+            for parent in parents
+            if (parent.account_id, parent.region) == (slice_.account_id, slice_.region)
+            for bound in self._bound(ledger, dataset, parent)
+            if of_slice.items() <= bound.items()
+        ]
+        return list(dict.fromkeys(found))
+
     def _bindings(self, ledger: Ledger, dataset: Dataset, parent: Slice) -> Iterator[dict[str, str]]:
         """Yield the bound parameters of each slice that comes from a slice of the parent."""
+        assert dataset.for_each is not None
+        seen: list[dict[str, str]] = []
+        for bound in self._bound(ledger, dataset, parent):
+            of_slice = {name: bound[name] for name in dataset.for_each.of_slice}
+            if not dataset.for_each.batch:
+                yield of_slice
+            elif of_slice not in seen:
+                seen.append(of_slice)
+                yield of_slice
+
+    def _bound(self, ledger: Ledger, dataset: Dataset, parent: Slice) -> Iterator[dict[str, str]]:
+        """Yield the values of all bound parameters that the records of a slice of the parent have, each once."""
         assert dataset.for_each is not None
         bind, above = dataset.for_each.bind, self.datasets[parent.dataset]
         given = {column: parent.parents[parameter] for parameter, column in above.slice_columns.items()}
@@ -221,6 +252,11 @@ class Plan:
             for record in reader.read(page):
                 if not isinstance(record, Misfit):  # it goes to etl_rejects when its dataset is published
                     yield reader.named(record)
+
+
+def _is_complete(ledger: Ledger, slice_: Slice) -> bool:
+    found = (facts for facts in ledger.slices(slice_.dataset) if facts.slice.slice_id == slice_.slice_id)
+    return any(facts.state is SliceState.COMPLETE for facts in found)
 
 
 _OWN = "nimble-etl itself"
@@ -270,7 +306,7 @@ def _check_filters(filters: Mapping[str, str], operations: Mapping[str, Operatio
             )
 
 
-def _check_parents(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]) -> None:
+def _check_parents(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation], places: Places) -> None:
     """Refuse a binding to a column that the parent does not have: it would silently give no slices."""
     for name, dataset in datasets.items():
         if dataset.for_each is None or dataset.for_each.dataset not in datasets:
@@ -282,14 +318,34 @@ def _check_parents(datasets: Mapping[str, Dataset], operations: Mapping[str, Ope
             if column not in columns:
                 there = ", ".join(sorted(columns))
                 raise ConfigError(f"dataset {name}: for_each binds {column!r}; {parent.name} has the texts {there}")
+        if dataset.for_each.batch:
+            _check_batch(dataset, parent, places)
+
+
+def _check_batch(dataset: Dataset, parent: Dataset, places: Places) -> None:
+    """Refuse a batch of values that come from several slices of the parent: nobody would know when all are there."""
+    assert dataset.for_each is not None
+    bound = dataset.for_each.of_slice.values()
+    above = [parameter_column(name) for name in (parent.for_each.of_slice if parent.for_each else ())]
+    if missing := [column for column in above if column not in bound]:
+        raise ConfigError(
+            f"dataset {dataset.name}: for_each has a batch, and {parent.name} has one slice for each "
+            f"{', '.join(above)}; bind {', '.join(missing)} too"
+        )
+    if places.given and places.home(dataset.service) != places.home(parent.service):
+        raise ConfigError(
+            f"dataset {dataset.name}: for_each has a batch, and only one of {dataset.service} and {parent.service} has "
+            "Regions, so the values come from several slices; leave batch out"
+        )
 
 
 def _check_required(datasets: Mapping[str, Dataset], operations: Mapping[str, Operation]) -> None:
     """Refuse missing and unknown parameters: the first request would fail."""
     for name, dataset in datasets.items():
-        given = {name for name in dataset.slice_columns if dataset.parameters.get(name) != BLANK}
+        sent = (*dataset.slice_columns, *(dataset.for_each.batch if dataset.for_each else ()))
+        given = {name for name in sent if dataset.parameters.get(name) != BLANK}
         missing = [wanted for wanted in operations[name].required if wanted not in given]
-        unknown = [parameter for parameter in dataset.slice_columns if parameter not in operations[name].parameters]
+        unknown = [parameter for parameter in sent if parameter not in operations[name].parameters]
         if missing:
             raise ConfigError(
                 f"dataset {name}: {operations[name].name} needs {', '.join(missing)}; bind it to a column of another "

@@ -2,10 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 
 from etl.config import Run as Limits
@@ -22,10 +22,11 @@ from etl.errors import (
     did_you_mean,
 )
 from etl.events import PageStored, reach, tell, working_on
+from etl.extract.batches import in_batches
 from etl.extract.source import Source
-from etl.extract.walk import walk
+from etl.extract.walk import Fetch, walk
 from etl.ledger.ledger import Ledger
-from etl.model import Slice, SliceState
+from etl.model import Dataset, Page, Slice, SliceState
 from etl.pipeline.line import Key, Line
 from etl.pipeline.plan import Plan
 
@@ -147,7 +148,7 @@ class Walks:
         for _ in range(_ATTEMPTS):
             pages = walk(
                 slice_,
-                lambda number, token, most: self.source.fetch_page(dataset, slice_, number, token, most),
+                self._fetch(ledger, dataset, slice_),
                 ledger.checkpoint(slice_),
                 max_items=self.limits.max_items if slice_.dataset in self.plan.published else None,
                 max_pages=self.limits.max_pages,
@@ -180,6 +181,18 @@ class Walks:
                 return None
         ledger.fail_slice(slice_, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
         return None
+
+    def _fetch(self, ledger: Ledger, dataset: Dataset, slice_: Slice) -> Fetch:
+        """Return what fetches the pages of a slice."""
+        if not dataset.for_each or not dataset.for_each.batch:
+            return partial(self.source.fetch_page, dataset, slice_)
+        ((name, size),) = dataset.for_each.batch.items()
+
+        def fetch(values: Sequence[str], number: int, token: str | None, most: int | None) -> Page:
+            asked = dataset.model_copy(update={"parameters": {**dataset.parameters, name: values}})
+            return self.source.fetch_page(asked, slice_, number, token, most)
+
+        return in_batches(fetch, self.plan.batched(ledger, slice_), size)
 
     def _meant(self, ledger: Ledger, slice_: Slice) -> str:
         """Return in words which listed parent may have been meant, if the operator has named one that is not listed."""

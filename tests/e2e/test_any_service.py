@@ -234,3 +234,96 @@ def test_every_protocol_is_exported_as_boto3_lists_it_although_killed_after_ever
     assert protocols.keys() == {"ec2", "query", "rest-xml", "json", "rest-json"}
     assert Counter(dict(job.ask("select dataset, count(*) from etl_pages group by all"))) == Counter(pages)
     assert len(requests) == len(set(requests)) == sum(pages.values())
+
+
+BATCHES = """
+datasets:
+- {name: clusters, service: ecs, operation: list_clusters, key: [value]}
+- {name: services, service: ecs, operation: list_services, key: [value], page_size: 2,
+   for_each: {dataset: clusters, bind: {cluster: value}}}
+- {name: details, service: ecs, operation: describe_services, key: [service_arn], result_key: services,
+   for_each: {dataset: services, bind: {cluster: cluster, services: value}, batch: {services: 2}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def services(cloud):
+    """Two clusters with five services and one; the others have none."""
+    ecs = cloud.client("ecs")
+    ecs.register_task_definition(family="f", containerDefinitions=[{"name": "c", "image": "i", "memory": 1}])
+    for cluster, count in ("cluster0", 5), ("cluster1", 1):
+        for i in range(count):
+            ecs.create_service(cluster=cluster, serviceName=f"service{i}", taskDefinition="f", desiredCount=i)
+
+
+@pytest.mark.usefixtures("services")
+def test_a_list_of_values_is_asked_for_batch_after_batch_although_killed_at_every_page(cloud, tmp_path):
+    job = job_against(cloud, tmp_path / "job", BATCHES)
+    before, kills = len(cloud.requests), 0
+    while exit_code := job.finish("run", NIMBLE_ETL_FAILPOINT="page.stored:2"):
+        assert exit_code == -9, job.log
+        kills += 1
+    requests = cloud.requests[before:]
+
+    assert kills >= 5
+    assert len(requests) == len(set(requests)), "no page that was stored is asked for again"
+    details = next(dataset for dataset in job.settings().datasets if dataset.name == "details")
+    ecs = cloud.client("ecs")
+    shape = ecs.meta.service_model.operation_model("DescribeServices").output_shape.members["services"].member
+    found = [
+        record
+        for cluster in ecs.list_clusters()["clusterArns"]
+        for name in ecs.list_services(cluster=cluster, maxResults=100)["serviceArns"]
+        for record in ecs.describe_services(cluster=cluster, services=[name])["services"]
+    ]
+    rows = [{name: value for name, value in columns(shape, record) if value is not None} for record in found]
+    assert len(rows) == 6
+    assert in_order(exported(job, details), details) == in_order(rows, details)
+    pages = "select list(records order by page_number) from etl_pages where dataset = 'details' group by slice_id"
+    assert sorted(job.ask(pages)) == [([1],), ([2, 2, 1],)]
+    assert job.problems() == []
+
+
+@pytest.mark.usefixtures("services")
+def test_values_that_come_grow_the_batches_of_one_slice(cloud, tmp_path):
+    """Were each batch a slice, all of them would become other slices when one value comes."""
+    job = job_against(cloud, tmp_path / "job", BATCHES)
+    assert job.finish("run", "--snapshot-date", "2026-11-20") == 0, job.log
+    new = {"cluster": "cluster0", "serviceName": "another", "taskDefinition": "f", "desiredCount": 1}
+    cloud.client("ecs").create_service(**new)
+    assert job.finish("run", "--snapshot-date", "2026-11-21") == 0, job.log
+
+    assert job.ask("select count(*), count(distinct slice_id) from details") == [(7, 2)]
+    changed = "select change, service_name from detail_changes where snapshot_date = '2026-11-21'"
+    assert job.ask(changed) == [("appeared", "another")]
+    assert job.cli("status").returncode == 0
+
+
+@pytest.mark.usefixtures("services")
+def test_batches_wait_for_all_pages_of_their_parent(cloud, tmp_path):
+    """What comes after a batch was asked for would be in none."""
+    job = job_against(cloud, tmp_path / "job", BATCHES)
+    assert job.finish("run", "--max-items", "2") == 3, job.log
+    while (exit_code := job.finish("run", "--max-items", "2")) == 3:
+        pass
+    assert exit_code == 0, job.log
+    assert job.ask("select count(*) from details") == job.ask("select count(*) from services")
+    assert job.ask("select count(*) > 5 from details") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    ("for_each", "message"),
+    [
+        ("{dataset: services, bind: {cluster: cluster, services: value}, batch: {names: 2}}", "batch names names"),
+        ("{dataset: services, bind: {cluster: cluster, services: value}, batch: {services: 0}}", "expected at least 1"),
+        ("{dataset: services, bind: {services: value}, batch: {services: 2}}", "bind cluster too"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused(cloud, tmp_path, for_each, message):
+    text = BATCHES.replace(
+        "{dataset: services, bind: {cluster: cluster, services: value}, batch: {services: 2}}", for_each
+    )
+    job = job_against(cloud, tmp_path / "job", text)
+    ended = job.cli("config", "check")
+    assert ended.returncode == 2
+    assert message in ended.stderr
