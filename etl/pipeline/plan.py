@@ -155,33 +155,30 @@ class Plan:
 
     def _of_regions(self, account_id: str, opted_in: Collection[str]) -> Iterator[Slice]:
         """Yield the slices of an account that come from no parent."""
-        pins = self.source.pins
         for dataset in self.datasets.values():
-            if dataset.for_each is None:
-                bindings: list[dict[str, str]] = [{}]
-            elif dataset.for_each.bind.keys() <= pins.keys():
-                (parameter,) = dataset.for_each.bind
-                bindings = [{parameter: value} for value in pins[parameter]]
-            else:
-                continue
-            for place in self.places.all(dataset.service, account_id, opted_in):
-                yield from (self._slice(dataset, place, bound) for bound in bindings)
+            if dataset.for_each is None or dataset.for_each.dataset not in self.datasets:
+                for place in self.places.all(dataset.service, account_id, opted_in):
+                    yield from (self._slice(dataset, place, bound) for bound in self._pinned(dataset) or [{}])
 
     def _of_parent(self, ledger: Ledger, parent: Slice) -> Iterator[Slice]:
         """Yield the slices of the parent's account and Region; of all Regions, if the service is not listed there."""
-        pins, account_id = self.source.pins.keys(), parent.account_id
+        account_id = parent.account_id
         for dataset in self.datasets.values():
-            if (
-                dataset.for_each
-                and dataset.for_each.dataset == parent.dataset
-                and not dataset.for_each.bind.keys() <= pins
-            ):
+            if dataset.for_each and dataset.for_each.dataset == parent.dataset:
                 if dataset.for_each.batch and not _is_complete(ledger, parent):
                     continue  # more values may come, and the batches must stay what they are
                 there = list(self.places.all(dataset.service, account_id, self._opted_in(ledger, account_id)))
                 places = [place for place in there if place.region == parent.region] or there
-                for bound in self._bindings(ledger, dataset, parent):
+                for bound in self._pinned(dataset) or self._bindings(ledger, dataset, parent):
                     yield from (self._slice(dataset, place, bound) for place in places)
+
+    def _pinned(self, dataset: Dataset) -> list[dict[str, str]]:
+        """Return the bound parameters of each slice, if their values are configured."""
+        pins = self.source.pins
+        if dataset.for_each is None or not dataset.for_each.bind.keys() <= pins.keys():
+            return []
+        (parameter,) = dataset.for_each.bind
+        return [{parameter: value} for value in pins[parameter]]
 
     def _slice(self, dataset: Dataset, place: Place, bound: Mapping[str, str]) -> Slice:
         filters = parameter_names(self.operations[dataset.name], self.source.filters)

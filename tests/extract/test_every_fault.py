@@ -126,6 +126,7 @@ def failing_at(place, source, monkeypatch):
 
         if place in {"make a client", "load credentials"}:
             source._paginators.clear()
+            source._made.clear()
             source._clients._core._credentials = None
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, fail)

@@ -58,6 +58,7 @@ _FORKS.set_forkserver_preload(
         "etl.observe.progress",
         "etl.jobs.status",
         "etl.jobs.verify",
+        "rich.console",  # a user without rights cannot read it later
     ]
 )
 
