@@ -4,12 +4,14 @@
 -- Severity:    warning.
 -- Grain:       one row per slice that has.
 -- Reads:       finished_snapshots, current_slices.
--- Columns:     dataset: dataset; slice_id: slice; snapshot_date: newest complete snapshot; rows: its rows; rows_before:
---              those of the complete snapshot before.
+-- Columns:     dataset: dataset; account_id: account; region: Region; slice_id: slice; snapshot_date: newest complete
+--              snapshot; rows: its rows; rows_before: those of the complete snapshot before.
 -- Assumes:     A listing with filters is a slice of its own: it is compared with those before that had the same filters.
 with finished as (
     select
         dataset,
+        account_id,
+        region,
         slice_id,
         snapshot_date,
         rows,
@@ -17,7 +19,7 @@ with finished as (
     from finished_snapshots
 )
 
-select dataset, slice_id, snapshot_date, rows, rows_before
+select dataset, account_id, region, slice_id, snapshot_date, rows, rows_before
 from finished
 semi join current_slices using (slice_id, snapshot_date)
 where abs(rows - rows_before) > 20 and (rows < rows_before / 2 or rows > rows_before * 2)

@@ -3,8 +3,9 @@
 -- Severity:    error.
 -- Grain:       one row per newest complete snapshot of a studio whose counts differ.
 -- Reads:       streaming_sessions, current_slices, etl_slices, etl_pages.
--- Columns:     dataset: dataset; slice_id: slice; snapshot_date: date of the snapshot; published: rows of the run;
---              found: rows that there are; records: records in the listing; on_pages: records on the stored pages.
+-- Columns:     dataset: dataset; account_id: account; region: Region; slice_id: slice; snapshot_date: date of the
+--              snapshot; published: rows of the run; found: rows that there are; records: records in the listing;
+--              on_pages: records on the stored pages.
 with found as (
     select slice_id, count(*) as found
     from streaming_sessions
@@ -20,6 +21,8 @@ pages as (
 counts as (
     select
         slices.dataset,
+        slices.account_id,
+        slices.region,
         slices.slice_id,
         slices.snapshot_date,
         slices.rows as published,
@@ -37,6 +40,6 @@ counts as (
     where slices.dataset = 'streaming_sessions'
 )
 
-select dataset, slice_id, snapshot_date, published, found, records, on_pages
+select dataset, account_id, region, slice_id, snapshot_date, published, found, records, on_pages
 from counts
 where published <> found or records <> on_pages or records <> published + rejects + duplicates

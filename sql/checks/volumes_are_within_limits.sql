@@ -3,8 +3,11 @@
 -- Severity:    warning.
 -- Grain:       one row per session whose volume is not.
 -- Reads:       streaming_sessions.
--- Columns:     studio_id: studio; session_id: session; gib: size; iops: operations/s; throughput: MiB/s.
+-- Columns:     account_id: account; region: Region; studio_id: studio; session_id: session; gib: size; iops:
+--              operations/s; throughput: MiB/s.
 select
+    account_id,
+    region,
     studio_id,
     session_id,
     volume_configuration_size as gib,

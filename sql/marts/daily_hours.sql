@@ -1,9 +1,11 @@
 -- daily_hours.sql
 -- Question:    How many hours did workstations run each day, of which type and for whom, and what did they cost?
--- Grain:       one row per UTC day, studio, instance type, owner and launch profile.
+-- Grain:       one row per UTC day, account, Region, studio, instance type, owner and launch profile.
 -- Reads:       session_days, prices.
 -- Parameters:  none.
 -- Columns:     day: UTC date;
+--              account_id: AWS account;
+--              region: AWS Region;
 --              studio_id: studio;
 --              ec2_instance_type: EC2 instance type;
 --              owned_by: user who owns the sessions;
@@ -15,6 +17,8 @@
 -- Assumes:     What session_runs assumes. Volumes, backups and licences are not part of the cost.
 select
     days.day,
+    days.account_id,
+    days.region,
     days.studio_id,
     days.ec2_instance_type,
     days.owned_by,

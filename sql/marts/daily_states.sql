@@ -4,6 +4,8 @@
 -- Reads:       streaming_session_changes, complete_snapshots.
 -- Parameters:  none.
 -- Columns:     snapshot_date: UTC date of the snapshot;
+--              account_id: AWS account;
+--              region: AWS Region;
 --              studio_id: studio;
 --              state: state of the sessions;
 --              sessions: how many there were;
@@ -12,7 +14,7 @@
 --              volume_throughput: the same [MiB/s].
 -- Assumes:     Counts come from the change log, so they outlive the daily partitions.
 with dates as (
-    select slice_id, snapshot_date, parents['studioId'] as studio_id
+    select slice_id, snapshot_date, account_id, region, parents['studioId'] as studio_id
     from complete_snapshots
     where dataset = 'streaming_sessions'
 ),
@@ -83,7 +85,7 @@ nets as (
 ),
 
 grid as (
-    select dates.slice_id, dates.studio_id, dates.snapshot_date, states.state
+    select dates.*, states.state
     from dates
     join (select distinct slice_id, state from nets) as states using (slice_id)
 ),
@@ -91,6 +93,8 @@ grid as (
 totals as (
     select
         snapshot_date,
+        account_id,
+        region,
         studio_id,
         state,
         sum(nets.sessions) over running as sessions,
@@ -104,6 +108,8 @@ totals as (
 
 select
     snapshot_date,
+    account_id,
+    region,
     studio_id,
     state,
     sum(sessions)::bigint as sessions,

@@ -3,7 +3,9 @@
 -- Grain:       one row per session that the newest complete snapshot shows in state READY.
 -- Reads:       streaming_sessions.
 -- Parameters:  none.
--- Columns:     studio_id: studio;
+-- Columns:     account_id: AWS account;
+--              region: AWS Region;
+--              studio_id: studio;
 --              session_id: session;
 --              owned_by: user who owns it;
 --              ec2_instance_type: EC2 instance type;
@@ -13,6 +15,8 @@
 --              volume_gib: root volume, null without one [GiB].
 -- Assumes:     The service says when a session was updated, not whether somebody works on it.
 select
+    account_id,
+    region,
     studio_id,
     session_id,
     owned_by,

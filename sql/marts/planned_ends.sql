@@ -3,7 +3,9 @@
 -- Grain:       one row per session and ending that the service has planned.
 -- Reads:       streaming_sessions.
 -- Parameters:  none.
--- Columns:     studio_id: studio;
+-- Columns:     account_id: AWS account;
+--              region: AWS Region;
+--              studio_id: studio;
 --              session_id: session;
 --              owned_by: user who owns it;
 --              state: state of the session;
@@ -12,15 +14,17 @@
 --              seconds_left: from when the page was received, or the snapshot date ended, until ends_at; less than 0
 --                            where overdue [seconds].
 with endings as (
-    select studio_id, session_id, owned_by, state, snapshot_date, extracted_at, 'stop' as ending, stop_at as ends_at
+    select *, 'stop' as ending, stop_at as ends_at
     from streaming_sessions
     where state = 'READY'
     union all
-    select studio_id, session_id, owned_by, state, snapshot_date, extracted_at, 'terminate', terminate_at
+    select *, 'terminate', terminate_at
     from streaming_sessions
 )
 
 select
+    account_id,
+    region,
     studio_id,
     session_id,
     owned_by,

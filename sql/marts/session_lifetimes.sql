@@ -4,6 +4,8 @@
 -- Reads:       streaming_session_changes, current_slices, session_runs.
 -- Parameters:  none.
 -- Columns:     slice_id: slice that lists the session;
+--              account_id: AWS account;
+--              region: AWS Region;
 --              studio_id: studio;
 --              session_id: session;
 --              owned_by: as shown last;
@@ -37,6 +39,8 @@ with spans as (
 sessions as (
     select
         spans.*,
+        last.account_id,
+        last.region,
         last.studio_id,
         last.owned_by,
         last.ec2_instance_type,
@@ -64,6 +68,8 @@ runs as (
 
 select
     slice_id,
+    account_id,
+    region,
     studio_id,
     session_id,
     owned_by,

@@ -4,6 +4,8 @@
 -- Reads:       streaming_session_changes, current_slices.
 -- Parameters:  none.
 -- Columns:     slice_id: slice that lists the session;
+--              account_id: AWS account;
+--              region: AWS Region;
 --              studio_id: studio;
 --              session_id: session;
 --              started_at: when it was started;
@@ -60,6 +62,8 @@ runs as (
         coalesce(own_stop, if(next_stop >= shown.started_at, next_stop, null)) as stopped_at,
         last_seen is null as is_listed,
         coalesce(last_seen, current_slices.snapshot_date)::timestamp at time zone 'UTC' as shown_until,
+        last.account_id,
+        last.region,
         last.studio_id,
         last.ec2_instance_type,
         last.owned_by,
@@ -84,6 +88,8 @@ ended as (
 
 select
     slice_id,
+    account_id,
+    region,
     studio_id,
     session_id,
     started_at,

@@ -1,15 +1,19 @@
 -- storage_held.sql
 -- Question:    How much storage does each owner hold, studio by studio?
--- Grain:       one row per studio and owner with a session that has a volume.
+-- Grain:       one row per account, Region, studio and owner with a session that has a volume.
 -- Reads:       streaming_sessions.
 -- Parameters:  none.
--- Columns:     studio_id: studio;
+-- Columns:     account_id: AWS account;
+--              region: AWS Region;
+--              studio_id: studio;
 --              owned_by: user who owns the sessions;
 --              sessions: those that have a root volume;
 --              volume_gib: their volumes together [GiB];
 --              volume_iops: the same [operations/s];
 --              volume_throughput: the same [MiB/s].
 select
+    account_id,
+    region,
     studio_id,
     owned_by,
     count(*) as sessions,

@@ -1,17 +1,19 @@
 -- tag_usage.sql
 -- Question:    How many of the sessions have each tag?
--- Grain:       one row per studio and tag key; keys are case-sensitive.
+-- Grain:       one row per account, Region, studio and tag key; keys are case-sensitive.
 -- Reads:       streaming_sessions, streaming_session_tags.
 -- Parameters:  none.
--- Columns:     studio_id: studio;
+-- Columns:     account_id: AWS account;
+--              region: AWS Region;
+--              studio_id: studio;
 --              tag: key of the tag;
 --              sessions: sessions that have it;
 --              coverage: share of the studio's sessions that have it, from 0 to 1;
 --              different_values: how many different values it has.
 with sessions as (
-    select slice_id, any_value(studio_id) as studio_id, count(*) as sessions
+    select slice_id, account_id, region, studio_id, count(*) as sessions
     from streaming_sessions
-    group by slice_id
+    group by all
 ),
 
 tags as (
@@ -21,6 +23,8 @@ tags as (
 )
 
 select
+    sessions.account_id,
+    sessions.region,
     sessions.studio_id,
     tags.key as tag,
     tags.tagged as sessions,

@@ -7,6 +7,8 @@
 --              snapshot date; volume_gib in GiB.
 with running as (
     select
+        account_id,
+        region,
         studio_id,
         session_id,
         owned_by,
@@ -21,4 +23,4 @@ with running as (
 select *
 from running
 where idle_hours >= $hours
-order by idle_hours desc, studio_id, session_id
+order by idle_hours desc, account_id, region, studio_id, session_id

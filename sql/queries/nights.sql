@@ -6,6 +6,8 @@
 -- Columns:     walk_seconds is the observation window: from the first page to the last, in seconds.
 select
     snapshot_date,
+    account_id,
+    region,
     parents['studioId'] as studio_id,
     pages,
     records,
@@ -16,4 +18,4 @@ select
 from snapshots
 join nights using (snapshot_date)
 where dataset = 'streaming_sessions' and nights_ago < $nights
-order by snapshot_date desc, studio_id
+order by snapshot_date desc, account_id, region, studio_id

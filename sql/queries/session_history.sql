@@ -7,6 +7,8 @@
 select
     valid_from,
     valid_to,
+    account_id,
+    region,
     studio_id,
     state,
     status_code,
@@ -17,4 +19,4 @@ select
     volume_configuration_size as volume_gib
 from streaming_sessions_versions
 where session_id = $session_id
-order by valid_from, studio_id
+order by valid_from, account_id, region, studio_id

@@ -7,6 +7,8 @@
 --              snapshot date; volume_gib in GiB.
 with stopped as (
     select
+        account_id,
+        region,
         studio_id,
         session_id,
         owned_by,
@@ -20,4 +22,4 @@ with stopped as (
 select *
 from stopped
 where days_stopped >= $days
-order by days_stopped desc, studio_id, session_id
+order by days_stopped desc, account_id, region, studio_id, session_id

@@ -10,7 +10,15 @@ with tagged as (
     where key = $tag
 )
 
-select studio_id, session_id, owned_by, state, created_at, volume_configuration_size as volume_gib
+select
+    account_id,
+    region,
+    studio_id,
+    session_id,
+    owned_by,
+    state,
+    created_at,
+    volume_configuration_size as volume_gib
 from streaming_sessions
 anti join tagged using (slice_id, session_id)
-order by created_at, studio_id, session_id
+order by created_at, account_id, region, studio_id, session_id

@@ -3,13 +3,15 @@
 -- Grain:       one row per session, the longest first.
 -- Reads:       idle_sessions (query).
 -- Parameters:  $rows INTEGER, default 15.
--- Columns:     studio_id: studio;
+-- Columns:     account_id: AWS account;
+--              region: AWS Region;
+--              studio_id: studio;
 --              session_id: session;
 --              owned_by: user who owns it;
 --              ec2_instance_type: EC2 instance type;
 --              idle_hours: complete hours since its last update, when the studio was listed [hours];
 --              total: how many there are, listed or not.
-select studio_id, session_id, owned_by, ec2_instance_type, idle_hours, count(*) over () as total
+select account_id, region, studio_id, session_id, owned_by, ec2_instance_type, idle_hours, count(*) over () as total
 from idle_sessions
-order by idle_hours desc, studio_id, session_id
+order by idle_hours desc, account_id, region, studio_id, session_id
 limit $rows

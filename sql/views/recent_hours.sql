@@ -5,6 +5,8 @@
 -- Parameters:  none.
 -- Columns:     day: UTC date;
 --              days_ago: days before the newest complete snapshot, 1 or more [days];
+--              account_id: AWS account;
+--              region: AWS Region;
 --              studio_id: studio;
 --              ec2_instance_type: EC2 instance type;
 --              owned_by: user who owns the sessions;
@@ -16,6 +18,6 @@ with span as (
     where complete_nights_ago is not null
 )
 
-select day, last_day - day as days_ago, studio_id, ec2_instance_type, owned_by, running_hours
+select day, last_day - day as days_ago, account_id, region, studio_id, ec2_instance_type, owned_by, running_hours
 from daily_hours
 join span on day >= first_day and day < last_day

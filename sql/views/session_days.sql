@@ -5,6 +5,8 @@
 -- Parameters:  none.
 -- Columns:     day: UTC date;
 --              slice_id: slice that lists the session;
+--              account_id: AWS account;
+--              region: AWS Region;
 --              studio_id: studio;
 --              session_id: session;
 --              started_at: start of the run, on this day or before;
@@ -29,6 +31,8 @@ days as (
 select
     day,
     slice_id,
+    account_id,
+    region,
     studio_id,
     session_id,
     started_at,

@@ -38,7 +38,7 @@ EVIL = (
 )
 WORLDS = {
     "a month of evil names": World(owners=8, name=EVIL),
-    "many of all": World(nights=400, studios=40, owners=80, name=EVIL),
+    "many of all": World(nights=400, studios=40, accounts=3, owners=80, name=EVIL),
     "one night": World(nights=1, studios=1, owners=1, name="<b>$\\frac{1}{0}$ 一&amp;</b>"),
 }
 PHONE, SCREEN, A4 = 390, 1280, 688
@@ -242,6 +242,22 @@ def test_tables_are_cut_at_a_number_of_rows_and_say_so(report_of):
     for table in tables:
         assert 1 <= table.count("<tr>") <= 15
     assert "more: <code>nimble-etl query idle_sessions</code>" in text
+
+
+def test_a_studio_is_named_with_its_account_where_there_are_several(report_of):
+    assert ">111111111110, us-west-2-studio3</td>" in report_of("many of all").read_text()
+    assert "1111111111" not in report_of("a month of evil names").read_text()
+
+
+def test_studios_of_equal_ids_have_the_names_of_their_own_account_and_region():
+    places = [("1", "r"), ("2", "r"), ("2", "q")]
+    names = [{"account_id": "2", "region": "r", "studio_id": "s", "studio_name": "moon"}]
+    rows = [{"account_id": account, "region": region, "studio_id": "s"} for account, region in places]
+    rows.append({"account_id": None, "region": None, "studio_id": "others (3)"})
+
+    etl.read.report._label(rows, names)
+
+    assert [row["studio_id"] for row in rows] == ["1, r, s", "2, r, moon", "2, q, s", "others (3)"]
 
 
 def test_a_night_that_did_not_go_well_is_said_on_top(report_of):

@@ -1,6 +1,6 @@
 """Catalogs with the tables that the report reads, of any size and with any names."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
@@ -17,6 +17,7 @@ from range($nights) as nights (n) where n % 11 <> 7;
 create table etl_slices as
 select
     snapshot_date, run_id, 's' || studio as slice_id, 'streaming_sessions' as dataset,
+    repeat('1', 11) || studio % $accounts as account_id, 'us-west-2' as region,
     map {'studioId': 's' || studio} as parents, if(n = 0 and studio % 2 = 1, 'failed', 'complete') as state,
     state = 'complete' as is_published, 1 + n % 6 // 5 as attempt, 1_000_000 + n * 1000 as records, 0 as rejects,
     if(state = 'failed', $name || ': ' || repeat('AccessDenied', 20), null) as error
@@ -28,10 +29,13 @@ select $name as check_name, 'warning' as severity, 1234567 as failures, repeat($
 """
 _SESSIONS = """
 create table studios as
-select 's' || studio as studio_id, if(studio = 0, $name, 'us-west-2-studio' || studio) as studio_name
+select
+    repeat('1', 11) || studio % $accounts as account_id, 'us-west-2' as region, 's' || studio as studio_id,
+    if(studio = 0, $name, 'us-west-2-studio' || studio) as studio_name
 from range($studios) as s (studio);
 create table streaming_sessions as
 select
+    repeat('1', 11) || n % $studios % $accounts as account_id, 'us-west-2' as region,
     's' || n % $studios as studio_id, 'session-0123456789-' || n as session_id,
     case n % $owners when 0 then $name when 1 then null else md5(n % $owners || '') || 'ffffffff' end as owned_by,
     if(n % 3 = 0, 'STOPPED', 'READY') as state, (n % 7 + 1) * 500 as volume_configuration_size,
@@ -40,14 +44,14 @@ select
     extracted_at - to_seconds(hash(session_id) % 400_000) as updated_at
 from range($owners * 3) as s (n);
 create table daily_states as
-select snapshot_date, slice_id as studio_id, states.state, 1000 + hash(run_id, slice_id) % 100 as sessions,
-    sessions * 500 as volume_gib
+select snapshot_date, account_id, region, slice_id as studio_id, states.state,
+    1000 + hash(run_id, slice_id) % 100 as sessions, sessions * 500 as volume_gib
 from snapshots, (values ('READY'), ('STOPPED'), ('START_FAILED'), ('STOP_IN_PROGRESS'), ('UNKNOWN')) as states (state);
 create table daily_hours as
-select snapshots.snapshot_date as day, studio_id, owned_by,
+select snapshots.snapshot_date as day, account_id, region, studio_id, owned_by,
     if(studio_id = 's0', $name, 'g5.' || studio_id) as ec2_instance_type,
     hash(run_id, session_id) % 20000 as running_hours
-from snapshots join streaming_sessions on slice_id = studio_id;
+from snapshots join streaming_sessions using (account_id, region) where slice_id = studio_id;
 create table idle_times as
 select *, hash(session_id) % 400_000 as idle_seconds, volume_configuration_size as volume_gib
 from streaming_sessions where state = 'READY';
@@ -57,10 +61,11 @@ select *, if(hash(session_id) % 2 = 1, 'stop', 'terminate') as ending,
     timestamptz '2026-11-21 02:00:00Z' as ends_at
 from streaming_sessions;
 create table storage_held as
-select studio_id, owned_by, sum(volume_configuration_size) as volume_gib from streaming_sessions group by all;
+select account_id, region, studio_id, owned_by, sum(volume_configuration_size) as volume_gib
+from streaming_sessions group by all;
 create table streaming_session_changes as
 select snapshot_date, if(snapshot_date > date '2025-11-01', snapshot_date - 1, null) as previous_date, slice_id,
-    slice_id as studio_id, unnest(['appeared', 'changed', 'changed', 'vanished']) as change
+    account_id, region, slice_id as studio_id, unnest(['appeared', 'changed', 'changed', 'vanished']) as change
 from snapshots;
 """
 _OWN = ("finished_snapshots", "complete_snapshots", "nights", "recent_hours", "studio_names")
@@ -69,10 +74,14 @@ _OWN = ("finished_snapshots", "complete_snapshots", "nights", "recent_hours", "s
 
 @dataclass(frozen=True)
 class World:
-    """What a catalog is about: `name` is that of an owner, a studio, an instance type and a check."""
+    """What a catalog is about: `name` is that of an owner, a studio, an instance type and a check.
+
+    The studios are spread over the accounts.
+    """
 
     nights: int = 30
     studios: int = 2
+    accounts: int = 1
     owners: int = 30
     name: str = "ann"
 
@@ -81,7 +90,7 @@ def write_catalog(directory: Path, world: World, *, sessions: bool = True) -> No
     """Write a configuration and a catalog, with tables of sessions or without."""
     (directory / "warehouse").mkdir(parents=True)
     (directory / "config.yaml").write_text("source: {endpoint_url: embedded}\n")
-    values = {"nights": world.nights, "studios": world.studios, "owners": world.owners, "name": world.name}
+    values = asdict(world)
     with duckdb.connect(directory / "warehouse" / CATALOG_NAME) as connection:
         connection.execute("set TimeZone = 'UTC'")
         for statement in (_RUNS + _SESSIONS if sessions else _RUNS).split(";\n"):

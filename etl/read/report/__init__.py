@@ -5,12 +5,14 @@ catalog has no tables for, and says so.
 """
 
 import datetime as dt
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from etl.errors import ConfigError, WarehouseError
 from etl.read.query import bind, open_catalog
-from etl.read.report.contents import SECTIONS, Answers
+from etl.read.report.contents import SECTIONS, Answers, Rows
 from etl.sqlfiles import sql_files
 from etl.storage.disk import storage_errors
 
@@ -20,7 +22,8 @@ except ModuleNotFoundError as exc:  # matplotlib and jinja2 are an optional extr
     raise ConfigError(f"the report needs {exc.name}, which is not installed; install nimble-etl[report]") from exc
 
 _RELATIONS = "select table_name from information_schema.tables where table_schema = 'main'"
-_NAMES = "select studio_id, studio_name from studio_names"
+_NAMES = "select account_id, region, studio_id, studio_name from studio_names"
+_PLACE = ("account_id", "region")
 
 
 def write_report(catalog: Path, output: Path) -> None:
@@ -54,7 +57,7 @@ def write_pictures(catalog: Path, directory: Path) -> list[Path]:
 
 
 def _ask(catalog: Path) -> Answers:
-    """Return the answers to all questions, all from the same night, with the names of studios instead of their ids."""
+    """Return the answers to all questions, all from the same night. Studios have their labels instead of their ids."""
     questions = sql_files("report")
     with open_catalog(catalog) as opened:
         there = set(opened.ask(_RELATIONS).column(0).to_pylist())
@@ -67,7 +70,17 @@ def _ask(catalog: Path) -> Answers:
         }
     if not rows.get("nights"):
         raise WarehouseError(f"{catalog}: no night is published yet; `nimble-etl run` publishes the first")
-    studios = {row["studio_id"]: row["studio_name"] for row in names}
-    for row in (row for found in rows.values() for row in found if "studio_id" in row):
-        row["studio_id"] = studios.get(row["studio_id"], row["studio_id"])
+    _label([row for found in rows.values() for row in found if "studio_id" in row], names)
     return Answers(rows, missing)
+
+
+def _label(rows: Sequence[dict[str, Any]], names: Rows) -> None:
+    """Put the label of each row's studio instead of its id: its name, after account and Region if there are several.
+
+    A row about several studios has no account and no Region.
+    """
+    several = [part for part in _PLACE if len({row[part] for row in (*names, *rows)} - {None}) > 1]
+    known = {(row["account_id"], row["region"], row["studio_id"]): row["studio_name"] for row in names}
+    for row in rows:
+        name = known.get((row["account_id"], row["region"], row["studio_id"]), row["studio_id"])
+        row["studio_id"] = ", ".join([*(row[part] for part in several if row[part]), name])

@@ -247,11 +247,12 @@ def test_mart_is_a_table_inside_the_file(tables, monkeypatch):
     assert ask(catalog, "select count(*) from duckdb_tables() where table_name = 'others'") == [0], "it lacks a source"
 
 
-STUDIOS = pa.schema([*THINGS, field("studio_id", pa.string(), "id"), field("studio_name", pa.string(), "name")])
+STUDIO = {"account_id": ["1"], "region": ["r"], "studio_id": ["s1"], "studio_name": ["moon"]}
+STUDIOS = pa.schema([*THINGS, *(field(name, pa.string(), name) for name in STUDIO)])
 
 
 def test_catalog_without_marts_has_views_that_named_queries_read(tables):
-    publish(tables, {"a": [1]}, table="studios", schema=STUDIOS, studio_id=["s1"], studio_name=["moon"])
+    publish(tables, {"a": [1]}, table="studios", schema=STUDIOS, **STUDIO)
     publish_slices(tables, ["a"])
     assert module.build_catalog(tables, module.Content(ETL_TABLES, with_marts=False)) == []
     assert ask(tables.path / CATALOG_NAME, "select studio_name from studio_names") == ["moon"]
