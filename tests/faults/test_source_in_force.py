@@ -7,7 +7,7 @@ import pytest
 from support.job import DATE, RUN, Job
 from support.studios import asked_for_sessions, listed_sessions, studio_of
 
-from etl.emulator import World, signature
+from etl.emulator import World
 from etl.errors import ConfigError
 from etl.ledger.directory import ledger_paths
 
@@ -113,7 +113,7 @@ def test_fault_7_a_provider_that_breaks_in_mid_walk_publishes_what_is_complete_a
     assert None not in asked_for_sessions(studio, asked), "no stored page is asked for again"
 
 
-def test_fault_7_keys_that_are_exchanged_in_mid_walk_are_loaded_once_more(tmp_path, monkeypatch, machine, studio):
+def test_fault_7_keys_that_are_exchanged_in_mid_walk_are_loaded_once_more(tmp_path, machine, studio):
     """The service does not know the former ones any more; the new ones are in the file by then."""
     key_id, secret = studio.credentials
     keys = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
@@ -122,7 +122,9 @@ def test_fault_7_keys_that_are_exchanged_in_mid_walk_are_loaded_once_more(tmp_pa
 
     def exchange(part, page):
         if part.dataset == "streaming_sessions" and page.number == 2:
-            monkeypatch.setattr(signature, "ACCESS_KEY_ID", "AKIAANOTHERKEY000000")
+            known = studio._app._offices.keys
+            known["AKIAANOTHERKEY000000"] = Key(secret, studio.world.account_id)
+            known.pop(key_id, None)
             machine(keys.format("AKIAANOTHERKEY000000", secret))
 
     (outcome,) = job.run(on_page=exchange)
