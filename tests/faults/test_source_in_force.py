@@ -8,6 +8,7 @@ from support.job import DATE, RUN, Job
 from support.studios import asked_for_sessions, listed_sessions, studio_of
 
 from etl.emulator import World
+from etl.emulator.signature import Key
 from etl.errors import ConfigError
 from etl.ledger.directory import ledger_paths
 
