@@ -414,6 +414,13 @@ def test_a_service_that_never_gives_the_page_ends_as_an_error_not_as_the_last_pa
         fetch(source_at(server.url, timeout="0.001s"), TABLES)
 
 
+def test_fault_1_equal_answers_without_a_list_end_the_repetition_and_name_the_setting(server, answers):
+    """A service that leaves empty lists out would be asked until the time is over, every night."""
+    answers(b"{}")
+    with pytest.raises(TransientSourceError, match=r"set `allow_missing_list: true` .*; 4 answers were the same"):
+        fetch(source_at(server.url), TABLES)
+
+
 # MaxItems
 
 
