@@ -219,14 +219,9 @@ class Plan:
     def _bindings(self, ledger: Ledger, dataset: Dataset, parent: Slice) -> Iterator[dict[str, str]]:
         """Yield the bound parameters of each slice that comes from a slice of the parent."""
         assert dataset.for_each is not None
-        seen: list[dict[str, str]] = []
-        for bound in self._bound(ledger, dataset, parent):
-            of_slice = {name: bound[name] for name in dataset.for_each.of_slice}
-            if not dataset.for_each.batch:
-                yield of_slice
-            elif of_slice not in seen:
-                seen.append(of_slice)
-                yield of_slice
+        names = tuple(dataset.for_each.of_slice)
+        found = (tuple(bound[name] for name in names) for bound in self._bound(ledger, dataset, parent))
+        yield from (dict(zip(names, values, strict=True)) for values in dict.fromkeys(found))
 
     def _bound(self, ledger: Ledger, dataset: Dataset, parent: Slice) -> Iterator[dict[str, str]]:
         """Yield the values of all bound parameters that the records of a slice of the parent have, each once."""

@@ -168,8 +168,9 @@ class Layout:
     @property
     def digest(self) -> tuple[Column, ...]:
         """Return the column with the digest of the whole record; none if other columns are the key."""
-        whole = Member(name=DIGEST.name, api_name="", kind="string")
-        return () if self.dataset.key else (Column(DIGEST, (), whole),)
+        if self.dataset.key:
+            return ()
+        return (Column(DIGEST, (), Member(name=DIGEST.name, api_name="", kind="string")),)
 
     def _head(self) -> list[pa.Field]:
         return [SNAPSHOT_DATE, *WHERE, *(column for column, _ in self.parents)]
