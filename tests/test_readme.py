@@ -73,7 +73,7 @@ def commands(text):
 
 def shape(line):
     """A line without what differs from day to day: dates, counts, run ids, paths, widths."""
-    line = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{6}", "RUN", line)
+    line = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{9}", "RUN", line)
     line = re.sub(r"\S*/warehouse/", ".../warehouse/", line)
     line = re.sub(r"g\d\w*\.\w+", "INSTANCE", line)
     return re.sub(r"\s+", " ", re.sub(r"\d+(\.\d+)?", "N", line)).strip()

@@ -73,7 +73,10 @@ def config_check(config: Config = CONFIG) -> None:
     """Validate the configuration and the dataset definitions. Sends no requests."""
     from etl.jobs.describe import check  # noqa: PLC0415
 
-    print(f"{config}: valid; fills {', '.join(check(settings_of(config)))}")
+    tables, doubts = check(settings_of(config))
+    for doubt in doubts:
+        log.warning("%s", doubt)
+    print(f"{config}: valid; fills {', '.join(tables)}")
 
 
 def config_schema() -> None:

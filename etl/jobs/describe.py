@@ -66,19 +66,22 @@ def _exported(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     return tables
 
 
-def check(settings: Settings) -> list[str]:
-    """Look for every mistake that can be found before the first request, and return the names of the tables.
+def check(settings: Settings) -> tuple[list[str], list[str]]:
+    """Look for every mistake that can be found before the first request.
+
+    Returns:
+        The names of the tables, and a sentence for each key that may not identify its records.
 
     Raises:
         ConfigError: the price table is not one, a dataset cannot be exported as it is defined, or the AWS
             configuration of this machine lacks a profile.
     """
     content_of(settings)
-    plan_of(settings, partial(describe_operation, model_session()))
+    plan = plan_of(settings, partial(describe_operation, model_session()))
     if settings.source.endpoint_url != EMBEDDED:
         for profile in {None, *(account.profile for account in settings.source.accounts)}:
             Clients(settings.source, Endpoint(), profile=profile).endpoint_of("sts")  # which reads the profile
-    return list(_tables(settings))
+    return list(_tables(settings)), list(plan.key_doubts())
 
 
 def list_datasets(settings: Settings) -> list[dict[str, Any]]:

@@ -72,6 +72,8 @@ def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
         check_key(place.tables, settings.privacy.secret)  # also for a run that is resumed: it publishes, too
         with _source(settings, target, stop) as source, _deadline(settings, stop):
             plan = plan_of(settings, source.operation, source.endpoint_of)
+            for doubt in plan.key_doubts(place.tables.names()):
+                log.warning("%s", doubt)
             if request.starting_token and len(plan.published) != 1:
                 names = ", ".join(sorted(plan.published))
                 raise ConfigError(

@@ -4,7 +4,6 @@ Models do not say which member identifies a record, nor which listing gives the 
 from names, so a proposal must be checked; its comments name the guesses.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,11 +26,11 @@ from etl.extract.service_model import (
 )
 from etl.model import BLANK, Dataset, Operation
 from etl.names import parameter_column, snake_case
+from etl.pipeline.keys import listed_noun, plausible_keys, result_name
 from etl.pipeline.plan import check_names
-from etl.transform.identity import Key, key_candidates, order_candidate, singular, split_name
+from etl.transform.identity import Key, order_candidate, singular, split_name
 from etl.transform.schema import Layout, layout_of, tag_entry
 
-_VERBS = ("list", "describe", "get", "search", "query", "scan", "batch")
 _LONGEST_NAME = 63
 _SHOWN = 5
 
@@ -71,8 +70,7 @@ class Listing:
     @property
     def noun(self) -> str:
         """Return what is listed: objects for list_objects_v2."""
-        verb, _, noun = re.sub(r"_v\d+$", "", self.name).partition("_")
-        return noun if noun and verb in _VERBS else self.name
+        return listed_noun(self.name)
 
     @property
     def item(self) -> str:
@@ -84,15 +82,8 @@ def proposed_keys(listing: Listing) -> list[Key]:
     """Return the keys that may identify the records of a listing that can be exported, the most plausible first."""
     operation = listing.operation
     assert operation is not None
-    known = hints(operation.service)
-    given = {snake_case(name) for name in (*operation.required, *known["parents"].get(listing.name, ()))}
-    result = operation.pager.result if operation.pager else operation.result_member
-    noun = singular(snake_case(result.removesuffix("[]").rpartition(".")[2]))
-    is_primary = result == listing.result_keys[0]
-    nouns = [listing.item, noun] if is_primary else [noun]
-    found = key_candidates(operation.record, nouns, given, ids_first=operation.service == "ec2")
-    key = known["keys"].get(listing.name) if is_primary else None
-    return found if key is None else [*dict.fromkeys([tuple(key), *found])]
+    given = (*operation.required, *hints(operation.service)["parents"].get(listing.name, ()))
+    return plausible_keys(listing.name, operation, given, is_primary=result_name(operation) == listing.result_keys[0])
 
 
 class Service:

@@ -6,7 +6,6 @@ Here every job begins, and here every run begins and ends.
 import datetime as dt
 import json
 import logging
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from etl.config import Settings
 from etl.errors import ConfigError, EtlError, LedgerError
 from etl.events import reach
 from etl.extract.datasets import builtin_datasets, select_datasets
-from etl.ledger.directory import RUN_ID_TIME, forget_note, ledger_paths, lock
+from etl.ledger.directory import forget_note, ledger_paths, lock, new_run_id
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.catalog.prices import PRICES, read_prices
@@ -91,7 +90,7 @@ class Workplace:
 
     def begin_run(self, what: str, snapshot_date: dt.date, request: str, state: RunState = RunState.OPEN) -> Ledger:
         """Return the ledger of a new run. `what` names it in the log; `request` is a digest of the whole request."""
-        run_id = f"{dt.datetime.now(dt.UTC):{RUN_ID_TIME}}-{secrets.token_hex(3)}"
+        run_id = new_run_id()
         log.info("run %s begins: %s, snapshot date %s", run_id, what, snapshot_date)
         path = self.settings.state_dir / "runs" / f"{run_id}.sqlite"
         return Ledger.create(path, run_id, snapshot_date, request, state)

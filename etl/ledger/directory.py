@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from etl.storage.locks import locked
 log = logging.getLogger(__name__)
 
 RUN_ID_TIME = "%Y%m%dT%H%M%SZ"
-"""Run ids begin with the UTC time at which the run began."""
+"""Run ids begin with the UTC time at which the run began; the microsecond follows, so that they sort by time."""
 _AT_ONCE = 10
 """How many ledgers one job deletes."""
 
@@ -35,6 +36,12 @@ def lock(state_dir: Path) -> Iterator[None]:
         raise not_writable(state_dir / "lock", "state_dir", exc) from exc
     with locked(state_dir / "lock", "state_dir"):
         yield
+
+
+def new_run_id() -> str:
+    """Return the id of a run that begins now."""
+    now = dt.datetime.now(dt.UTC)
+    return f"{now:{RUN_ID_TIME}}-{now.microsecond:05x}{secrets.token_hex(2)}"
 
 
 def ledger_paths(state_dir: Path) -> list[Path]:

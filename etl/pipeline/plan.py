@@ -13,6 +13,7 @@ from etl.extract.service_model import filter_names, parameter_names
 from etl.ledger.ledger import Ledger
 from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, SliceState, digest
 from etl.names import parameter_column
+from etl.pipeline.keys import key_doubt
 from etl.sqlfiles import sql_files
 from etl.transform.privacy import check_key
 from etl.transform.records import Misfit, Reader
@@ -107,6 +108,15 @@ class Plan:
                 "filters": dict(source.filters),
             }
         )
+
+    def key_doubts(self, proven: Collection[str] = ()) -> Iterator[str]:
+        """Yield a sentence for each key that may not identify its records.
+
+        `proven` are datasets with rows in the warehouse: records that share a key would have shown already.
+        """
+        for name, dataset in self.datasets.items():
+            if name not in proven and (doubt := key_doubt(dataset, self.operations[name])):
+                yield doubt
 
     def dataset(self, name: str) -> Dataset:
         """Return a dataset to walk, also one of those that tell accounts and Regions."""

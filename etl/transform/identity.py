@@ -73,6 +73,22 @@ def key_candidates(
     return [*dict.fromkeys([*found, WHOLE_RECORD])]
 
 
+def key_doubts(key: Key, record: Member, nouns: str | Sequence[str], given: Collection[str] = ()) -> list[str]:
+    """Return why a key may not identify records, a clause for each reason; none if names tell that it does.
+
+    The arguments are those of `key_candidates`. A key that contains a sure one is sure itself.
+    """
+    guess = _Guess(record, _bare(nouns), frozenset(given), ids_first=False)
+    if len(key) == 1 and guess.is_sometimes(key[0]):
+        return [f"{key[0]}: absent in some records, which are rejected"]
+    if not key or any(set(sure) <= set(key) for sure in guess.enough()):
+        return []
+    found: dict[str, list[str]] = {}
+    for name in key:
+        found.setdefault(guess.doubt(name), []).append(name)
+    return [f"{', '.join(names)}: {why}" for why, names in found.items()]
+
+
 def order_candidate(record: Member) -> str | None:
     """Return the timestamp that most likely says when a record changed; None if there is none."""
     instants = [member.name for member in record.members if member.kind == "timestamp"]
@@ -118,13 +134,25 @@ class _Guess:
         self._has_instants = any(member.kind == "timestamp" for member in record.members)
         self._some_required = any(member.required and member.kind == "string" for member in record.members)
         self._names_account = any(noun.split("_")[-1] in _ACCOUNTS for noun in nouns)
-        members = {name: member for name, _, member in leaves(record)}
+        self._members = members = {name: member for name, _, member in leaves(record)}
         self._fit = {name: member for name, member in members.items() if self._may_identify(name, member)}
         self._parts = [name for name in members if self._may_be_part(name, members[name])]
 
     def keys(self) -> Iterator[Key]:
-        ranked = sorted(self._fit, key=self._rank)
-        own = [name for name in ranked if self._relation(name) <= _EXACT and name in self._top]
+        """Yield the keys that may identify records, the most plausible first."""
+        yield from self.sure()
+        own = self._own()
+        if not own and not self._has_instants and 1 < len(self._parts) <= _MOST_PARTS:
+            yield tuple(self._parts)
+        if not own:
+            yield WHOLE_RECORD
+        for name in sorted(self._fit, key=self._rank):
+            if name not in own and name in self._top and split_name(name)[1]:
+                yield (name,)
+
+    def sure(self) -> Iterator[Key]:
+        """Yield the keys whose names say that they are the item's own."""
+        own = self._own()
         if any(noun.endswith(_VERSIONS) for noun in self._nouns) and (key := self._version(own)):
             yield key
         if any(noun.split("_")[-1] == "tag" for noun in self._nouns) and "key" in self._fit:
@@ -134,11 +162,31 @@ class _Guess:
         if own[:1] == ["key"] and "version_id" in self._fit:
             yield ("key", "version_id")
         yield from ((name,) for name in own)
-        if not own and not self._has_instants and 1 < len(self._parts) <= _MOST_PARTS:
-            yield tuple(self._parts)
-        if not own:
-            yield WHOLE_RECORD
-        yield from ((name,) for name in ranked if name not in own and name in self._top and split_name(name)[1])
+
+    def enough(self) -> list[Key]:
+        """Return the sure keys without those of which it takes more than one: the key of an object with versions."""
+        found = list(self.sure())
+        parts = {name for key in found if len(key) > 1 for name in key}
+        return [key for key in found if len(key) > 1 or key[0] not in parts]
+
+    def is_sometimes(self, name: str) -> bool:
+        """Tell whether documentation says that some records lack a member."""
+        return name in self._members and bool(_SOMETIMES.search(self._members[name].documentation))
+
+    def doubt(self, name: str) -> str:
+        """Say why a member may not identify records."""
+        member = self._members.get(name)
+        if name in self._given:
+            return "a parameter, which is the same in a whole slice"
+        if member is not None and (member.enum or member.kind == "boolean"):
+            return "one of a few values"
+        if member is not None and name not in self._fit and _SHARED.search(name):
+            return "an owner or a place, which many records share"
+        return f"not known as a name of the {self._nouns[-1].replace('_', ' ')} itself"
+
+    def _own(self) -> list[str]:
+        ranked = sorted(self._fit, key=self._rank)
+        return [name for name in ranked if self._relation(name) <= _EXACT and name in self._top]
 
     def _may_identify(self, name: str, member: Member) -> bool:
         if member.kind not in ("string", "integer", "long") or member.enum or name in self._given:
@@ -152,13 +200,11 @@ class _Guess:
         return plain and named and name not in self._given and not _SHARED.search(name)
 
     def _rank(self, name: str) -> tuple[object, ...]:
-        relation, place = self._relation(name), self._place(name)
-        member = self._fit[name]
+        relation, place, member = self._relation(name), self._place(name), self._fit[name]
         # A record without its key is rejected, so members that may be absent come last.
         # Many services got ARNs later than ids and names; an id is there even where the model does not demand it.
-        sometimes = bool(_SOMETIMES.search(member.documentation))
         may_miss = self._some_required and not member.required and split_name(name)[1] != "_id"
-        return name not in self._top, relation > _EXACT, sometimes, may_miss, place, relation
+        return name not in self._top, relation > _EXACT, self.is_sometimes(name), may_miss, place, relation
 
     def _place(self, name: str) -> int:
         if name == "key" or (name == "value" and len(self._top) == 1):
@@ -173,10 +219,12 @@ class _Guess:
         stem, suffix = split_name(name)
         if self._names_account and name in ("account_id", "aws_account_id"):
             return int(name != "account_id")
-        if not suffix:
-            return 1 if name in (*self._nouns, *(f"{noun}name" for noun in self._nouns)) else 5
         if name == "value":
             return 0 if len(self._top) == 1 else 5
+        if name in self._nouns:  # domain_name for list_domain_names
+            return 1
+        if not suffix:
+            return 1 if name in (f"{noun}name" for noun in self._nouns) else 5
         if not stem or stem in self._nouns:
             return 0
         for noun in self._nouns:
@@ -193,11 +241,11 @@ class _Guess:
         noun = self._nouns[-1]
         if any(name == f"{noun}_arn" for name in own):
             return None  # it names the version
-        ends = tuple(f"{word}{end}" for word in _VERSIONS for end in ("_id", "_number", ""))
-        versions = [
-            name for end in ends for name in self._fit.keys() & self._top if name == end or name.endswith(f"_{end}")
-        ]
         thing = re.sub(rf"_?({'|'.join(_VERSIONS)})$", "", noun)
+        ends = [f"{word}{end}" for word in _VERSIONS for end in ("_id", "_number", "")]
+        plain = [name for name in self._fit if name in self._top]
+        named = [name for end in ends for name in (f"{thing}_{end}", end) if name in plain]
+        versions = [*named, *(name for end in ends for name in plain if name.endswith(f"_{end}"))]
         words = [f"{base}{end}" for end in ("_arn", "_id", "_name", "") for base in (thing, thing.rpartition("_")[2])]
         owners = [name for name in (*words, "key", "name", "id", "arn") if name in self._fit and name not in versions]
         return (*owners[:1], versions[0]) if versions else None

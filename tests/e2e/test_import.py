@@ -209,7 +209,7 @@ def test_ledgers_that_are_old_enough_are_deleted(tmp_path, job, parsed):
     (file,) = save(tmp_path, printed(parsed()))
     imported(job, file)
     (path,) = ledger_paths(job.directory / "state")
-    path.rename(path.with_name(f"20200101T000000Z-{path.name[-13:]}"))
+    path.rename(path.with_name(f"20200101T000000Z-{path.name.partition('-')[2]}"))
 
     imported(job, file)
 

@@ -5,6 +5,7 @@ below, so whatever is derived from names in a service model must be what a perso
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 
 import jmespath
@@ -310,6 +311,14 @@ def exported_job(cloud, tmp_path_factory):
     )
     assert job.finish("run") == 0, job.log
     return job, {name: next(one for one in datasets if one.name == chosen) for name, chosen in wanted.items()}
+
+
+def test_the_only_key_in_doubt_is_one_that_is_not_proposed_and_it_is_said_before_the_first_request(exported_job):
+    job, _ = exported_job
+    before, _, after = job.log.partition("begins: export")
+    assert re.findall(r"dataset (\w+): key .* is in doubt", before) == ["route53_reusable_delegation_sets"]
+    assert after
+    assert "in doubt" not in after
 
 
 def test_there_are_sixty_of_forty_services():

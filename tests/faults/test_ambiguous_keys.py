@@ -128,3 +128,24 @@ def test_whole_records_are_no_key_where_privacy_hides_a_part_of_them(tmp_path):
 
     assert "the key of images is the whole record" in job.log
     assert answers.paths == []
+
+
+def test_fault_80_a_key_in_doubt_is_said_before_the_first_request_until_the_dataset_has_rows(tmp_path):
+    doubt = (
+        "dataset images: key [image_digest] is in doubt: image_digest: not enough to tell records apart. "
+        "Different records with an equal key become rejects. Perhaps [image_digest, image_tag] or [] is meant"
+    )
+    with Answers(page(IMAGES[1:4])) as answers:
+        job = job_of(tmp_path, answers, "[image_digest]")
+        checked = job.cli("config", "check")
+        assert (checked.returncode, checked.stderr.count(doubt)) == (0, 1)
+        assert answers.paths == []
+
+        assert job.finish(*RUN) == 0, job.log
+
+        assert job.log.count(doubt) == 1
+        assert job.log.index(doubt) < job.log.index(" begins: export")
+        assert job.finish("run", "--snapshot-date", NEXT) == 0, job.log
+        assert job.log.count(doubt) == 1, "rows with equal keys would have shown"
+        with_key(job, "[image_digest, image_tag]")
+        assert "in doubt" not in job.cli("config", "check").stderr

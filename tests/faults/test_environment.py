@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import pyarrow.dataset  # noqa: F401  it cannot be imported while `clock` replaces the class
 import pytest
 from support.job import _FORKS, AS_NOBODY, DATE, EXPORTED, NIGHT, RUN, Job, finished, job_at
 from support.studios import listed_sessions, studio_of

@@ -5,7 +5,8 @@ import pytest
 from etl.extract.datasets import hints
 from etl.extract.service_model import inspect_operation, model_session
 from etl.jobs.propose import Service, proposed_keys
-from etl.model import key_leaves
+from etl.model import Dataset, key_leaves
+from etl.pipeline.keys import key_doubt
 
 WELL_KNOWN = {
     "ec2": {
@@ -322,6 +323,15 @@ WELL_KNOWN = {
     "ce": {
         "get_anomalies": "anomaly_id",
     },
+    "imagebuilder": {
+        "list_images": "name version",
+    },
+    "memorydb": {
+        "describe_engine_versions": "engine engine_version engine_patch_version",
+    },
+    "opensearch": {
+        "list_domain_names": "domain_name",
+    },
     "deadline": {
         "list_farms": "farm_id",
         "list_queues": "queue_id",
@@ -334,7 +344,7 @@ WELL_KNOWN = {
 
 HINTED = [
     "apigateway", "autoscaling", "cloudformation", "cloudwatch", "ec2", "ecr", "ecs", "elbv2", "glue", "iam", "lambda",
-    "logs", "ram", "rds", "route53", "s3", "sns", "sso-admin", "ssm", "stepfunctions",
+    "logs", "memorydb", "nimble", "ram", "rds", "route53", "s3", "sns", "sso-admin", "ssm", "stepfunctions",
 ]  # fmt: skip
 SESSION = model_session()
 
@@ -348,6 +358,28 @@ def test_key_is_the_one_that_an_expert_would_choose(service):
             listing = found.listing(name, lists[0])
         keys[name] = " ".join(proposed_keys(listing)[0])
     assert keys == WELL_KNOWN[service]
+
+
+@pytest.mark.parametrize("service", WELL_KNOWN)
+def test_no_key_that_an_expert_would_choose_is_in_doubt_and_none_of_a_few_values_passes(service):
+    found = Service(service, SESSION)
+    for name, key in WELL_KNOWN[service].items():
+        listing = found.listing(name)
+        lists = found.lists(listing)
+        result_key = lists[0] if len(lists) > 1 else None
+        operation = found.listing(name, result_key).operation
+
+        def doubt_of(key, name=name, result_key=result_key, operation=operation):
+            given = dict.fromkeys(operation.required, "given")
+            return key_doubt(
+                Dataset(name="x", service=service, operation=name, result_key=result_key, key=key, parameters=given),
+                operation,
+            )
+
+        assert doubt_of(tuple(key.split())) is None, name
+        few = [member.name for member in operation.record.members if member.enum or member.kind == "boolean"]
+        for column in set(few) - {key}:
+            assert f"{column}: " in doubt_of((column,)), name
 
 
 def test_hints_name_columns_and_parameters_that_exist():

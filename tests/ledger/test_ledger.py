@@ -20,7 +20,7 @@ from support.shapes import DATE, dataset, operation, page, part
 
 from etl.errors import LedgerError, StorageError
 from etl.ledger import ledger as module
-from etl.ledger.directory import ledger_paths
+from etl.ledger.directory import ledger_paths, new_run_id
 from etl.ledger.ledger import FORMAT, Ledger
 from etl.model import SliceState
 
@@ -324,6 +324,15 @@ def test_ledgers_are_listed_oldest_first(tmp_path):
         Ledger.create(tmp_path / "runs" / f"{name}.sqlite", name, DATE, "request").close()
     assert [found.stem for found in ledger_paths(tmp_path)] == sorted(names)
     assert ledger_paths(tmp_path / "nowhere") == []
+
+
+def test_runs_that_begin_in_the_same_second_are_listed_in_their_order(tmp_path):
+    names = []
+    for _ in range(20):
+        names.append(new_run_id())
+        Ledger.create(tmp_path / "runs" / f"{names[-1]}.sqlite", names[-1], DATE, "request").close()
+    assert len({name.partition("-")[0] for name in names}) < len(names), "some begin in one second"
+    assert [found.stem for found in ledger_paths(tmp_path)] == names
 
 
 def test_file_that_is_missing_is_not_made(path):
