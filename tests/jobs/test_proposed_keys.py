@@ -6,6 +6,7 @@ from etl.extract.datasets import hints
 from etl.extract.service_model import inspect_operation, model_session
 from etl.jobs.propose import Service, proposed_keys
 from etl.model import Dataset, key_leaves
+from etl.names import snake_case
 from etl.pipeline.keys import key_doubt
 
 WELL_KNOWN = {
@@ -378,8 +379,8 @@ def test_no_key_that_an_expert_would_choose_is_in_doubt_and_none_of_a_few_values
 
         assert doubt_of(tuple(key.split())) is None, name
         few = [member.name for member in operation.record.members if member.enum or member.kind == "boolean"]
-        for column in set(few) - {key}:
-            assert f"{column}: " in doubt_of((column,)), name
+        for column in set(few) - {key} - {snake_case(parameter) for parameter in operation.required}:
+            assert f"{column}: one of a few values" in doubt_of((column,)), name
 
 
 def test_hints_name_columns_and_parameters_that_exist():
