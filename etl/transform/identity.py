@@ -79,10 +79,9 @@ def key_doubts(key: Key, record: Member, nouns: str | Sequence[str], given: Coll
     The arguments are those of `key_candidates`. A key that contains a sure one is sure itself.
     """
     guess = _Guess(record, _bare(nouns), frozenset(given), ids_first=False)
-    if len(key) == 1 and guess.is_sometimes(key[0]):
-        return [f"{key[0]}: absent in some records, which are rejected"]
     if not key or any(set(sure) <= set(key) for sure in guess.enough()):
-        return []
+        may_miss = len(key) == 1 and guess.is_sometimes(key[0])
+        return [f"{key[0]}: absent in some records, which are rejected"] if may_miss else []
     found: dict[str, list[str]] = {}
     for name in key:
         found.setdefault(guess.doubt(name), []).append(name)
