@@ -110,6 +110,9 @@ def sqlite_errors(path: Path) -> Iterator[None]:
             yield
     except (sqlite3.DatabaseError, ValueError, TypeError, IndexError) as exc:
         name = getattr(exc, "sqlite_errorname", "")  # empty if Python, not SQLite, could not read a value
+        if name.startswith("SQLITE_READONLY") and all(os.access(place, os.W_OK) for place in (path, path.parent)):
+            # SQLite opens a file only to read if opening it to write fails for whatever reason.
+            raise StorageError.at(path, f"the system refused to open it for writing ({name})") from exc
         if isinstance(exc, sqlite3.OperationalError) and name and not name.startswith(_DAMAGE):
             raise StorageError.at(path, f"{exc} ({name})") from exc
         raise LedgerError(f"{path}: {first_line(exc)}; the ledger is damaged: run with --fresh") from exc
