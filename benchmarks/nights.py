@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from etl.load.delta.stage import open_stage
+from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 
 PARTS = 100
@@ -54,7 +54,7 @@ def _spend(warehouse: Path, exported: Mapping[str, pa.Table], last: dt.date, cou
         for table, found in rows.items():
             key = "run_id" if table.startswith("etl_") and table != "etl_rejects" else "slice_id"
             values = tuple(set(found[key].to_pylist())) if key == "slice_id" else (run_id,)
-            stage = open_stage(tables, table, found.schema, Replacement(date, key, values), run_id)
+            stage = Stage(tables, table, found.schema, Replacement(date, key, values), run_id)
             for batch in _dated(found, date, run_id, is_first=not night).to_batches():
                 stage.write(batch)
             stage.commit(f"nimble-etl/{run_id}/{table}", 1)

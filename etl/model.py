@@ -281,7 +281,7 @@ class SliceState(StrEnum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Slice:
     """One independent chain of pages of a dataset.
 
@@ -296,7 +296,7 @@ class Slice:
     filters: Mapping[str, str] = field(default_factory=dict)
     is_of_many: bool = field(default=False, compare=False)  # the run has several places: messages name each
 
-    @property
+    @cached_property
     def slice_id(self) -> str:
         """Return the identity of the slice across runs: 16 hexadecimal digits."""
         return digest([self.dataset, self.account_id, self.region, dict(self.parents), dict(self.filters)])[:16]

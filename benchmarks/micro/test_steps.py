@@ -12,7 +12,7 @@ from etl.emulator import World
 from etl.extract.datasets import builtin_datasets
 from etl.extract.service_model import describe_operation, model_session
 from etl.ledger.ledger import Ledger
-from etl.load.delta.stage import open_stage
+from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.model import Page, Slice, Snapshot
 from etl.transform.batches import flatten
@@ -76,7 +76,7 @@ def test_write_and_commit_20_pages(benchmark, tmp_path, part, pages):
     tables, numbers = Tables(tmp_path), count(1)
 
     def publish():
-        stage = open_stage(
+        stage = Stage(
             tables, DATASET.name, LAYOUT.schema, Replacement(DATE, "slice_id", (part.slice_id,)), f"run-{next(numbers)}"
         )
         stage.write(flat.tables[DATASET.name])

@@ -2,11 +2,14 @@
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import tenacity
 
@@ -34,46 +37,80 @@ class Patience:
         self._stop = stop
         self._mine = threading.local()
 
-    def ask(self, place: str, request: Callable[[], Answer]) -> Answer:
+    def ask(self, place: str, request: Callable[[], Answer], begun: "Begun[Answer] | None" = None) -> Answer:
         """Return the answer to `request`, repeated while it fails for a passing reason; `place` begins messages.
+
+        If it has `begun` already, that is the first try.
 
         Raises:
             TransientSourceError: it still fails when the time is over, or at the order to stop.
             EtlError: any other error of the request, at once.
         """
-        retrying = tenacity.Retrying(
+        first: list[TransientSourceError] = []
+        until = time.monotonic() + self._limits.timeout.total_seconds()
+        try:
+            return self.ask_once(place, request, begun)
+        except TransientSourceError as exc:
+            first.append(exc)
+
+        def again() -> Answer:
+            if first:
+                raise first.pop()
+            return self.ask_once(place, request)
+
+        retrying = tenacity.Retrying(  # only now: it costs as much as a tenth of a request
             retry=tenacity.retry_if_exception(may_pass),
-            stop=tenacity.stop_after_delay(self._limits.timeout) | tenacity.stop_when_event_set(self._stop),
+            stop=tenacity.stop_after_delay(max(until - time.monotonic(), 0)) | tenacity.stop_when_event_set(self._stop),
             wait=tenacity.wait_random_exponential(0.5, max=self._limits.wait_max.total_seconds()),
             sleep=tenacity.sleep_using_event(self._stop),
             before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
             reraise=True,
         )
-        answer: Answer = retrying(self.ask_once, place, request)
+        answer: Answer = retrying(again)
         return answer
 
-    def ask_once(self, place: str, request: Callable[[], Answer]) -> Answer:
-        """Return the answer to `request`, which is not repeated. The order to stop ends the wait.
+    def begin(self, request: Callable[[], Answer]) -> "Begun[Answer]":
+        """Begin a request, for `ask` or `ask_once` in the same thread.
 
         It is asked in a thread that can be abandoned, because nothing interrupts a thread that waits for a socket.
+        """
+        asker = getattr(self._mine, "asker", None) or _Asker()
+        self._mine.asker = None
+        return Begun(asker, asker.ask(request))
+
+    def ask_once(self, place: str, request: Callable[[], Answer], begun: "Begun[Answer] | None" = None) -> Answer:
+        """Return the answer to `request`, which is not repeated. The order to stop ends the wait.
 
         Raises:
             TransientSourceError: no answer came soon enough after the order to stop.
             EtlError: any error of the request.
         """
-        asker = getattr(self._mine, "asker", None) or _Asker()
-        self._mine.asker = None
-        answer: Future[Answer] = asker.ask(request)
-        while not wait([answer], _LOOK_S).done:
-            if self._stop.is_set() and not wait([answer], _GRACE_S).done:
+        begun = begun or self.begin(request)
+        while not _is_there(begun.answer, _LOOK_S):
+            if self._stop.is_set() and not _is_there(begun.answer, _GRACE_S):
                 raise TransientSourceError(f"{place}: no answer came before the stop; run again to go on")
-        self._mine.asker = asker  # it has nothing to do: the next request of this walk need not start another
-        return answer.result()
+        self._mine.asker = begun.asker  # it has nothing to do: the next request of this walk need not start another
+        return begun.answer.result()
+
+
+def _is_there(answer: "Future[Any]", seconds: float) -> bool:
+    """Wait so long for an answer or an error, and tell whether one is there."""
+    with suppress(TimeoutError):
+        answer.exception(seconds)
+    return answer.done()
 
 
 def may_pass(exc: BaseException) -> bool:
     """Tell whether a repetition may help: it does not renew credentials."""
     return isinstance(exc, TransientSourceError) and not isinstance(exc, CredentialsError | SameAnswerError)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun(Generic[Answer]):
+    """A request that is under way."""
+
+    asker: "_Asker"
+    answer: "Future[Answer]"
 
 
 class _Asker:

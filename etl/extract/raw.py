@@ -30,10 +30,20 @@ def read_raw_page(operation: Operation, pages: PageIterator, number: int, tried:
     Raises:
         MalformedPageError: the response is not a page.
     """
-    response = next(iter(pages))
-    kept: list[int] = response[operation.result_member]
+    return raw_page(operation, next(iter(pages)), number, tried, pages.resume_token)
+
+
+def raw_page(
+    operation: Operation, response: dict[str, Any], number: int, tried: int, resume_token: str | None = None
+) -> Page:
+    """Return the page that a response is. `resume_token` leads to the records of it that are not kept, if some are not.
+
+    Raises:
+        MalformedPageError: the response is not a page.
+    """
+    kept: Sequence[int] = response[operation.result_member]
     token = response.get(operation.token_member)
-    next_token = pages.resume_token or (TokenEncoder().encode({operation.input_token: token}) if token else None)
+    next_token = resume_token or (TokenEncoder().encode({operation.input_token: token}) if token else None)
     return arrived_page(
         number,
         tried,

@@ -6,6 +6,7 @@ as in the AWS CLI. This room adds the proof that a response is a page, and the p
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -32,12 +33,13 @@ from etl.errors import (
 from etl.events import working_on
 from etl.extract.accounts import Accounts, Signer, asking_as
 from etl.extract.clients import Clients, Endpoint
+from etl.extract.followup import FollowUp, find_follow_up, keep_requests
 from etl.extract.pace import Paces
 from etl.extract.paging import Paging
 from etl.extract.parsed import MalformedPageError, proof_hook, read_parsed_page
-from etl.extract.patience import Patience
+from etl.extract.patience import Begun, Patience
 from etl.extract.places import Places
-from etl.extract.raw import raw_page_hook, read_raw_page
+from etl.extract.raw import raw_page, raw_page_hook, read_raw_page
 from etl.extract.redact import without_userinfo
 from etl.extract.service_model import dataset_paging, describe_operation, model_session
 from etl.extract.tokens import plain_tokens, sent_token
@@ -48,6 +50,7 @@ log = logging.getLogger(__name__)
 
 _SAME_ANSWERS = 4
 """So many equal answers without a list, and it is no accident."""
+_SLOW_S = 0.01
 _STS = "sts:GetCallerIdentity"
 _proof: ContextVar[Callable[..., None]] = ContextVar("hook that proves the page of the request under way")
 
@@ -74,8 +77,11 @@ class Source:
         self._without_list: dict[tuple[str, int], list[object]] = {}
         self._proofs: dict[str, Callable[..., None]] = {}
         self._made: dict[tuple[str, str], Any] = {}
+        self._mine = threading.local()
+        self._follow_ups: dict[str, FollowUp] = {}
         self._paginators: dict[tuple[str, str], tuple[Paginator, Paging, frozenset[str]]] = {}
         self._has_walked = False
+        self._answered_in_s = 0.0
         self._places = Places(settings)
         self._paces = Paces(settings.retry)
         self._accounts: Accounts | None = None
@@ -169,6 +175,17 @@ class Source:
                 self._operations[dataset.name] = describe_operation(self._models, dataset)
             return self._operations[dataset.name]
 
+    def expect_page(self, dataset: Dataset, slice_: Slice, number: int, starting_token: str) -> None:
+        """Begin to ask for the page that this thread fetches next, if answers take longer than storing a page.
+
+        Otherwise two threads would be busy at once, which costs Python more than it gains. What shares a pace, or
+        changes its values, waits.
+        """
+        is_slow = self._answered_in_s > _SLOW_S
+        if is_slow and self._accounts is None and not (dataset.for_each and dataset.for_each.batch):
+            once, _ = self._requests(dataset, slice_, number, starting_token, None)
+            self._mine.expected = (slice_, number, starting_token, None), once, self._patience.begin(once)
+
     def fetch_page(
         self, dataset: Dataset, slice_: Slice, number: int, starting_token: str | None, max_items: int | None
     ) -> Page:
@@ -184,6 +201,22 @@ class Source:
             SourceError, ConfigError: repeating the request cannot help.
         """
         place = f"{slice_}, page {number}"
+        once, asked = self._requests(dataset, slice_, number, starting_token, max_items)
+        begun: Begun[Page] | None = None
+        expected, self._mine.expected = getattr(self._mine, "expected", None), None
+        if expected and expected[0] == (slice_, number, starting_token, max_items):
+            _, once, begun = expected
+        with working_on(page=number):
+            if self._accounts is None:
+                return self._patience.ask(place, once, begun)
+            key = slice_.account_id, slice_.region, dataset.service
+            return self._paces.ask(key, slice_.slice_id, place, asked)
+
+    def _requests(
+        self, dataset: Dataset, slice_: Slice, number: int, starting_token: str | None, max_items: int | None
+    ) -> tuple[Callable[[], Page], Callable[[int], Page]]:
+        """Return what asks for a page once, and what asks for one of many accounts after so many failures."""
+        place = f"{slice_}, page {number}"
         action = f"{dataset.service}:{self.operation(dataset).name}"  # the IAM action, nimble:ListStreamingSessions
         tries, renewed = 0, False
         with self._lock:
@@ -191,7 +224,7 @@ class Source:
 
         def once() -> Page:
             nonlocal tries, renewed
-            tries += 1
+            tries, began = tries + 1, time.monotonic()
             with self._told(place, action, dataset, starting_token):
                 try:
                     page = self._request(dataset, slice_, number, starting_token, max_items, tries - 1)
@@ -217,7 +250,7 @@ class Source:
                     if error := self._refusal(exc, place, action, dataset, slice_):
                         raise error from exc
                     raise
-                self._has_walked = True
+                self._has_walked, self._answered_in_s = True, time.monotonic() - began
                 self._without_list.pop((slice_.slice_id, number), None)
                 return page
 
@@ -237,11 +270,7 @@ class Source:
             except ConfigError as exc:
                 raise SourceError(str(exc)) from exc  # it costs only what is listed there
 
-        with working_on(page=number):
-            if self._accounts is None:
-                return self._patience.ask(place, once)
-            key = slice_.account_id, slice_.region, dataset.service
-            return self._paces.ask(key, slice_.slice_id, place, asked)
+        return once, asked
 
     def _refusal(
         self, exc: boto.ClientError, place: str, action: str, dataset: Dataset, slice_: Slice
@@ -308,18 +337,27 @@ class Source:
         if max_items and operation.pager and not operation.pager.is_primary:
             raise ConfigError(f"{slice_}: max_items counts another list than {operation.pager.result!r}; leave it out")
         tokens = plain_tokens(token) if token else None
-        if tokens and ((operation.pager and not max_items) or "None" in tokens.values()):
-            # `max_items` counts from a starting token. With plain tokens there is none, so the page is taken whole.
-            parameters, limits = {**parameters, **tokens}, {}
-        pages: PageIterator = paginator.paginate(
-            **parameters,
-            **paging.parameters,
-            PaginationConfig={**limits, "PageSize": dataset.page_size or operation.page_size},
-        )
-        if operation.pager:
-            page = read_parsed_page(dataset, operation, pages, number, tried)
+        follow_up = self._follow_ups.get(slice_.slice_id)
+        if follow_up and max_items is None and tokens and tokens.keys() == {operation.input_token}:
+            page = raw_page(operation, follow_up.ask(tokens[operation.input_token]), number, tried)
         else:
-            page = read_raw_page(operation, pages, number, tried)
+            if tokens and ((operation.pager and not max_items) or "None" in tokens.values()):
+                # `max_items` counts from a starting token. With plain tokens there is none, so the page is taken whole.
+                parameters, limits = {**parameters, **tokens}, {}
+            pages: PageIterator = paginator.paginate(
+                **parameters,
+                **paging.parameters,
+                PaginationConfig={**limits, "PageSize": dataset.page_size or operation.page_size},
+            )
+            if operation.pager:
+                page = read_parsed_page(dataset, operation, pages, number, tried)
+            else:
+                page = read_raw_page(operation, pages, number, tried)
+                follow_up = find_follow_up(operation) if page.next_starting_token else None
+        if follow_up and page.next_starting_token:
+            self._follow_ups[slice_.slice_id] = follow_up
+        else:
+            self._follow_ups.pop(slice_.slice_id, None)
         if paging.ends_with_same_token and token is not None and page.next_starting_token == token:
             return replace(page, next_starting_token=None)
         return page
@@ -341,6 +379,7 @@ class Source:
             self._clients.renew()
             self._made.clear()
             self._paginators.clear()
+            self._follow_ups.clear()
 
     def _paginator(self, dataset: Dataset, region: str) -> tuple[Paginator, Paging, frozenset[str]]:
         """Return botocore's paginator of the dataset's operation, how it pages, and which parameters take a list.
@@ -370,6 +409,7 @@ class Source:
             client = self._made[service, region] = self._clients.make(service, region)
             service_id = client.meta.service_model.service_id.hyphenize()
             client.meta.events.register(f"before-parse.{service_id}", _prove)
+            keep_requests(client)
         return self._made[service, region]
 
 

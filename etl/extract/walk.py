@@ -1,7 +1,7 @@
 """The walk: page after page of a slice, from a checkpoint on.
 
-The walk asks for the next page only when the caller resumes the generator, after the last page became durable. It
-follows no starting token twice.
+The walk takes the next page only when the caller resumes the generator, after the last page became durable. It may have
+been asked for before: a kill then costs one request more, and never a page. No starting token is followed twice.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,9 +21,11 @@ def walk(  # noqa: PLR0913  the limits are independent
     max_items: int | None,
     max_pages: int,
     stopped: Callable[[], bool],
+    expect: Callable[[int, str], None] = lambda _number, _token: None,
 ) -> Iterator[Page]:
     """Yield the pages of a slice from a checkpoint to the end, to `max_items` records, or until `stopped`.
 
+    `expect` is told the number and the starting token of a page before it is fetched, while the last one is stored.
     The end was reached if the `next_starting_token` of the last page is None.
 
     Raises:
@@ -46,6 +48,8 @@ def walk(  # noqa: PLR0913  the limits are independent
                 f"{slice_}, page {number}: its next token was followed before; expected a new one. The listing goes "
                 "in a circle: run again with --fresh, and tell the service's owner if the error remains"
             )
+        if token is not None and max_items is None and number < max_pages and not stopped():
+            expect(number + 1, token)
         yield page
         if token is None:
             return

@@ -24,8 +24,9 @@ from etl.ledger.directory import ledger_paths, remove_old_ledgers, set_aside
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import Change
 from etl.load.delta.sources import Filler, check_filler, check_key
-from etl.model import RunState, SliceState
+from etl.model import RunState, SliceState, Snapshot
 from etl.outcome import Outcome
+from etl.pipeline.ahead import Ahead
 from etl.pipeline.model_watch import find_changes
 from etl.pipeline.plan import Plan
 from etl.pipeline.publish import UNPUBLISHABLE, publish
@@ -169,6 +170,7 @@ class _Job:
         """Take a run through its steps, as far as they go now, and return how it stands."""
         began = time.monotonic()
         limits = None if self.request.allow_fall else self.settings.publish
+        ahead: dict[str, Ahead] = {}
 
         def publish_all(change: Change) -> Published:
             failure = None
@@ -178,13 +180,18 @@ class _Job:
                 if name in self.plan.published:
                     failed = publish(
                         ledger, self.place.tables, self.plan.layouts[name], change,
-                        limits=limits, partial=self.request.publish_partial,
+                        limits=limits, partial=self.request.publish_partial, ahead=ahead[name],
                     )  # fmt: skip
                     failure = failure or failed
             return Published(failure)
 
-        with ledger, working_on(run_id=ledger.path.stem):
-            Walks(self.plan, self.source, self.settings.run, self.stop, self.request.starting_token).walk(ledger)
+        with ledger, working_on(run_id=ledger.path.stem), ExitStack() as unused:
+            run = ledger.run()
+            for name in self.plan.published:
+                snapshot = Snapshot(run.run_id, run.snapshot_date, self.plan.datasets[name], self.plan.operations[name])
+                ahead[name] = Ahead(self.place.tables, self.plan.layouts[name], snapshot)
+                unused.callback(ahead[name].give_up)
+            Walks(self.plan, self.source, self.settings.run, self.stop, self.request.starting_token, ahead).walk(ledger)
             return self.place.finish_run(ledger, began, self.plan.origin, publish_all)
 
     def _goes_on_with(self, ledger: Ledger) -> bool:

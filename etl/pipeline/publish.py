@@ -17,7 +17,9 @@ from etl.load.delta.tables import Replacement, Tables
 from etl.load.snapshots import find_falls
 from etl.model import SliceFacts, SliceState
 from etl.outcome import Outcome
-from etl.pipeline.write import Counts, Walked, Writer, log_changes, write_slices
+from etl.pipeline.ahead import Ahead
+from etl.pipeline.counts import Counts
+from etl.pipeline.write import Walked, Writer, log_changes, write_slices
 from etl.transform.facts import RUN_TABLES, batch, page_row, run_row, slice_row
 from etl.transform.schema import Layout
 
@@ -39,12 +41,13 @@ def publish(  # noqa: PLR0913  what, where, and what may be published
     *,
     limits: Limits | None = None,
     partial: bool = False,
+    ahead: Ahead | None = None,
 ) -> EtlError | None:
     """Publish the slices of a dataset that are complete and not published yet; return why if they cannot be.
 
     Slices that lost more records than `limits` allow are held back. With `partial`, incomplete walks are published too
     and marked as partial; they never replace a complete snapshot of the same date. `change` is what the caller is
-    inside of.
+    inside of. `ahead` may have staged the rows while their pages arrived.
 
     Raises:
         StorageError: the disk refused.
@@ -60,7 +63,7 @@ def publish(  # noqa: PLR0913  what, where, and what may be published
     for facts in parts if not partial else ():
         if facts.state is SliceState.COMPLETE and facts.publication is None:
             _hold_back(ledger, facts, f"{facts.slice}: {_PARTIAL}")
-    return publish_ready(ledger, tables, layout, change, ready, limits=limits)
+    return publish_ready(ledger, tables, layout, change, ready, limits=limits, ahead=ahead)
 
 
 def publish_ready(  # noqa: PLR0913  what, where, and what may be published
@@ -71,6 +74,7 @@ def publish_ready(  # noqa: PLR0913  what, where, and what may be published
     ready: Sequence[SliceFacts],
     *,
     limits: Limits | None = None,
+    ahead: Ahead | None = None,
 ) -> EtlError | None:
     """Publish these slices of a dataset, except those that `limits` hold back. Return why if they cannot be published.
 
@@ -94,7 +98,7 @@ def publish_ready(  # noqa: PLR0913  what, where, and what may be published
     try:
         with undone_if_it_fails(tables):
             walked, writer = [Walked(ledger, ready)], Writer(run.run_id)
-            counts = write_slices(tables, layout, walked, writer, plan)
+            counts = write_slices(tables, layout, walked, writer, plan, ahead.take(ready) if ahead else None)
             log_changes(tables, layout, walked, writer)
     except _FallenError as exc:
         for facts, reason in exc.fallen:

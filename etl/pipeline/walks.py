@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -27,6 +27,7 @@ from etl.extract.source import Source
 from etl.extract.walk import Fetch, walk
 from etl.ledger.ledger import Ledger
 from etl.model import Dataset, Page, Slice, SliceState
+from etl.pipeline.ahead import Ahead
 from etl.pipeline.line import Key, Line
 from etl.pipeline.plan import Plan
 
@@ -51,7 +52,8 @@ class Stop(threading.Event):
 class Walks:
     """The walks of one invocation. `limits` say how many slices are walked at a time, and how much of each.
 
-    `starting_token` is where the walk of the only published slice begins; None for its first page.
+    `starting_token` is where the walk of the only published slice begins; None for its first page. `ahead` stages the
+    rows of datasets while their pages arrive.
     """
 
     plan: Plan
@@ -59,6 +61,7 @@ class Walks:
     limits: Limits
     stop: Stop
     starting_token: str | None
+    ahead: Mapping[str, Ahead] = field(default_factory=dict)
     _planning: threading.Lock = field(default_factory=threading.Lock)
     _known: set[str] = field(default_factory=set)
     _ended: set[str] = field(default_factory=set)
@@ -144,7 +147,7 @@ class Walks:
 
         Return after how many seconds to go on with it; None: its walk has ended.
         """
-        dataset = self.plan.dataset(slice_.dataset)
+        dataset, ahead = self.plan.dataset(slice_.dataset), self.ahead.get(slice_.dataset)
         for _ in range(_ATTEMPTS):
             pages = walk(
                 slice_,
@@ -153,11 +156,14 @@ class Walks:
                 max_items=self.limits.max_items if slice_.dataset in self.plan.published else None,
                 max_pages=self.limits.max_pages,
                 stopped=self.stop.is_set,
+                expect=partial(self.source.expect_page, dataset, slice_),
             )
             try:
                 for page in pages:
                     reach("page.received")
                     ledger.store_page(slice_, page)
+                    if ahead:
+                        ahead.add(slice_, page)
                     tell(PageStored("page.stored", slice_, page))
             except TokenRejectedError as exc:
                 log.warning("%s; walking the slice again from its first page", exc)

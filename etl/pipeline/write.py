@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -11,10 +11,12 @@ from etl.errors import CommitConflictError, WarehouseError
 from etl.events import reach
 from etl.ledger.ledger import Ledger
 from etl.load.changes import Compared, Comparison, write_changes
-from etl.load.delta.stage import Sink, Stage, open_stage
+from etl.load.delta.stage import Sink, Stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.load.snapshots import after_rejects, next_snapshots, previous_snapshots
 from etl.model import SliceFacts, Snapshot
+from etl.pipeline.ahead import StagedRows
+from etl.pipeline.counts import Counts
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_repeated
 from etl.transform.schema import REJECTS, Layout
@@ -32,27 +34,11 @@ class Writer:
 
     def stage(self, tables: Tables, table: str, schema: pa.Schema, replacement: Replacement) -> Stage:
         """Return an empty stage."""
-        return open_stage(tables, table, schema, replacement, self.prefix, rebuild=self.rebuild)
+        return Stage(tables, table, schema, replacement, self.prefix, rebuild=self.rebuild)
 
     def commit(self, tables: Tables, table: str, stage: Stage) -> None:
         """Commit a stage, as `Stage.commit` does."""
         stage.commit(_WRITER, tables.last_transaction(table, _WRITER) + 1)
-
-
-@dataclass
-class Counts:
-    """What became of the records of one slice.
-
-    `tables` has the number of rows of each table. `ambiguous` says how many of the rejects have the key of another
-    record, with an example; it is empty if none have.
-    """
-
-    rows: int = 0
-    rejects: int = 0
-    duplicates: int = 0
-    ambiguous: str = ""
-    drift: set[str] = field(default_factory=set)
-    tables: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +62,26 @@ def count_slice(
     repeated = find_repeated(layout, lambda: ledger.pages(facts.slice))
     counts = Counts(duplicates=sum(map(len, repeated.superseded.values())), ambiguous=repeated.describe(layout))
     for flat in flatten(layout, snapshot, facts.slice, ledger.pages(facts.slice), repeated):
+        counts.add(flat, layout.dataset.name)
         for table, rows in {**flat.tables, "etl_rejects": flat.rejects}.items():
-            counts.tables[table] = counts.tables.get(table, 0) + rows.num_rows
             if table in sinks:
                 sinks[table].write(rows)
-        counts.drift |= flat.drift
-    counts.rows = counts.tables.get(layout.dataset.name, 0)
-    counts.rejects = counts.tables.get("etl_rejects", 0)
-    if counts.rows + counts.rejects + counts.duplicates != facts.records:
-        raise WarehouseError(
-            f"{facts.slice}: {facts.records} records became {counts.rows} rows, {counts.rejects} rejects and "
-            f"{counts.duplicates} duplicates; nothing was committed"
-        )
+    counts.check(facts)
     return counts
 
 
-def write_slices(
+def write_slices(  # noqa: PLR0913, PLR0917  what, where, by whom, and what is there already
     tables: Tables,
     layout: Layout,
     walked: Sequence[Walked],
     writer: Writer,
     before_commit: Callable[[Mapping[str, Counts]], None] = lambda _: None,
+    ahead: StagedRows | None = None,
 ) -> dict[str, Counts]:
     """Replace slices of one date in every table of a dataset, read them back, and return their counts by slice id.
 
     The change log is left to `log_changes`. `before_commit` is called with the counts once everything is staged. If it
-    raises, nothing was committed.
+    raises, nothing was committed. If the rows of all these slices were staged `ahead`, no ledger is read.
 
     Raises:
         WarehouseError: the rows that were read back are not those that were written.
@@ -117,17 +97,27 @@ def write_slices(
     schemas = {"etl_rejects": REJECTS, **layout.schemas}
     with ExitStack() as staged:
         stages: dict[str, Stage] = {}
+        there = ahead.stages if ahead else {}
         for table, schema in schemas.items():
-            stages[table] = writer.stage(tables, table, schema, replacement)
+            stages[table] = there.get(table) or writer.stage(tables, table, schema, replacement)
             staged.callback(stages[table].discard)
+        if ahead:
+            counts.update(ahead.counts)
+            for batch in ahead.rejects:
+                stages["etl_rejects"].write(batch)
         for one in walked:
             snapshot = Snapshot(one.ledger.run().run_id, date, layout.dataset, layout.operation)
             for facts in one.ready:
-                counts[facts.slice.slice_id] = count_slice(one.ledger, layout, snapshot, facts, stages)
+                if ahead:
+                    counts[facts.slice.slice_id].check(facts)
+                else:
+                    counts[facts.slice.slice_id] = count_slice(one.ledger, layout, snapshot, facts, stages)
         reach("table.staged")
         before_commit(counts)
         for table, stage in stages.items():
             writer.commit(tables, table, stage)
+    # The pool keeps what other threads have used for these threads, which have ended by now.
+    pa.default_memory_pool().release_unused()
     expected = {table: {name: one.tables.get(table, 0) for name, one in counts.items()} for table in schemas}
     _read_back(tables, replacement, expected, {one.ledger.run().run_id for one in walked})
     reach("snapshot.read_back")

@@ -21,7 +21,7 @@ from etl.transform.records import PageRecords
 from etl.transform.schema import REJECTS, TIMESTAMP, Child, Column, Layout
 from etl.transform.sieve import UNFIT, Sieve
 
-_BATCH_RECORDS = 2048
+BATCH_RECORDS = 2048
 _NONE = Repeated()
 
 
@@ -51,7 +51,7 @@ def flatten(
 
     Of those that are `repeated`, the superseded ones are left out, and the ambiguous ones become rejects.
     """
-    flattener = _Flattener(layout, snapshot, slice_)
+    flattener = Flattener(layout, snapshot, slice_)
     waiting: list[PageRecords] = []
     records = 0
     for page in pages:
@@ -60,14 +60,16 @@ def flatten(
             found = found.without(reasons, flattener.reader.raw(page))
         waiting.append(found)
         records += len(found.values) + len(found.misfits)
-        if records >= _BATCH_RECORDS:
+        if records >= BATCH_RECORDS:
             yield flattener.flatten(waiting)
             waiting, records = [], 0
     if records:
         yield flattener.flatten(waiting)
 
 
-class _Flattener:
+class Flattener:
+    """Turns the records of one slice into columns; `reader` reads its pages."""
+
     def __init__(self, layout: Layout, snapshot: Snapshot, slice_: Slice) -> None:
         self._layout = layout
         self._snapshot = snapshot
@@ -77,6 +79,7 @@ class _Flattener:
         self._guard = PrivacyGuard(layout)
 
     def flatten(self, found: Sequence[PageRecords]) -> Flat:
+        """Return the records of some pages as columns."""
         try:
             arrays = self._columns(found)
         except UNFIT:

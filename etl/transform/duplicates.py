@@ -96,16 +96,31 @@ def find_repeated(layout: Layout, pages: Callable[[], Iterable[Page]]) -> Repeat
     dataset, operation = layout.dataset, layout.operation
     columns = tuple(key_leaves(dataset.key, operation.record))
     reader = Reader(dataset, operation, (*columns, *([dataset.order_by] if dataset.order_by else [])))
-    keys_of = _keys_of(layout, reader)
-    hashes = np.concatenate(
-        [np.fromiter(map(hash, keys_of(reader.read_page(page))), np.int64) for page in pages()]
-        or [np.empty(0, np.int64)]
-    )
-    hashes.sort()
-    suspects = frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    hashes = KeyHashes(layout, reader)
+    for page in pages():
+        hashes.add(reader.read_page(page))
+    suspects = hashes.suspects()
     if not suspects:
         return Repeated()
-    return _judge(_suspected(layout, reader, keys_of, suspects, pages()))
+    return _judge(_suspected(layout, reader, hashes.keys_of, suspects, pages()))
+
+
+class KeyHashes:
+    """Hashes of the keys of one slice, which tell whether one may be there twice. `reader` has read the records."""
+
+    def __init__(self, layout: Layout, reader: Reader) -> None:
+        self.keys_of = _keys_of(layout, reader)
+        self._found: list[np.ndarray] = []
+
+    def add(self, found: PageRecords) -> None:
+        """Add the keys of the records of one page."""
+        self._found.append(np.fromiter(map(hash, self.keys_of(found)), np.int64))
+
+    def suspects(self) -> frozenset[int]:
+        """Return the hashes that are there more than once."""
+        hashes = np.concatenate(self._found or [np.empty(0, np.int64)])
+        hashes.sort()
+        return frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
 
 
 def _keys_of(layout: Layout, reader: Reader) -> Callable[[PageRecords], Iterator[Hashable]]:

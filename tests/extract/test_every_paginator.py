@@ -29,7 +29,7 @@ from etl.extract.datasets import hints
 from etl.extract.paging import UnsupportedError, as_tuple, derived
 from etl.extract.service_model import describe_operation
 from etl.load.delta.parquet import OPTIONS
-from etl.load.delta.stage import open_stage
+from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.transform.batches import flatten
 
@@ -183,7 +183,7 @@ def written(batch):
 
 def committed(tables, name, batch):
     """Return the rows of a batch after a commit into a table of its own."""
-    stage = open_stage(
+    stage = Stage(
         tables, name, batch.schema, Replacement(DATE, "slice_id", tuple(set(batch["slice_id"].to_pylist()))), "r"
     )
     stage.write(batch)

@@ -77,14 +77,14 @@ def test_fault_44_a_request_that_is_never_answered_is_left_behind_after_a_stop(s
 def test_fault_44_an_answer_that_comes_soon_after_a_stop_counts(stop, monkeypatch):
     monkeypatch.setattr(module, "_LOOK_S", 0.01)
     waited = threading.Event()
-    real = module.wait
+    real = module._is_there
 
-    def wait(futures, timeout):
-        if timeout == module._GRACE_S:
+    def is_there(answer, seconds):
+        if seconds == module._GRACE_S:
             waited.set()
-        return real(futures, timeout)
+        return real(answer, seconds)
 
-    monkeypatch.setattr(module, "wait", wait)
+    monkeypatch.setattr(module, "_is_there", is_there)
 
     def request():
         stop.set()

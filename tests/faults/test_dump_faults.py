@@ -16,7 +16,7 @@ from support.warehouse import THINGS, rows_of
 from etl.errors import ConfigError, EtlError, SourceError
 from etl.jobs.dumps import ImportRequest, import_dump
 from etl.ledger.directory import ledger_paths
-from etl.load.delta.stage import open_stage
+from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 
 ARN = "arn:aws:nimble:us-west-2:123456789012:streaming-session/"
@@ -279,7 +279,7 @@ def test_fault_46_58_what_was_committed_is_read_back_without_being_loaded(tmp_pa
     """Of half a million rows, some thousand at a time."""
     tables, count, name, run_id = Tables(tmp_path), 500_000, "0123456789abcdef", "20261120T020000Z-012345"
     replacement = Replacement(DATE, "slice_id", (name,))
-    staged = open_stage(tables, "things", THINGS, replacement, run_id)
+    staged = Stage(tables, "things", THINGS, replacement, run_id)
     staged.write(rows_of(name, range(count), text=[run_id] * count, tags=pa.nulls(count, THINGS.field("tags").type)))
     staged.commit(run_id, 1)
     usual = pa.default_memory_pool()

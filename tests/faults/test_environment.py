@@ -86,12 +86,13 @@ class Heavy(World):
 MEASURED = """
 import ctypes
 import etl.load.changes
+import etl.pipeline.ahead
 import etl.transform.batches
 import support.job
 
 MMAP_THRESHOLD = -3
 ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**20)
-etl.transform.batches._BATCH_RECORDS = etl.load.changes._BATCH_ROWS = {batch_records}
+etl.pipeline.ahead.BATCH_RECORDS = etl.transform.batches.BATCH_RECORDS = etl.load.changes._BATCH_ROWS = {batch_records}
 try:
     support.job._child(arguments, environment, log)
 finally:

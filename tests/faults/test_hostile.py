@@ -40,7 +40,7 @@ def test_fault_36_38_39_66_69_after_any_damage_nothing_false_is_shown_without_a_
 
 
 def test_a_walk_that_fails_where_the_model_sees_a_good_one_breaks_a_promise(tmp_path, monkeypatch):
-    monkeypatch.setenv("NIMBLE_ETL_SOURCE__RETRY__TIMEOUT", "0.001s")  # one of its responses is cut short
+    monkeypatch.setenv("NIMBLE_ETL_SOURCE__RETRY__TIMEOUT", "0.000001s")  # one of its responses is cut short
 
     with pytest.raises(ViolationError, match="a walk that must end well does not"):
         judge_responses(3, tmp_path)
@@ -56,7 +56,7 @@ def test_rows_that_are_not_those_of_both_nights_break_a_promise(template, tmp_pa
 
 
 def test_torture_ends_with_the_first_hostile_case_that_fails_and_says_how_to_replay_just_that(tmp_path):
-    never = {"NIMBLE_ETL_SOURCE__RETRY__TIMEOUT": "0.001s"}
+    never = {"NIMBLE_ETL_SOURCE__RETRY__TIMEOUT": "0.000001s"}
 
     done = torture("--hostile", "50", "--seed", "3", "--workers", "1", "--directory", str(tmp_path), **never)
 

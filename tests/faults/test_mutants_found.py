@@ -30,6 +30,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Tables
 from etl.model import Dataset
+from etl.pipeline.ahead import Ahead
 from etl.pipeline.plan import Plan
 from etl.pipeline.walks import Stop
 
@@ -217,8 +218,25 @@ def test_records_that_became_nothing_keep_the_slice_from_being_published(job, mo
         return real(layout, snapshot, part, pages, replace(repeated, superseded=superseded))
 
     monkeypatch.setattr(etl.pipeline.write, "flatten", flatten_all_but_one)
+    monkeypatch.setattr(Ahead, "add", lambda self, *_: self.give_up())
     (outcome,) = job.run()
 
+    nothing_is_published(job, outcome)
+
+
+def test_records_that_became_nothing_while_they_were_staged_ahead_keep_the_slice_from_being_published(job, monkeypatch):
+    real = Ahead.add
+
+    def add_all_but_one(self, slice_, page):
+        real(self, slice_, replace(page, first=page.first + 1))
+
+    monkeypatch.setattr(Ahead, "add", add_all_but_one)
+    (outcome,) = job.run()
+
+    nothing_is_published(job, outcome)
+
+
+def nothing_is_published(job, outcome):
     assert re.search(r"records became \d+ rows, 0 rejects and 0 duplicates", str(outcome.failure)), outcome.failure
     assert outcome.exit_code == 1
     tables = Tables(job.directory / "warehouse")

@@ -18,7 +18,14 @@ WORLD = World(studios=2, sessions_per_studio=12, epoch=dt.date(2026, 1, 1))
 PAGE_SIZE = 6
 NIGHTS = [NIGHT + dt.timedelta(days=number) for number in range(3)]
 ROUNDS = 3
-KILLS = ("page.stored:2", "table.staged:1", "table.committed:1", "table.committed:4", "catalog.built:1")
+KILLS = (
+    "page.stored:2",
+    "table.staged:1",
+    "table.synced:2",
+    "table.committed:1",
+    "table.committed:4",
+    "catalog.built:1",
+)
 LONG_AGO_MS = int(dt.timedelta(days=3) / dt.timedelta(milliseconds=1))
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.delta.atomic import alone
-from etl.load.delta.stage import open_stage
+from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement
 from etl.model import CATALOG_NAME
 from etl.transform.facts import ETL_TABLES, SLICES, batch
@@ -46,7 +46,7 @@ def rows_of(slice_id, numbers, date=DATE, schema=THINGS, **columns):
 
 def stage(tables, slices, *, date=DATE, run="run-1", schema=THINGS, table="things", **columns):  # noqa: PLR0913
     """Return a stage with rows: slice -> its numbers."""
-    staged = open_stage(tables, table, schema, Replacement(date, "slice_id", tuple(slices)), run)
+    staged = Stage(tables, table, schema, Replacement(date, "slice_id", tuple(slices)), run)
     for slice_id, numbers in slices.items():
         staged.write(rows_of(slice_id, numbers, date, schema, **columns))
     return staged
@@ -68,7 +68,7 @@ def publish_slices(tables, slices, *, date=DATE, run="run-1", number=1, **change
         "publication": number, "pages_sha256": None, "table_rows": [], "is_dropped": False,
     }  # fmt: skip
     rows = [{**facts, "slice_id": name, "parents": [("studioId", name)], **changes} for name in slices]
-    staged = open_stage(tables, "etl_slices", SLICES, Replacement(date, "run_id", (run,)), run)
+    staged = Stage(tables, "etl_slices", SLICES, Replacement(date, "run_id", (run,)), run)
     staged.write(batch(SLICES, date, run, rows))
     staged.commit(run, number)
 

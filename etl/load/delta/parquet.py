@@ -1,7 +1,7 @@
 """Parquet files: written with checksums and synced, read with their checksums verified."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ class DataFile:
         nulls: column -> how many of these rows have null in it.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(path, schema, **OPTIONS)
+    def __init__(self, path: Path, schema: pa.Schema, unique: Collection[str] = ()) -> None:
+        """Create a file. For the columns `unique`, whose texts hardly repeat, a dictionary would only cost time."""
+        repeating = [leaf for field in schema if field.name not in unique for leaf in _leaves(field.name, field.type)]
+        self._writer = pq.ParquetWriter(path, schema, use_dictionary=repeating, **OPTIONS)
         self.path = path
         self.schema = schema
         self.rows = 0
@@ -52,6 +54,20 @@ class DataFile:
         with suppress(OSError, pa.ArrowException):  # a full disk also refuses the end of a file
             self._writer.close()
         remove_files([self.path])
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
+    """Yield the paths of the columns that Parquet makes of a column."""
+    if pa.types.is_struct(kind):
+        for inner in kind:
+            yield from _leaves(f"{path}.{inner.name}", inner.type)
+    elif pa.types.is_map(kind):
+        yield from _leaves(f"{path}.key_value.key", kind.key_type)
+        yield from _leaves(f"{path}.key_value.value", kind.item_type)
+    elif pa.types.is_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path
 
 
 @contextmanager

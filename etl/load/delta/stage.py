@@ -50,6 +50,10 @@ log = logging.getLogger(__name__)
 _ROW_GROUP_ROWS = 122_880
 _ROW_GROUP_BYTES = 24 * 1024 * 1024
 """Size in memory, with repeated texts as dictionaries."""
+_REPEATING, _UNIQUE = 0.5, 0.9
+"""Distinct values to all, up to which a dictionary is worth its while in memory, and from which on it is not in a file.
+"""
+_TELLING_ROWS = 256
 _FILE_BYTES = 256 * 1024 * 1024
 _COMMIT_TRIES = 5
 _CHECKPOINT_COMMITS = 10
@@ -64,10 +68,27 @@ class Sink(Protocol):
 
 
 class Stage:
-    """Data files of one table that no reader sees yet. `open_stage` makes one."""
+    """Data files of one table that no reader sees yet. Nothing is on the disk before the first row group is full.
 
-    def __init__(  # noqa: PLR0913  as `open_stage`, its only caller
-        self, tables: Tables, name: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool
+    Args:
+        tables: the warehouse.
+        name: name of the table.
+        schema: schema of the table, partition column included.
+        replacement: the rows that the commit will replace.
+        run_id: prefix of the file names. What a killed try of the same run has left is removed before the first file.
+        rebuild: replace files of the date that cannot be read, instead of raising an error. The caller then stages
+            every row that they may have held.
+    """
+
+    def __init__(  # noqa: PLR0913  what is staged, and by whom
+        self,
+        tables: Tables,
+        name: str,
+        schema: pa.Schema,
+        replacement: Replacement,
+        run_id: str,
+        *,
+        rebuild: bool = False,
     ) -> None:
         self._tables = tables
         self._name = name
@@ -78,29 +99,36 @@ class Stage:
         self._replacement = replacement
         self._partition = self._path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
         self._run_id = run_id
+        self._is_prepared = False
         self._file: DataFile | None = None
+        self._staged_schema: pa.Schema | None = None
+        self._unique: frozenset[str] = frozenset()
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
         self._staged: list[DataFile] = []
+
+    def replace(self, values: tuple[str, ...]) -> None:
+        """Say anew which values of the column the commit will replace."""
+        self._replacement = Replacement(self._replacement.snapshot_date, self._replacement.column, values)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows. They are durable only after `commit`."""
         if not batch.num_rows:
             return
         with storage_errors(self._path):
-            if self._file is None:
+            if self._staged_schema is None:
                 # Texts that repeat in the first batch repeat in the others of the same run.
-                schema = _with_dictionaries(batch.select(self._file_schema.names), self._file_schema)
-                self._file = DataFile(self._new_path(), schema)
+                sample = batch.select(self._file_schema.names)
+                self._staged_schema, self._unique = _study(sample, self._file_schema)
             columns = [
                 batch[field.name].dictionary_encode() if pa.types.is_dictionary(field.type) else batch[field.name]
-                for field in self._file.schema
+                for field in self._staged_schema
             ]
-            self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._file.schema))
+            self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._staged_schema))
             self._waiting_bytes += self._waiting[-1].nbytes
             if self._waiting_bytes >= _ROW_GROUP_BYTES:
                 self._write_row_group()
-                if self._file.path.stat().st_size > _FILE_BYTES:
+                if self._file and self._file.path.stat().st_size > _FILE_BYTES:
                     self._close_file()
 
     def commit(self, app_id: str, number: int) -> None:
@@ -120,6 +148,7 @@ class Stage:
             StorageError: the disk refused. If it refused only the last sync, the next run finds the commit.
         """
         with storage_errors(self._path):
+            self._prepare()
             self._close_file()
         self._ensure_table()
         for _ in range(_COMMIT_TRIES):
@@ -218,22 +247,38 @@ class Stage:
         remove_files(file.path for file in self._staged)
         self._staged.clear()
 
+    def _prepare(self) -> None:
+        """Make the directory of the date, and remove the files that a killed try of the same run has left there."""
+        if self._is_prepared:
+            return
+        self._partition.mkdir(parents=True, exist_ok=True)
+        live = self._tables.files(self._name, self._replacement.snapshot_date)
+        leftovers = [file for file in self._partition.glob(f"{self._run_id}-*") if str(file) not in live]
+        if leftovers:
+            # Files that any log entry names stay: a catalog that is open may still read them.
+            log_text = "".join(entry.read_text() for entry in (self._path / "_delta_log").glob("*.json"))
+            remove_files(file for file in leftovers if file.name not in log_text)
+        self._is_prepared = True
+
     def _new_path(self) -> Path:
         return self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
 
     def _write_row_group(self) -> None:
         """Write the waiting batches as one row group: small row groups cost more space and time."""
-        if self._file is not None and self._waiting:
+        if self._waiting:
+            if self._file is None:
+                self._prepare()
+                self._file = DataFile(self._new_path(), self._waiting[0].schema, self._unique)
             rows = pa.Table.from_batches(self._waiting).unify_dictionaries()
             self._waiting, self._waiting_bytes = [], 0
             self._file.write(rows)
 
     def _close_file(self) -> None:
+        self._write_row_group()
         if self._file is not None:
-            self._write_row_group()
             self._file.close()
             self._staged.append(self._file)
-            self._file = None
+            self._file = self._staged_schema = None
 
     def _carry_over(self, existing: Sequence[str], schema: pa.Schema) -> list[DataFile]:
         """Write the rows of the date that this commit does not replace into one new file, if there are any.
@@ -320,41 +365,20 @@ def _partition_values(name: str) -> dict[str, str | None]:
     return {PARTITION: name.partition("/")[0].removeprefix(f"{PARTITION}=")}
 
 
-def open_stage(  # noqa: PLR0913  what is staged, and by whom
-    tables: Tables, name: str, schema: pa.Schema, replacement: Replacement, run_id: str, *, rebuild: bool = False
-) -> Stage:
-    """Return an empty stage, after removing the files that a killed try of the same run left there.
+def _study(sample: pa.RecordBatch, schema: pa.Schema) -> tuple[pa.Schema, frozenset[str]]:
+    """Return a schema with dictionaries for texts that repeat in a sample, and the columns whose values hardly do.
 
-    Args:
-        tables: the warehouse.
-        name: name of the table.
-        schema: schema of the table, partition column included.
-        replacement: the rows that the commit will replace.
-        run_id: prefix of the file names.
-        rebuild: replace files of the date that cannot be read, instead of raising an error. The caller then stages
-            every row that they may have held.
+    Dictionaries save memory; the files stay the same.
     """
-    path = tables.path / name
-    partition = path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
-    with storage_errors(path):
-        partition.mkdir(parents=True, exist_ok=True)
-        live = tables.files(name, replacement.snapshot_date)
-        leftovers = [file for file in partition.glob(f"{run_id}-*") if str(file) not in live]
-        if leftovers:
-            # Files that any log entry names stay: a catalog that is open may still read them.
-            log_text = "".join(entry.read_text() for entry in (path / "_delta_log").glob("*.json"))
-            remove_files(file for file in leftovers if file.name not in log_text)
-    return Stage(tables, name, schema, replacement, run_id, rebuild=rebuild)
-
-
-def _with_dictionaries(sample: pa.RecordBatch, schema: pa.Schema) -> pa.Schema:
-    """Return a schema with dictionaries for texts that repeat in a sample. It saves memory; files stay the same."""
     import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
 
-    texts = {
-        field.name
-        for field, values in zip(sample.schema, sample.columns, strict=True)
-        if pa.types.is_string(field.type) and 2 * pc.count_distinct(values, mode="all").as_py() <= len(values)
-    }
+    texts = [field.name for field in sample.schema if pa.types.is_string(field.type)]
+    instants = [field.name for field in sample.schema if pa.types.is_timestamp(field.type)]
+    distinct = {name: pc.count_distinct(sample[name], mode="only_valid").as_py() for name in (*texts, *instants)}
+    repeating = {name for name in texts if distinct[name] <= _REPEATING * sample.num_rows}
     kind = pa.dictionary(pa.int32(), pa.string())
-    return pa.schema([field.with_type(kind) if field.name in texts else field for field in schema])
+    fields = [field.with_type(kind) if field.name in repeating else field for field in schema]
+    unique = {
+        name for name, count in distinct.items() if count > _UNIQUE * (len(sample[name]) - sample[name].null_count)
+    }
+    return pa.schema(fields), frozenset(unique if sample.num_rows >= _TELLING_ROWS else ())

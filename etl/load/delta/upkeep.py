@@ -10,7 +10,7 @@ from deltalake.exceptions import DeltaError
 from etl.errors import StorageError
 from etl.load.delta.log import NO_HOOKS, said, sync_log, write_checkpoint
 from etl.load.delta.parquet import read_batches
-from etl.load.delta.stage import open_stage
+from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 
 
@@ -40,7 +40,7 @@ def drop(tables: Tables, table: str, snapshot_date: dt.date) -> None:
 def _replace(tables: Tables, table: str, replacement: Replacement, writer: str) -> None:
     committed = tables.read(table)
     assert committed is not None
-    open_stage(tables, table, committed.schema, replacement, writer).commit(f"nimble-etl/{writer}/{table}", 1)
+    Stage(tables, table, committed.schema, replacement, writer).commit(f"nimble-etl/{writer}/{table}", 1)
 
 
 def vacuum(tables: Tables, table: str, grace: dt.timedelta) -> int:

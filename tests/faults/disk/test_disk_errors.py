@@ -107,7 +107,7 @@ def numbers(operations: list[Event], group: str, *, first: bool) -> list[int]:
 def role(event: Event) -> str:
     """Return the path that an operation changed, without what differs between runs, dates and tables."""
     path = re.sub(r".*?/job/", "", event.second or event.path).removesuffix(" (deleted)")
-    path = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{6}", "RUN", path)
+    path = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]+", "RUN", path)
     path = re.sub(r"-[0-9a-f]{32}", "-ID", path)
     path = re.sub(r"_checkpoint-\w+", "_checkpoint-ID", path)
     path = re.sub(r"\d{4}-\d\d-\d\d", "DATE", path)

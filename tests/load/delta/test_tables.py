@@ -24,7 +24,7 @@ from etl.errors import CommitConflictError, CommitUnknownError, StorageError, Wa
 from etl.load.delta import stage as module
 from etl.load.delta.log import mend
 from etl.load.delta.parquet import check_file
-from etl.load.delta.stage import open_stage
+from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.transform.schema import field
 
@@ -156,7 +156,7 @@ def test_rows_of_a_run_are_replaced_by_run(tables):
     """Facts about runs are keyed by run, not by slice."""
     schema = pa.schema([*THINGS, field("run_id", pa.string(), "run")])
     for run, found in (("r1", [1]), ("r2", [2]), ("r1", [3])):
-        staged = open_stage(tables, "etl_x", schema, Replacement(DATE, "run_id", (run,)), run)
+        staged = Stage(tables, "etl_x", schema, Replacement(DATE, "run_id", (run,)), run)
         staged.write(rows_of("s", found, schema=schema, run_id=[run] * len(found)))
         staged.commit(f"{run}/{found}", 1)
     assert numbers(tables, "etl_x") == {(DATE, "s"): [2, 3]}
@@ -446,6 +446,7 @@ def killed(tables, slices, **rest):
     staged._close_file()
     for slice_id in slices:
         staged.write(rows_of(slice_id, [99]))
+    staged._write_row_group()
     left = [file.path for file in [*staged._staged, staged._file]]
     staged._file._writer.close()
     assert all(file.exists() for file in left)
@@ -746,7 +747,7 @@ def test_fault_37_disk_that_refuses_leaves_readers_what_they_had(tmp_path):
 def test_fault_45_warehouse_that_is_a_file_is_a_storage_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"file.*expected a directory there"):
-        stage(Tables(tmp_path / "file"), {"a": [1]})
+        publish(Tables(tmp_path / "file"), {"a": [1]})
 
 
 # Looking
