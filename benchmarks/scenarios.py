@@ -24,6 +24,7 @@ from benchmarks.contenders import (
     SINGER,
     Contender,
     Usage,
+    count_instructions,
     measure,
     nimble,
     studio,
@@ -40,7 +41,7 @@ CACHE = ROOT / ".bench"
 _WHOLE = 200_000
 """Sessions from which on the slowest peer takes part too."""
 _LATENCY_MS = 40
-_ANSWER_MS = 150
+_ANSWER_MS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,14 @@ def ratios(bench: Bench) -> list[Row]:
     rows = [
         at_least(f"CPU per session, {bench.sessions:,} sessions, against {name}", limit, cpu_us[name] / own,
                  detail=f" ({own:.0f} µs : {cpu_us[name]:.0f} µs)")
-        for name, limit in (("script", 8), ("dlt", 11))
+        for name, limit in (("script", 12), ("dlt", 15))
     ]  # fmt: skip
     rows += [
         Row(f"… against {peer.name}", "", f"{cpu_us[peer.name] / own:.1f} times ({cpu_us[peer.name]:.0f} µs)")
         for peer in slowest
     ]
     rows.append(
-        at_most("… against the floor", 2.5, own / cpu_us["floor"], "{:.2f} times", f" ({cpu_us['floor']:.0f} µs)")
+        at_most("… against the floor", 2.0, own / cpu_us["floor"], "{:.2f} times", f" ({cpu_us['floor']:.0f} µs)")
     )
     differences = {
         name: count_differences(("nimble-etl", bench.directory / "nimble-etl"), (name, bench.directory / name))
@@ -109,6 +110,30 @@ def ratios(bench: Bench) -> list[Row]:
             not any(differences.values()))
     )  # fmt: skip
     return rows + _bytes_per_row(bench) + _peaks(usages)
+
+
+def instructions(bench: Bench) -> list[Row]:
+    """Count what each further session costs in instructions: a busy machine changes nothing about that."""
+    few, many = 200, 5_000
+    costs: dict[str, float] = {}
+    for contender in (NIMBLE, FLOOR, SCRIPT, DLT):
+        counts = []
+        for sessions in (few, many):
+            with studio(recording(sessions), sessions) as environment:
+                measure(contender.command(bench.fresh(contender.name)), **environment)  # which compiles what it imports
+                command = contender.command(bench.fresh(contender.name))
+                counts.append(count_instructions(command, **environment))
+            say(f"{contender.name}, {sessions:,} sessions: {counts[-1]} instructions")
+        if None in counts:
+            return [Row("instructions a session", "", "not counted: neither `perf stat` nor valgrind works here")]
+        costs[contender.name] = (counts[1] - counts[0]) / (many - few)
+    own = costs["nimble-etl"]
+    return [
+        *(at_least(f"instructions a session, against {name}", limit, costs[name] / own,
+                   detail=f" ({own / 1000:.0f} k : {costs[name] / 1000:.0f} k)")
+          for name, limit in (("script", 12), ("dlt", 15))),
+        at_most("… against the floor", 2.0, own / costs["floor"], "{:.2f} times", f" ({costs['floor'] / 1000:.0f} k)"),
+    ]  # fmt: skip
 
 
 def _side_by_side(bench: Bench, contenders: Sequence[Contender]) -> Mapping[str, list[Usage]]:
@@ -133,7 +158,7 @@ def _bytes_per_row(bench: Bench) -> list[Row]:
 
     own = size("nimble-etl")
     return [
-        at_most(f"bytes per session in Parquet, tags included, against {name}", 0.5, own / size(name), "{:.2f} times",
+        at_most(f"bytes per session in Parquet, tags included, against {name}", 0.62, own / size(name), "{:.2f} times",
                 f" ({own:.0f} : {size(name):.0f})")
         for name in ("script", "dlt")
     ]  # fmt: skip
@@ -158,9 +183,8 @@ def memory(bench: Bench) -> list[Row]:
     )
     grown = peaks[2_000_000] / peaks[200_000]
     return [
-        at_most("peak memory, 200,000 sessions", 300, peaks[200_000], "{:.0f} MiB"),
-        at_most("peak memory, 2,000,000 sessions, to that of 200,000", 1.15, grown, "{:.2f} times",
-                f" ({peaks[2_000_000]:.0f} MiB)"),
+        at_most("peak memory, 200,000 sessions", 270, peaks[200_000], "{:.0f} MiB"),
+        at_most("peak memory, 2,000,000 sessions", 290, peaks[2_000_000], "{:.0f} MiB", f" ({grown:.2f} times)"),
     ]  # fmt: skip
 
 
@@ -172,7 +196,7 @@ def latency(bench: Bench) -> list[Row]:
         whole = measure(nimble(bench.fresh("whole")), **environment)
         waited_s = pages * _LATENCY_MS / 1000
         rows.append(
-            at_most("wall time, 40 ms latency, one studio, to pages x latency", 1.08, whole.wall_s / waited_s,
+            at_most("wall time, 40 ms latency, one studio, to pages x latency", 1.04, whole.wall_s / waited_s,
                     "{:.3f} times", f" ({whole.wall_s:.1f} s : {waited_s:.0f} s)")
         )  # fmt: skip
     with studio(recording(bench.sessions), bench.sessions, latency_ms=_LATENCY_MS) as environment:
@@ -180,13 +204,13 @@ def latency(bench: Bench) -> list[Row]:
         command, stored = nimble(bench.fresh("killed")), pages * 9 // 10
         killed = measure(command, **environment, NIMBLE_ETL_FAILPOINT=f"page.stored:{stored + 1}")
         assert killed.exit_code < 0
-        asked_before = len(_requests(environment))
+        asked_before = _requests(environment)
         resumed = measure(command, **environment)
-        asked_after = _requests(environment)
-        again = len(asked_after) - len(set(asked_after))
-        assert len(asked_after) - asked_before == pages - stored
+        asked_after = _requests(environment)[len(asked_before) :]
+        assert len(asked_after) == pages - stored  # one of them was under way when the job was killed
+        again = len({*asked_before[:stored]} & {*asked_after})
         rows += [
-            at_most("resume after a kill at 90 %, to the wall time of the whole", 0.15, resumed.wall_s / whole.wall_s,
+            at_most("resume after a kill at 90 %, to the wall time of the whole", 0.13, resumed.wall_s / whole.wall_s,
                     "{:.3f} times", f" ({resumed.wall_s:.1f} s : {whole.wall_s:.1f} s)"),
             Row("… stored pages fetched again", "0", str(again), again == 0),
         ]  # fmt: skip
@@ -194,7 +218,7 @@ def latency(bench: Bench) -> list[Row]:
         many = measure(nimble(bench.fresh("many")), **environment)
         bound_s = max(waited_s / 16, many.cpu_s)
         rows.append(
-            at_most("wall time, 40 ms latency, 40 studios, concurrency 16, to the larger of waiting and CPU", 1.25,
+            at_most("wall time, 40 ms latency, 40 studios, concurrency 16, to the larger of waiting and CPU", 1.15,
                     many.wall_s / bound_s, "{:.2f} times", f" ({many.wall_s:.1f} s : {waited_s / 16:.1f} s waiting, "
                     f"{many.cpu_s:.1f} s of CPU)")
         )  # fmt: skip
@@ -206,7 +230,7 @@ def checkpoints(bench: Bench) -> list[Row]:
     with_ledger, without = Contender("with", nimble), Contender("without", _without_ledger)
     usages = _side_by_side(bench, [with_ledger, without])
     on, off = (median(usage.cpu_s for usage in usages[name]) for name in ("with", "without"))
-    return [at_most("CPU of checkpoints, to the rest", 0.12, on / off - 1, "{:.1%}", f" ({on:.1f} s : {off:.1f} s)")]
+    return [at_most("CPU of checkpoints, to the rest", 0.15, on / off - 1, "{:.1%}", f" ({on:.1f} s : {off:.1f} s)")]
 
 
 def startup(bench: Bench) -> list[Row]:
@@ -215,7 +239,7 @@ def startup(bench: Bench) -> list[Row]:
         out = bench.fresh("nimble-etl")
         measure(nimble(out), **environment)
     rows = []
-    for command, limit in (("--help", 0.25), ("status", 0.6)):
+    for command, limit in (("--help", 0.08), ("status", 0.3)):
         arguments = nimble(out, command)[: None if command == "status" else 4]
         cpu_s = median(measure(arguments).cpu_s for _ in range(2 * bench.repetitions + 1))
         rows.append(at_most(f"CPU of `{command}`", limit, cpu_s, "{:.2f} s"))
@@ -241,7 +265,7 @@ def nights(bench: Bench) -> list[Row]:
             cpu_s[count + 1] = median(published)
     ratio = cpu_s[1000] / cpu_s[10]
     return [
-        at_most("nightly publish, night 1,000 to night 10, 20,000 sessions", 1.25, ratio, "{:.2f} times",
+        at_most("nightly publish, night 1,000 to night 10, 20,000 sessions", 1.10, ratio, "{:.2f} times",
                 f" ({cpu_s[1000]:.1f} s : {cpu_s[10]:.1f} s of CPU)"),
         *_answers(bench.directory / "nights-999" / "warehouse" / CATALOG_NAME, bench.repetitions),
     ]  # fmt: skip
@@ -265,7 +289,7 @@ def _answers(catalog: Path, repetitions: int) -> list[Row]:
     detail = ", ".join(f"{name} {took_ms[name]:.0f} ms" for name in slow)
     met = sum(took < _ANSWER_MS for took in took_ms.values())
     return [
-        Row("marts and named queries over 1,000 nights, median of each", "under 150 ms",
+        Row("marts and named queries over 1,000 nights, median of each", f"under {_ANSWER_MS} ms",
             f"{met} of {len(took_ms)} ({detail})", met == len(took_ms))
     ]  # fmt: skip
 
@@ -281,7 +305,7 @@ def _requests(environment: Mapping[str, str]) -> list[str]:
 
 
 ALL: Mapping[str, Callable[[Bench], list[Row]]] = {
-    "ratios": ratios, "memory": memory, "latency": latency, "checkpoints": checkpoints, "startup": startup,
-    "nights": nights,
+    "ratios": ratios, "instructions": instructions, "memory": memory, "latency": latency, "checkpoints": checkpoints,
+    "startup": startup, "nights": nights,
 }  # fmt: skip
 """The scenarios by name, in the order of the table."""

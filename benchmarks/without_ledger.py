@@ -17,9 +17,11 @@ def _keep(ledger: Ledger, part: Slice, page: Page) -> None:
     kept = _pages.setdefault(part.slice_id, [])
     kept.append(page)
     if page.next_starting_token is None:
-        with ledger._transaction() as connection:  # noqa: SLF001
+        with ledger.database.transaction() as connection:
             connection.executemany(
-                "insert into page values (?, 1, ?, '', ?, '', ?, ?, ?, ?, ?, ?, ?)",
+                "insert into page (slice_id, attempt, number, size_bytes, body_sha256, records, first, stop,"
+                " next_starting_token, request_id, retries, received_at, body)"
+                " values (?, 1, ?, ?, '', ?, ?, ?, ?, ?, ?, ?, x'')",
                 [
                     (part.slice_id, page.number, len(page.body), page.records, page.first, page.stop,
                      page.next_starting_token, page.request_id, page.retries, page.received_at.isoformat())
