@@ -87,22 +87,27 @@ class Ahead:
         waiting, rows.waiting = rows.waiting, []
         if not rows.records:
             return
-        # Pages are read many at a time: between requests, each would find the caches of the processor cold.
-        found = [rows.flattener.reader.read_page(page) for page in waiting]
-        for one in found:
-            rows.hashes.add(one)
         rows.records = 0
-        flat = rows.flattener.flatten(found)
-        rows.counts.add(flat, self._layout.dataset.name)
-        with self._lock:
+        with self._lock:  # one slice at a time: each needs memory for many records
             if not self._is_true:
                 return
-            for table, batch in flat.tables.items():
-                self._stages[table].write(batch)
-            if flat.rejects.num_rows:
-                self._rejects.append(flat.rejects)
+            self._write(rows, waiting)
+            # Otherwise each of the threads that walk would keep what it has needed.
+            pa.default_memory_pool().release_unused()
         if sum(batch.num_rows for batch in self._rejects) > _MOST_REJECTS:
             self.give_up("there are many rejects")
+
+    def _write(self, rows: _Rows, pages: Sequence[Page]) -> None:
+        # Pages are read many at a time: between requests, each would find the caches of the processor cold.
+        found = [rows.flattener.reader.read_page(page) for page in pages]
+        for one in found:
+            rows.hashes.add(one)
+        flat = rows.flattener.flatten(found)
+        rows.counts.add(flat, self._layout.dataset.name)
+        for table, batch in flat.tables.items():
+            self._stages[table].write(batch)
+        if flat.rejects.num_rows:
+            self._rejects.append(flat.rejects)
 
     def take(self, ready: Sequence[SliceFacts]) -> StagedRows | None:
         """Return what is staged if it is what these slices consist of; else throw it away. It is given away once."""
