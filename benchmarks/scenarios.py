@@ -42,6 +42,10 @@ _WHOLE = 200_000
 """Sessions from which on the slowest peer takes part too."""
 _LATENCY_MS = 40
 _ANSWER_MS = 100
+_SHOWN_ROWS = 8_000
+_ON_A_TERMINAL = (
+    sys.executable, "-c", "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,16 +238,52 @@ def checkpoints(bench: Bench) -> list[Row]:
 
 
 def startup(bench: Bench) -> list[Row]:
-    """CPU of commands that have next to nothing to do."""
-    with studio(recording(20_000), 2_000) as environment:
+    """CPU of commands that have little to do."""
+    rows = []
+    with studio(recording(20_000), 100) as environment:
+        cpu_s = median(measure(nimble(bench.fresh("small")), **environment).cpu_s for _ in range(bench.repetitions))
+        rows.append(at_most("CPU of a night of 100 sessions", 0.9, cpu_s, "{:.2f} s"))
+    with studio(recording(20_000), _SHOWN_ROWS) as environment:
         out = bench.fresh("nimble-etl")
         measure(nimble(out), **environment)
-    rows = []
-    for command, limit in (("--help", 0.08), ("status", 0.3)):
-        arguments = nimble(out, command)[: None if command == "status" else 4]
-        cpu_s = median(measure(arguments).cpu_s for _ in range(2 * bench.repetitions + 1))
-        rows.append(at_most(f"CPU of `{command}`", limit, cpu_s, "{:.2f} s"))
+    query = nimble(out, "sql", "from streaming_sessions")
+    for name, command, limit in (
+        ("`--help`", nimble(out, "--help")[:4], 0.08),
+        ("`status`", nimble(out, "status"), 0.3),
+        (f'`sql "from streaming_sessions"`, {_SHOWN_ROWS:,} rows, on a terminal', [*_ON_A_TERMINAL, *query], 1.0),
+    ):
+        cpu_s = median(measure(command).cpu_s for _ in range(2 * bench.repetitions + 1))
+        rows.append(at_most(f"CPU of {name}", limit, cpu_s, "{:.2f} s"))
     return rows
+
+
+def slices(bench: Bench) -> list[Row]:
+    """CPU of many small studios beside that of a few large ones with as many sessions."""
+    cpu_s = {}
+    for studios in (10, 1_000):
+        with studio(recording(100_000), 100_000, studios=studios) as environment:
+            cpu_s[studios] = median(
+                measure(nimble(bench.fresh("nimble-etl")), **environment).cpu_s for _ in range(bench.repetitions)
+            )
+    return [
+        at_most("CPU of 1,000 studios of 100 sessions, to 10 of 10,000", 1.5, cpu_s[1_000] / cpu_s[10], "{:.2f} times",
+                f" ({cpu_s[1_000]:.1f} s : {cpu_s[10]:.1f} s)")
+    ]  # fmt: skip
+
+
+def unchanged(bench: Bench) -> list[Row]:
+    """CPU of a night in which nothing has changed, beside that of the first."""
+    first, second = [], []
+    with studio(recording(20_000), 20_000) as environment:
+        for _ in range(bench.repetitions):
+            out = bench.fresh("nimble-etl")
+            first.append(measure(nimble(out), **environment).cpu_s)
+            following = (DATE + dt.timedelta(days=1)).isoformat()
+            second.append(measure(nimble(out, "run", "--snapshot-date", following), **environment).cpu_s)
+    return [
+        Row("CPU of a night of 20,000 sessions of which none has changed, to the first night", "",
+            f"{median(second) / median(first):.2f} times ({median(second):.2f} s : {median(first):.2f} s)")
+    ]  # fmt: skip
 
 
 def nights(bench: Bench) -> list[Row]:
@@ -306,6 +346,6 @@ def _requests(environment: Mapping[str, str]) -> list[str]:
 
 ALL: Mapping[str, Callable[[Bench], list[Row]]] = {
     "ratios": ratios, "instructions": instructions, "memory": memory, "latency": latency, "checkpoints": checkpoints,
-    "startup": startup, "nights": nights,
+    "startup": startup, "slices": slices, "unchanged": unchanged, "nights": nights,
 }  # fmt: skip
 """The scenarios by name, in the order of the table."""

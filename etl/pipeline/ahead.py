@@ -15,7 +15,7 @@ import pyarrow as pa
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.model import Page, Slice, SliceFacts, Snapshot
-from etl.pipeline.counts import Counts
+from etl.pipeline.counts import Counts, count
 from etl.transform.batches import BATCH_RECORDS, Flattener
 from etl.transform.duplicates import KeyHashes
 from etl.transform.schema import Layout
@@ -37,13 +37,11 @@ class StagedRows:
 
 @dataclass
 class _Rows:
-    """What has arrived of one slice. Only the thread that walks it adds to it."""
+    """What has arrived of one slice."""
 
-    flattener: Flattener
+    slice_: Slice
     hashes: KeyHashes
     pages: int = 0
-    waiting: list[Page] = field(default_factory=list)
-    records: int = 0
     counts: Counts = field(default_factory=Counts)
 
 
@@ -52,10 +50,12 @@ class Ahead:
 
     def __init__(self, tables: Tables, layout: Layout, snapshot: Snapshot) -> None:
         self._layout = layout
-        self._snapshot = snapshot
-        self._lock = threading.Lock()
+        self._flattener = Flattener(layout, snapshot)
+        self._arriving, self._staging = threading.Lock(), threading.Lock()
         self._is_true = True
         self._slices: dict[str, _Rows] = {}
+        self._waiting: list[tuple[_Rows, Page]] = []
+        self._records = 0
         self._rejects: list[pa.RecordBatch] = []
         replacement = Replacement(snapshot.snapshot_date, "slice_id", ())
         self._stages = {
@@ -64,46 +64,49 @@ class Ahead:
         }
 
     def add(self, slice_: Slice, page: Page) -> None:
-        """Take the next page of a slice. Whatever fails here fails again where the slice is published, and is told."""
-        if not self._is_true:
-            return
-        try:
-            rows = self._slices.get(slice_.slice_id)
-            if rows is None:
-                flattener = Flattener(self._layout, self._snapshot, slice_)
-                rows = self._slices[slice_.slice_id] = _Rows(flattener, KeyHashes(self._layout, flattener.reader))
-            rows.pages += 1
-            if page.number != rows.pages:
-                self.give_up("the first pages of a slice arrived before")
-                return
-            rows.waiting.append(page)
-            rows.records += page.kept
-            if rows.records >= BATCH_RECORDS or page.next_starting_token is None:
-                self._stage(rows)
-        except Exception as exc:  # noqa: BLE001  see above
-            self.give_up(str(exc))
-
-    def _stage(self, rows: _Rows) -> None:
-        waiting, rows.waiting = rows.waiting, []
-        if not rows.records:
-            return
-        rows.records = 0
-        with self._lock:  # one slice at a time: each needs memory for many records
+        """Take the next page of a slice."""
+        with self._arriving:
             if not self._is_true:
                 return
-            self._write(rows, waiting)
-            # Otherwise each of the threads that walk would keep what it has needed.
-            pa.default_memory_pool().release_unused()
+            rows = self._slices.get(slice_.slice_id)
+            if rows is None:
+                rows = _Rows(slice_, KeyHashes(self._layout, self._flattener.reader))
+                self._slices[slice_.slice_id] = rows
+            rows.pages += 1
+            is_next = page.number == rows.pages
+            self._waiting.append((rows, page))
+            self._records += page.kept
+            several = self._take_waiting() if self._records >= BATCH_RECORDS else ()
+        if not is_next:
+            self.give_up("the first pages of a slice arrived before")
+        elif several:
+            self._stage(several)
+
+    def _take_waiting(self) -> Sequence[tuple[_Rows, Page]]:
+        waiting, self._waiting, self._records = self._waiting, [], 0
+        return waiting
+
+    def _stage(self, pages: Sequence[tuple[_Rows, Page]]) -> None:
+        """Stage the rows of some pages. Whatever fails here fails again where they are published, and is told there."""
+        try:
+            with self._staging:  # one batch at a time: each needs memory for many records
+                if self._is_true:
+                    self._write(pages)
+                    # Otherwise each of the threads that walk would keep what it has needed.
+                    pa.default_memory_pool().release_unused()
+        except Exception as exc:  # noqa: BLE001  see above
+            self.give_up(str(exc))
         if sum(batch.num_rows for batch in self._rejects) > _MOST_REJECTS:
             self.give_up("there are many rejects")
 
-    def _write(self, rows: _Rows, pages: Sequence[Page]) -> None:
-        # Pages are read many at a time: between requests, each would find the caches of the processor cold.
-        found = [rows.flattener.reader.read_page(page) for page in pages]
-        for one in found:
+    def _write(self, pages: Sequence[tuple[_Rows, Page]]) -> None:
+        # Pages are read many at a time: between requests, each would find the caches of the processor cold. Small
+        # slices share a batch, so that they cost what large ones do.
+        found = [(rows.slice_, self._flattener.reader.read_page(page)) for rows, page in pages]
+        for (rows, _), (_, one) in zip(pages, found, strict=True):
             rows.hashes.add(one)
-        flat = rows.flattener.flatten(found)
-        rows.counts.add(flat, self._layout.dataset.name)
+        flat = self._flattener.flatten(found)
+        count(flat, self._layout.dataset.name, lambda slice_id: self._slices[slice_id].counts)
         for table, batch in flat.tables.items():
             self._stages[table].write(batch)
         if flat.rejects.num_rows:
@@ -111,26 +114,27 @@ class Ahead:
 
     def take(self, ready: Sequence[SliceFacts]) -> StagedRows | None:
         """Return what is staged if it is what these slices consist of; else throw it away. It is given away once."""
-        with self._lock:
-            pages = {name: rows.pages for name, rows in self._slices.items()}
-            is_true = self._is_true and pages == {facts.slice.slice_id: facts.pages for facts in ready}
-            if is_true and not any(rows.waiting or rows.hashes.suspects() for rows in self._slices.values()):
-                staged = StagedRows(
-                    self._stages, self._rejects, {name: rows.counts for name, rows in self._slices.items()}
-                )
+        if pages := self._take_waiting():
+            self._stage(pages)
+        with self._staging:
+            counts = {name: rows.counts for name, rows in self._slices.items()}
+            arrived = {name: rows.pages for name, rows in self._slices.items()}
+            is_true = self._is_true and arrived == {facts.slice.slice_id: facts.pages for facts in ready}
+            if is_true and not any(rows.hashes.suspects() for rows in self._slices.values()):
+                staged = StagedRows(self._stages, self._rejects, counts)
                 for stage in staged.stages.values():
-                    stage.replace(tuple(pages))
-                self._stages, self._slices, self._is_true = {}, {}, False
+                    stage.replace(tuple(arrived))
+                self._stages, self._is_true = {}, False
                 return staged
         self.give_up("it is not what is published")
         return None
 
     def give_up(self, reason: str = "") -> None:
         """Throw away what is staged."""
-        with self._lock:
+        with self._staging, self._arriving:
             if self._is_true and reason:
                 log.debug("rows of dataset %s are not staged ahead: %s", self._layout.dataset.name, reason)
             self._is_true = False
             for stage in self._stages.values():
                 stage.discard()
-            self._stages, self._slices, self._rejects = {}, {}, []
+            self._stages, self._slices, self._waiting, self._rejects = {}, {}, [], []

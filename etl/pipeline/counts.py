@@ -1,5 +1,6 @@
 """What became of the records of one slice, counted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from etl.errors import WarehouseError
@@ -22,14 +23,6 @@ class Counts:
     drift: set[str] = field(default_factory=set)
     tables: dict[str, int] = field(default_factory=dict)
 
-    def add(self, flat: Flat, dataset: str) -> None:
-        """Count some records as well."""
-        for table, rows in {**flat.tables, "etl_rejects": flat.rejects}.items():
-            self.tables[table] = self.tables.get(table, 0) + rows.num_rows
-        self.rows = self.tables[dataset]
-        self.rejects = self.tables["etl_rejects"]
-        self.drift |= flat.drift
-
     def check(self, facts: SliceFacts) -> None:
         """Compare the counts with what the ledger knows about the slice.
 
@@ -41,3 +34,14 @@ class Counts:
                 f"{facts.slice}: {facts.records} records became {self.rows} rows, {self.rejects} rejects and "
                 f"{self.duplicates} duplicates; nothing was committed"
             )
+
+
+def count(flat: Flat, dataset: str, counts_of: Callable[[str], Counts]) -> None:
+    """Add some records of a dataset to the counts of their slices, which `counts_of` returns by slice id."""
+    for slice_id, table, rows in flat.counts():
+        counts = counts_of(slice_id)
+        counts.tables[table] = counts.tables.get(table, 0) + rows
+        counts.rows = counts.tables.get(dataset, 0)
+        counts.rejects = counts.tables.get("etl_rejects", 0)
+    for slice_id, drift in flat.drifts.items():
+        counts_of(slice_id).drift |= drift

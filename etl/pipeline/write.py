@@ -16,7 +16,7 @@ from etl.load.delta.tables import Replacement, Tables
 from etl.load.snapshots import after_rejects, next_snapshots, previous_snapshots
 from etl.model import SliceFacts, Snapshot
 from etl.pipeline.ahead import StagedRows
-from etl.pipeline.counts import Counts
+from etl.pipeline.counts import Counts, count
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_repeated
 from etl.transform.schema import REJECTS, Layout
@@ -62,7 +62,7 @@ def count_slice(
     repeated = find_repeated(layout, lambda: ledger.pages(facts.slice))
     counts = Counts(duplicates=sum(map(len, repeated.superseded.values())), ambiguous=repeated.describe(layout))
     for flat in flatten(layout, snapshot, facts.slice, ledger.pages(facts.slice), repeated):
-        counts.add(flat, layout.dataset.name)
+        count(flat, layout.dataset.name, lambda _: counts)
         for table, rows in {**flat.tables, "etl_rejects": flat.rejects}.items():
             if table in sinks:
                 sinks[table].write(rows)

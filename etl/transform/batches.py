@@ -4,7 +4,7 @@ Invariant: rows + rejects + superseded records = records of the pages.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +27,30 @@ _NONE = Repeated()
 
 @dataclass(frozen=True)
 class Flat:
-    """Some records of one slice as columns.
+    """Some records as columns.
 
     Attributes:
+        slice_ids: of the slices that they belong to.
         tables: table of the layout -> its rows.
         rejects: the records that do not fit, in the schema REJECTS.
-        drift: members and enum values that the service model does not know.
+        drifts: slice id -> members and enum values that the service model does not know; of slices that have some.
     """
 
+    slice_ids: frozenset[str]
     tables: dict[str, pa.RecordBatch]
     rejects: pa.RecordBatch
-    drift: frozenset[str]
+    drifts: Mapping[str, frozenset[str]]
+
+    def counts(self) -> Iterator[tuple[str, str, int]]:
+        """Yield slice id, table and number of rows, for each slice and table."""
+        for table, rows in {**self.tables, "etl_rejects": self.rejects}.items():
+            found = dict.fromkeys(self.slice_ids, 0)
+            if len(found) == 1:
+                found = dict.fromkeys(self.slice_ids, rows.num_rows)
+            else:
+                found |= {one["values"]: one["counts"] for one in pc.value_counts(rows["slice_id"]).to_pylist()}
+            for slice_id, count in found.items():
+                yield slice_id, table, count
 
 
 def flatten(
@@ -51,7 +64,7 @@ def flatten(
 
     Of those that are `repeated`, the superseded ones are left out, and the ambiguous ones become rejects.
     """
-    flattener = Flattener(layout, snapshot, slice_)
+    flattener = Flattener(layout, snapshot)
     waiting: list[PageRecords] = []
     records = 0
     for page in pages:
@@ -61,38 +74,39 @@ def flatten(
         waiting.append(found)
         records += len(found.values) + len(found.misfits)
         if records >= BATCH_RECORDS:
-            yield flattener.flatten(waiting)
+            yield flattener.flatten([(slice_, one) for one in waiting])
             waiting, records = [], 0
     if records:
-        yield flattener.flatten(waiting)
+        yield flattener.flatten([(slice_, one) for one in waiting])
 
 
 class Flattener:
-    """Turns the records of one slice into columns; `reader` reads its pages."""
+    """Turns records into columns; `reader` reads the pages that they are on."""
 
-    def __init__(self, layout: Layout, snapshot: Snapshot, slice_: Slice) -> None:
+    def __init__(self, layout: Layout, snapshot: Snapshot) -> None:
         self._layout = layout
         self._snapshot = snapshot
-        self._part = slice_
         self._sieve = Sieve(layout)
         self.reader = self._sieve.reader
         self._guard = PrivacyGuard(layout)
 
-    def flatten(self, found: Sequence[PageRecords]) -> Flat:
-        """Return the records of some pages as columns."""
+    def flatten(self, pages: Sequence[tuple[Slice, PageRecords]]) -> Flat:
+        """Return the records of some pages, which may be those of several slices, as columns."""
+        slices, found = [slice_ for slice_, _ in pages], [one for _, one in pages]
         try:
             arrays = self._columns(found)
         except UNFIT:
             # Some value does not fit its type. Arrow does not tell which one, so each record is tried by itself.
             found = [self._sieve.sift(one) for one in found]
             arrays = self._columns(found)
-        main = self._main(found, arrays)
+        main = self._main(slices, found, arrays)
         tables = {
             child.table: self._child(child, arrays[self._layout.columns.index(child.source)], main)
             for child in self._layout.children
         }
         tables[self._layout.dataset.name] = main
-        return Flat(tables, self._rejects(found), self._drift(found, arrays))
+        ids = frozenset(slice_.slice_id for slice_ in slices)
+        return Flat(ids, tables, self._rejects(slices, found), self._drifts(slices, found, arrays))
 
     def _columns(self, found: Sequence[PageRecords]) -> list[pa.Array]:
         """Return the columns that hold the members of the records."""
@@ -103,13 +117,17 @@ class Flattener:
             for values in [as_maps(spread_out[column.path], column.entry)]
         ]
 
-    def _main(self, found: Sequence[PageRecords], arrays: Sequence[pa.Array]) -> pa.RecordBatch:
+    def _main(
+        self, slices: Sequence[Slice], found: Sequence[PageRecords], arrays: Sequence[pa.Array]
+    ) -> pa.RecordBatch:
         """Return the rows of the dataset's own table."""
         extras = [extra for one in found for extra in one.extras]
-        parents = (self._part.parents[parameter] for _, parameter in self._layout.parents)
-        head = self._head(len(extras), self._part.account_id, self._part.region, *parents)
-        tail = self._tail([(one.page, len(one.values)) for one in found])
-        columns = [*head, *arrays, *self._digests(found), self._guard.extras(extras), *tail]
+        places = _Places(slices, found, [len(one.values) for one in found])
+        parents = ([slice_.parents[parameter] for slice_ in slices] for _, parameter in self._layout.parents)
+        columns = [
+            *self._head(places, *parents), *arrays, *self._digests(found), self._guard.extras(extras),
+            *self._tail(places),
+        ]  # fmt: skip
         return pa.RecordBatch.from_arrays(columns, schema=self._layout.schema)
 
     def _digests(self, found: Sequence[PageRecords]) -> list[pa.Array]:
@@ -121,18 +139,20 @@ class Flattener:
         ]
         return [pa.array(map(record_digest, texts), pa.string())]
 
-    def _head(self, n: int, *texts: str) -> list[pa.Array]:
-        """Return the first columns of n rows: the snapshot date, then texts that are the same in each row."""
-        return [pa.repeat(pa.scalar(self._snapshot.snapshot_date, pa.date32()), n), *_repeat(n, *texts)]
+    def _head(self, places: "_Places", *texts: Sequence[str]) -> list[pa.Array]:
+        """Return the first columns: date, account, Region, then texts of which each page has one."""
+        date = pa.repeat(pa.scalar(self._snapshot.snapshot_date, pa.date32()), places.rows)
+        accounts, regions = [one.account_id for one in places.slices], [one.region for one in places.slices]
+        return [date, *map(places.texts, (accounts, regions, *texts))]
 
-    def _tail(self, pages: Sequence[tuple[Page, int]]) -> list[pa.Array]:
-        """Return the last columns, which tell where rows come from, for pages with the number of rows of each."""
-        counts = [count for _, count in pages]
-        owners = pa.array(np.repeat(np.arange(len(counts)), counts), pa.int64())
+    def _tail(self, places: "_Places") -> list[pa.Array]:
+        """Return the last columns, which tell where rows come from."""
+        pages = [one.page for one in places.found]
         return [
-            *_repeat(len(owners), self._snapshot.run_id, self._part.slice_id),
-            pa.array([page.number for page, _ in pages], pa.int32()).take(owners),
-            pa.array([page.received_at for page, _ in pages], TIMESTAMP).take(owners),
+            places.texts([self._snapshot.run_id]),
+            places.texts([one.slice_id for one in places.slices]),
+            pa.array([page.number for page in pages], pa.int32()).take(places.owners),
+            pa.array([page.received_at for page in pages], TIMESTAMP).take(places.owners),
         ]
 
     def _child(self, child: Child, source: pa.Array, main: pa.RecordBatch) -> pa.RecordBatch:
@@ -153,19 +173,38 @@ class Flattener:
         arrays = [filled[name] if name in filled else main.column(name).take(owners) for name in schema.names]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def _rejects(self, found: Sequence[PageRecords]) -> pa.RecordBatch:
+    def _rejects(self, slices: Sequence[Slice], found: Sequence[PageRecords]) -> pa.RecordBatch:
         misfits = [misfit for one in found for misfit in one.misfits]
-        part = self._part
+        places = _Places(slices, found, [len(one.misfits) for one in found])
+        date, *where = self._head(places)
         return pa.RecordBatch.from_arrays(
             [
-                *self._head(len(misfits), self._snapshot.dataset.name, part.account_id, part.region),
+                date,
+                places.texts([self._snapshot.dataset.name]),
+                *where,
                 pa.array([misfit.position for misfit in misfits], pa.int32()),
                 pa.array([misfit.reason for misfit in misfits], pa.string()),
                 pa.array([self._guard.text(misfit.record) for misfit in misfits], pa.string()),
-                *self._tail([(one.page, len(one.misfits)) for one in found]),
+                *self._tail(places),
             ],
             schema=REJECTS,
         )
+
+    def _drifts(
+        self, slices: Sequence[Slice], found: Sequence[PageRecords], arrays: Sequence[pa.Array]
+    ) -> dict[str, frozenset[str]]:
+        """Return what the service model does not know, by slice id."""
+        if not (drift := self._drift(found, arrays)):
+            return {}
+        if len({slice_.slice_id for slice_ in slices}) == 1:
+            return {slices[0].slice_id: drift}
+        drifts: dict[str, frozenset[str]] = {}
+        first = 0
+        for slice_, one in zip(slices, found, strict=True):
+            drift = self._drift([one], [values.slice(first, len(one.values)) for values in arrays])
+            drifts[slice_.slice_id] = drifts.get(slice_.slice_id, frozenset()) | drift
+            first += len(one.values)
+        return {slice_id: drift for slice_id, drift in drifts.items() if drift}
 
     def _drift(self, found: Sequence[PageRecords], arrays: Sequence[pa.Array]) -> frozenset[str]:
         """Name the members and the enum values that the service model does not know."""
@@ -177,8 +216,20 @@ class Flattener:
         return frozenset(drift)
 
 
-def _repeat(n: int, *texts: str) -> list[pa.Array]:
-    return [pa.repeat(pa.scalar(text, pa.string()), n) for text in texts]
+class _Places:
+    """Which page, and so which slice, each of some rows comes from. `counts` has the number of rows of each page."""
+
+    def __init__(self, slices: Sequence[Slice], found: Sequence[PageRecords], counts: Sequence[int]) -> None:
+        self.slices = slices
+        self.found = found
+        self.rows = sum(counts)
+        self.owners = pa.array(np.repeat(np.arange(len(counts)), counts), pa.int64())
+
+    def texts(self, of_pages: Sequence[str]) -> pa.Array:
+        """Return a text for each row, given that of each page; one text is that of all."""
+        if len(set(of_pages)) == 1:
+            return pa.repeat(pa.scalar(of_pages[0], pa.string()), self.rows)
+        return pa.array(of_pages, pa.string()).take(self.owners)
 
 
 def _paths(extra: Any, member: Member | None, path: str = "") -> Iterator[str]:

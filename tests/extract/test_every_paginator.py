@@ -237,7 +237,7 @@ def test_every_list_operation_is_exported_whole_or_refused_with_a_reason(service
         assert not is_doubtful(found), found.operation
         records = Records(found)
         one = flat(found, records.wire)
-        assert (one.rejects.to_pylist(), one.drift) == ([], frozenset()), found.operation
+        assert (one.rejects.to_pylist(), one.drifts) == ([], {}), found.operation
         if is_sampled(found):
             assert describe_operation(SESSION, found.layout.dataset) == found.layout.operation
             rows = {name: committed(tables, f"{found.operation}_{name}", batch) for name, batch in one.tables.items()}

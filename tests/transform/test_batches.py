@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ from support import shapes
 
 from etl.extract.datasets import builtin_datasets
 from etl.extract.service_model import describe_operation, model_session
-from etl.transform.batches import flatten
+from etl.transform.batches import Flattener, flatten
 from etl.transform.duplicates import find_repeated
 from etl.transform.schema import layout_of
 
@@ -59,6 +60,34 @@ def flat(lists):
     }
     rejects = [row for one in flats for row in one.rejects.to_pylist()]
     return tables, rejects, sum(map(len, repeated.superseded.values())), flats
+
+
+def drift_of(flat):
+    return frozenset().union(*flat.drifts.values())
+
+
+@given(lists=PAGES, others=PAGES)
+def test_pages_of_several_slices_share_a_batch(lists, others):
+    """Rows, rejects, counts and drift of each slice are what they are alone."""
+    other = replace(PART, parents={**PART.parents, "studioId": "another"}, region="eu-west-1")
+    flattener = Flattener(LAYOUT, SNAPSHOT)
+    pages = [(PART, page) for page in pages_of(lists)] + [(other, page) for page in pages_of(others)]
+    mixed = pages[::2] + pages[1::2]
+
+    together = flattener.flatten([(slice_, flattener.reader.read_page(page)) for slice_, page in mixed])
+
+    counted = {}
+    for slice_id, table, rows in together.counts():
+        counted.setdefault(slice_id, {})[table] = rows
+    assert counted.keys() == {PART.slice_id, other.slice_id}
+    for slice_ in (PART, other):
+        found = [(one, flattener.reader.read_page(page)) for one, page in mixed if one is slice_]
+        alone = flattener.flatten(found)
+        for table, rows in {**alone.tables, "etl_rejects": alone.rejects}.items():
+            shared = {**together.tables, "etl_rejects": together.rejects}[table].to_pylist()
+            assert [row for row in shared if row["slice_id"] == slice_.slice_id] == rows.to_pylist()
+            assert counted[slice_.slice_id][table] == rows.num_rows
+        assert together.drifts.get(slice_.slice_id, frozenset()) == drift_of(alone)
 
 
 def kept_by_a_plain_model(lists):
@@ -182,7 +211,7 @@ def test_a_record_without_its_key_is_rejected():
 def test_drift_has_one_name_for_an_unknown_map_however_many_entries_it_has():
     """Each entry would be another line of the log and of etl_slices, and there is no end to them."""
     ids = [{"sessionId": str(i), "unknown": {f"id{i}": 1}} for i in range(3)]
-    assert flat([ids])[3][0].drift == {"member unknown"}
+    assert drift_of(flat([ids])[3][0]) == {"member unknown"}
 
 
 def test_drift_of_entries_has_no_places():
@@ -199,7 +228,7 @@ def test_drift_of_entries_has_no_places():
         layout_of(shapes.dataset(), shapes.operation()), shapes.snapshot(), shapes.part(), [shapes.page(records)]
     )
     paths = {"volume.colour", "disks[].io.queue", "disks[].maker", "limits{}.least"}
-    assert one.drift == {f"member {path}" for path in paths}
+    assert drift_of(one) == {f"member {path}" for path in paths}
 
 
 def test_numbers_that_json_has_not_arrive_as_texts_and_are_numbers():
@@ -226,6 +255,6 @@ def test_values_that_privacy_hides_are_no_drift():
         pages = [shapes.page([{"thingId": "1", "state": "BRAND_NEW", "groups": ["c"]}])]
         (one,) = flatten(layout, shapes.snapshot(chosen), shapes.part(), pages)
         assert one.rejects.num_rows == 0
-        drifts.append(one.drift)
+        drifts.append(drift_of(one))
 
     assert drifts == [frozenset(), {"state = BRAND_NEW", "groups = c"}]
