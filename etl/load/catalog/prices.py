@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow import csv
 
 from etl.errors import ConfigError, first_line
 from etl.load.catalog.relations import described
@@ -23,6 +22,8 @@ def read_prices(path: Path) -> pa.Table:
     Raises:
         ConfigError: the file is missing, lacks a column or a value, or names an instance type twice.
     """
+    from pyarrow import csv  # noqa: PLC0415  most have no prices
+
     expected = f"expected CSV with a header and the columns {', '.join(PRICES.names)}"
     try:
         options = csv.ConvertOptions(column_types=PRICES, include_columns=PRICES.names, strings_can_be_null=True)

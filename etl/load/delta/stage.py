@@ -285,6 +285,8 @@ class Stage:
 
         `schema` is the table's: it may have columns that this run does not know.
         """
+        if not existing:
+            return []
         kept = self._kept(existing, pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION]))
         first = next(kept, None)
         if first is None:
