@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import botocore.exceptions as boto
 from botocore.model import OperationModel
 from botocore.paginate import PageIterator, Paginator
-from botocore.parsers import ResponseParserError
 
 from etl.config import OPTED_IN, SourceSettings
 from etl.errors import (
@@ -32,6 +30,7 @@ from etl.errors import (
 )
 from etl.events import working_on
 from etl.extract.accounts import Accounts, Signer, asking_as
+from etl.extract.caller import Caller
 from etl.extract.clients import Clients, Endpoint
 from etl.extract.followup import FollowUp, find_follow_up, keep_requests
 from etl.extract.pace import Paces
@@ -40,7 +39,6 @@ from etl.extract.parsed import MalformedPageError, proof_hook, read_parsed_page
 from etl.extract.patience import Begun, Patience
 from etl.extract.places import Places
 from etl.extract.raw import raw_page, raw_page_hook, read_raw_page
-from etl.extract.redact import without_userinfo
 from etl.extract.service_model import dataset_paging, describe_operation, model_session
 from etl.extract.tokens import plain_tokens, sent_token
 from etl.extract.vendor_errors import EXPIRED, UNKNOWN_KEY, answer, is_passing, may_mean_the_token, translate
@@ -51,7 +49,7 @@ log = logging.getLogger(__name__)
 _SAME_ANSWERS = 4
 """So many equal answers without a list, and it is no accident."""
 _SLOW_S = 0.01
-_STS = "sts:GetCallerIdentity"
+"""An answer that takes longer is slow: longer than storing a page."""
 _proof: ContextVar[Callable[..., None]] = ContextVar("hook that proves the page of the request under way")
 
 
@@ -70,6 +68,7 @@ class Source:
         # Not the other one: whoever has that may ask for what hides secrets, which needs this.
         self._loading = threading.Lock()
         self._endpoint = endpoint
+        self._caller = Caller(settings, self._patience, lambda: self._clients_of(None), self._told)
         self._profiles: dict[str | None, Clients] = {None: Clients(settings, endpoint)}
         self._clients = self._profiles[None]
         self._models = model_session()
@@ -87,43 +86,14 @@ class Source:
         self._accounts: Accounts | None = None
         if self._places.given:
             self._accounts = Accounts(
-                settings, self._places.partition, self._clients_of, self._account_of, lambda: self.account_id
+                settings, self._places.partition, self._clients_of, self._caller.account_of, lambda: self.account_id
             )
             self._clients = Clients(settings, endpoint, signer=Signer(self._accounts))
 
-    @cached_property
+    @property
     def account_id(self) -> str:
-        """Return the account whose resources are listed: from the configuration, the credentials, or STS.
-
-        The configured one is compared with what the credentials or STS say, where they say it. If the configuration
-        names accounts, it is the first of them.
-
-        Raises:
-            ConfigError: the credentials cannot be had or are of another account, or nobody says which.
-            EtlError: STS does not answer.
-        """
-        if self._settings.accounts:
-            return self._settings.accounts[0].id
-        configured = self._settings.account_id
-        found = self._patience.ask("account", self._load_credentials)
-        if found is None and configured is None:
-            try:
-                return self._patience.ask("account", self._ask_sts)
-            except TransientSourceError as exc:
-                if self._clients.endpoint_of("sts"):
-                    exc.args = (f"{exc}; if there is no STS, set source.account_id",)
-                raise
-        if found is None:
-            try:
-                found = self._patience.ask_once("account", self._ask_sts)
-            except EtlError as exc:
-                log.info("source.account_id is taken as it is, because nobody says otherwise: %s", exc)
-        if configured and found and configured != found:
-            raise ConfigError(
-                f"source.account_id is {configured}, and the credentials are of account {found}; use credentials of "
-                f"{configured}, or change source.account_id"
-            )
-        return str(configured or found)
+        """Return the account whose resources are listed, as `Caller.account_id`."""
+        return self._caller.account_id
 
     def endpoint_of(self, dataset: Dataset) -> str | None:
         """Return the endpoint that is in force for a dataset; None: the one that AWS has for the service."""
@@ -135,38 +105,6 @@ class Source:
             if profile not in self._profiles:
                 self._profiles[profile] = Clients(self._settings, self._endpoint, profile=profile)
             return self._profiles[profile]
-
-    def _account_of(self, clients: Clients) -> str:
-        """Return the account of the credentials that clients sign with."""
-        return clients.load_credentials() or self._ask_sts(clients)
-
-    def _load_credentials(self) -> str | None:
-        with self._told("account", _STS):
-            return self._clients_of(None).load_credentials()
-
-    def _ask_sts(self, clients: Clients | None = None) -> str:
-        """Return the account that STS says."""
-        with self._told("account", _STS):
-            client = (clients or self._clients_of(None)).make("sts", self._settings.region)
-            try:
-                return str(client.get_caller_identity()["Account"])
-            except (ResponseParserError, KeyError) as exc:
-                raise self._without_sts("something else") from exc
-            except boto.ClientError as exc:
-                code = exc.response["Error"].get("Code", "")
-                if code in EXPIRED or not may_mean_the_token(exc) or not self._clients.endpoint_of("sts"):
-                    raise
-                raise self._without_sts(f"{exc.response['ResponseMetadata']['HTTPStatusCode']} {code}") from exc
-
-    def _without_sts(self, found: str) -> EtlError:
-        """Return the error for an answer that is not one of STS: a repetition would not change it."""
-        url = self._clients.endpoint_of("sts")
-        if url is None:
-            return TransientSourceError(f"account: {_STS} answers {found}; run again, or set source.account_id")
-        url = without_userinfo(url)
-        return ConfigError(
-            f"account: {url} has no STS: to {_STS} it answers {found}; set source.account_id to the 12 digits of yours"
-        )
 
     def operation(self, dataset: Dataset) -> Operation:
         """Return what the service model says about a dataset's operation."""
