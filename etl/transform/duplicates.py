@@ -13,6 +13,7 @@ compares keys only where their hashes are equal.
 """
 
 import hashlib
+from array import array
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -110,15 +111,15 @@ class KeyHashes:
 
     def __init__(self, layout: Layout, reader: Reader) -> None:
         self.keys_of = _keys_of(layout, reader)
-        self._found: list[np.ndarray] = []
+        self._found = array("q")  # grows in place: a second copy of all would be the peak of a large export
 
     def add(self, found: PageRecords) -> None:
         """Add the keys of the records of one page."""
-        self._found.append(np.fromiter(map(hash, self.keys_of(found)), np.int64))
+        self._found.extend(map(hash, self.keys_of(found)))
 
     def suspects(self) -> frozenset[int]:
         """Return the hashes that are there more than once."""
-        hashes = np.concatenate(self._found or [np.empty(0, np.int64)])
+        hashes = np.frombuffer(self._found, np.int64)
         hashes.sort()
         return frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
 
