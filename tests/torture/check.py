@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -144,8 +145,11 @@ def check_facts(tables: Tables) -> list[str]:
 
 
 def check_changes(tables: Tables) -> list[str]:
-    """Return where the change log is not what follows from one snapshot of a slice to its next."""
-    found = by_place(tables)
+    """Return where the change log is not what follows from one snapshot of a slice to its next.
+
+    A record that was listed and rejected counts as it was before: it has not vanished, and does not appear again.
+    """
+    found, rejected = by_place(tables), rejected_keys(tables)
     problems = []
     for table, log in CHANGES.items():
         logged: dict[tuple[Place, Key], list[Row]] = {}
@@ -154,13 +158,15 @@ def check_changes(tables: Tables) -> list[str]:
         expected: dict[tuple[Place, Key], tuple[Any, ...]] = {}
         for slice_ in sorted({slice_ for _, slice_ in found if (slice_ == STUDIOS) == (table in OF_STUDIOS)}):
             dates = [None, *sorted(date for date, other in found if other == slice_)]
+            old: dict[Key, Row] = {}
             for before, date in pairwise(dates):
-                old, new = (
-                    {_key(table, row): _values(table, row) for row in found.get((day, slice_), {}).get(table, ())}
-                    for day in (before, date)
-                )
+                there = found[date, slice_].get(table, ())
+                new = {_key(table, row): _values(table, row) for row in there}
+                listed = rejected.get((table, date, slice_), set())
+                new = {**{key: row for key, row in old.items() if key in listed}, **new}
                 for key, change in _changes(old, new):
                     expected[(date, slice_), key] = (*change, before)
+                old = new
         for (place, key), change in expected.items():
             rows = logged.pop((place, key), [])
             if not rows:
@@ -171,6 +177,22 @@ def check_changes(tables: Tables) -> list[str]:
                 problems.append(f"mixed: {_name(place)}: {log} {key} says {said}, expected {change}")
         problems += [f"mixed: {_name(place)}: {log} {key}: nothing changed" for place, key in logged]
     return problems
+
+
+def rejected_keys(tables: Tables) -> dict[tuple[str, dt.date, str], set[Key]]:
+    """Return the keys of the rejects that have one, by table, date and slice."""
+    found: dict[tuple[str, dt.date, str], set[Key]] = {}
+    slices = {(row["run_id"], row["slice_id"]): _slice_of(row) for row in tables.get("etl_slices", ())}
+    for row in tables.get("etl_rejects", ()):
+        table, record = row["dataset"], json.loads(row["record"])
+        if table not in CHANGES or not isinstance(record, dict):
+            continue
+        names = [re.sub(r"_(.)", lambda match: match[1].upper(), name) for name in KEYS[table]]
+        key = tuple(record.get(name) for name in names)
+        if all(isinstance(part, str) for part in key):
+            place = table, row["snapshot_date"], slices[row["run_id"], row["slice_id"]]
+            found.setdefault(place, set()).add(key)
+    return found
 
 
 def _changes(old: Mapping[Key, Row], new: Mapping[Key, Row]) -> Iterator[tuple[Key, tuple[Any, ...]]]:
