@@ -124,7 +124,7 @@ class Ahead:
                 staged = StagedRows(self._stages, self._rejects, counts)
                 for stage in staged.stages.values():
                     stage.replace(tuple(arrived))
-                self._stages, self._is_true = {}, False
+                self._stages, self._slices, self._is_true = {}, {}, False  # the hashes are of no use any more
                 return staged
         self.give_up("it is not what is published")
         return None
