@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -40,8 +41,8 @@ class _Rows:
     """What has arrived of one slice."""
 
     slice_: Slice
-    hashes: KeyHashes
     pages: int = 0
+    hashes: KeyHashes | None = None
     counts: Counts = field(default_factory=Counts)
 
 
@@ -50,7 +51,7 @@ class Ahead:
 
     def __init__(self, tables: Tables, layout: Layout, snapshot: Snapshot) -> None:
         self._layout = layout
-        self._flattener = Flattener(layout, snapshot)
+        self._snapshot = snapshot
         self._arriving, self._staging = threading.Lock(), threading.Lock()
         self._is_true = True
         self._slices: dict[str, _Rows] = {}
@@ -68,10 +69,7 @@ class Ahead:
         with self._arriving:
             if not self._is_true:
                 return
-            rows = self._slices.get(slice_.slice_id)
-            if rows is None:
-                rows = _Rows(slice_, KeyHashes(self._layout, self._flattener.reader))
-                self._slices[slice_.slice_id] = rows
+            rows = self._slices.setdefault(slice_.slice_id, _Rows(slice_))
             rows.pages += 1
             is_next = page.number == rows.pages
             self._waiting.append((rows, page))
@@ -81,6 +79,10 @@ class Ahead:
             self.give_up("the first pages of a slice arrived before")
         elif several:
             self._stage(several)
+
+    @cached_property
+    def _flattener(self) -> Flattener:
+        return Flattener(self._layout, self._snapshot)
 
     def _take_waiting(self) -> Sequence[tuple[_Rows, Page]]:
         waiting, self._waiting, self._records = self._waiting, [], 0
@@ -104,6 +106,7 @@ class Ahead:
         # slices share a batch, so that they cost what large ones do.
         found = [(rows.slice_, self._flattener.reader.read_page(page)) for rows, page in pages]
         for (rows, _), (_, one) in zip(pages, found, strict=True):
+            rows.hashes = rows.hashes or KeyHashes(self._layout, self._flattener.reader)
             rows.hashes.add(one)
         flat = self._flattener.flatten(found)
         count(flat, self._layout.dataset.name, lambda slice_id: self._slices[slice_id].counts)
@@ -120,7 +123,7 @@ class Ahead:
             counts = {name: rows.counts for name, rows in self._slices.items()}
             arrived = {name: rows.pages for name, rows in self._slices.items()}
             is_true = self._is_true and arrived == {facts.slice.slice_id: facts.pages for facts in ready}
-            if is_true and not any(rows.hashes.suspects() for rows in self._slices.values()):
+            if is_true and not any(rows.hashes and rows.hashes.suspects() for rows in self._slices.values()):
                 staged = StagedRows(self._stages, self._rejects, counts)
                 for stage in staged.stages.values():
                     stage.replace(tuple(arrived))

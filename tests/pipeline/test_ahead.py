@@ -163,13 +163,14 @@ def test_a_second_night_is_compared_with_the_first(tmp_path, monkeypatch, read):
         assert changes == [("appeared", "5"), ("vanished", "2")]
 
 
-def test_what_fails_while_it_is_staged_is_tried_again_where_it_is_published(tmp_path, monkeypatch, read):
+@pytest.mark.parametrize("name", ["Flattener", "KeyHashes"])
+def test_what_fails_while_it_is_staged_is_tried_again_where_it_is_published(tmp_path, monkeypatch, read, name):
     def fail(*_):
         raise RuntimeError("staged too early")
 
     with Answers(LISTED, images("1"), images("2")) as answers:
         job = job_of(tmp_path, monkeypatch, answers)
-        monkeypatch.setattr(module.Ahead, "_write", fail)
+        monkeypatch.setattr(module, name, fail)
         (outcome,) = job.run()
         assert outcome.exit_code == 0, "here it does not fail"
         assert read
