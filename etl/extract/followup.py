@@ -2,7 +2,7 @@
 
 botocore checks the parameters of a request, finds its endpoint and serializes it. For every page of a listing, the
 outcome is the same but for the token. So the request is kept, and given back to botocore with another token. All the
-rest is botocore's: it signs, sends, and judges the answer. This halves what botocore costs for a page.
+rest is botocore's: it signs, sends, and judges the answer. A page costs a third less of botocore's time.
 """
 
 import json

@@ -43,11 +43,12 @@ def key_doubt(dataset: Dataset, operation: Operation) -> str | None:
     name, key = dataset.operation, tuple(dataset.key)
     given = (*dataset.parameters, *(dataset.for_each.bind if dataset.for_each else ()))
     known = hints(dataset.service)["keys"].get(name)
-    is_known = known is not None and set(known) <= set(key) and bool(known) == bool(key)
+    if known is not None and bool(known) == bool(key) and set(known) <= set(key):
+        return None
     doubts = key_doubts(key, operation.record, _nouns(name, operation, is_primary=True), _columns(given))
-    if known is not None and len(known) != 1 and key:
-        doubts = doubts or [f"{', '.join(key)}: not enough to tell records apart"]
-    if is_known or not doubts:
+    if not doubts and key and known is not None and len(known) != 1:
+        doubts = [f"{', '.join(key)}: not enough to tell records apart"]
+    if not doubts:
         return None
     others = [*plausible_keys(name, operation, given), WHOLE_RECORD]
     better = list(dict.fromkeys(f"[{', '.join(other)}]" for other in others if other != key))

@@ -18,8 +18,9 @@ from support.damage import change_ledger
 from support.programs import run_code
 from support.shapes import DATE, dataset, operation, page, part
 
-from etl.errors import LedgerError, StorageError
+from etl.errors import LedgerError, StorageError, refused_by_system
 from etl.ledger import ledger as module
+from etl.ledger.database import sqlite_errors
 from etl.ledger.directory import ledger_paths, new_run_id
 from etl.ledger.ledger import FORMAT, Ledger
 from etl.model import SliceState
@@ -614,3 +615,13 @@ def test_full_disk_is_told_to_everyone_who_waits(ledger, storing, monkeypatch):
     ended = storing((A, page([{}], 1, token="a2")), (B, page([{}], 1, token="b2")))
     assert [str(exc) for exc in ended] == ["full", "full"]
     assert [ledger.checkpoint(where).pages for where in (A, B)] == [0, 0]
+
+
+def test_file_that_may_be_written_and_was_opened_only_to_read_is_no_matter_of_rights(path):
+    """SQLite does so if opening it to write fails, whatever the reason, such as a full quota: to run again may help."""
+    Ledger.create(path, "run", DATE, "request").close()
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    with closing(connection), pytest.raises(StorageError, match="SQLITE_READONLY") as raised, sqlite_errors(path):
+        connection.execute("delete from run")
+    assert raised.value.exit_code == 3
+    assert refused_by_system(raised.value) is None

@@ -29,7 +29,7 @@ class DataFile:
     """
 
     def __init__(self, path: Path, schema: pa.Schema, unique: Collection[str] = ()) -> None:
-        """Create a file. For the columns `unique`, whose texts hardly repeat, a dictionary would only cost time."""
+        """Create a file. Values of the columns `unique` hardly repeat: a dictionary would only cost time and room."""
         repeating = [leaf for field in schema if field.name not in unique for leaf in _leaves(field.name, field.type)]
         self._writer = pq.ParquetWriter(path, schema, use_dictionary=repeating, **OPTIONS)
         self.path = path
