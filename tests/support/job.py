@@ -226,8 +226,15 @@ def job_at(directory: Path, studio: EmbeddedStudio, **configuration: Any) -> Job
 
 
 def _child(arguments, environment, log):
+    """Be the command line, with no variable that decides anything but those given.
+
+    What forks the children keeps the environment of the test that was the first to start one.
+    """
     if ahead_s := environment.pop(CLOCK_AHEAD, None):
         _set_clock(dt.timedelta(seconds=float(ahead_s)))
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "NIMBLE_ETL_")) or name.upper().endswith(("_PROXY", "_BUNDLE")):
+            del os.environ[name]
     os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -238,12 +245,8 @@ def _child(arguments, environment, log):
 
 
 def run_in(directory, arguments, environment, log, user=None):
-    """Run the command line in a directory, as this user or as nobody, with no variable of AWS but those given."""
+    """Run the command line in a directory, as this user or as nobody."""
     os.chdir(directory)
-    for name in [
-        name for name in os.environ if name.startswith("AWS_") or name.upper().endswith(("_PROXY", "_BUNDLE"))
-    ]:
-        del os.environ[name]
     if user and not os.geteuid():
         os.setgid(65534)
         os.setuid(65534)
