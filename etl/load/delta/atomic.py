@@ -158,7 +158,7 @@ def _put_back(tables: Tables, versions: Mapping[str, int]) -> None:
         path, version = tables.path / name, versions.get(name, -1)
         if table.version() > version:
             try:
-                former = dict(file_facts(DeltaTable(path, version=version))) if version >= 0 else {}
+                former = dict(file_facts(DeltaTable(path, version=version), path)) if version >= 0 else {}
                 now = {file for files in data_files(table).values() for file in files}
                 lost = [file for file in former if file not in now and not (path / file).exists()]
                 for file in lost:

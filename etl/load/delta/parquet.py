@@ -152,6 +152,16 @@ def read_columns(file: str) -> list[str]:
         return list(parquet.schema_arrow.names)
 
 
+def count_rows(file: str) -> int:
+    """Return how many rows a data file says it has.
+
+    Raises:
+        WarehouseError: the file is missing or damaged.
+    """
+    with _opened(file) as parquet:
+        return int(parquet.metadata.num_rows)
+
+
 @contextmanager
 def _opened(file: str) -> Iterator[pq.ParquetFile]:
     """Yield a data file. Whatever cannot be read of it becomes a WarehouseError."""

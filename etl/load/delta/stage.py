@@ -162,7 +162,7 @@ class Stage:
             existing = data_files(table).get(self._replacement.snapshot_date, [])
             with storage_errors(self._path):
                 carried = self._carry_over(existing, pa.schema(table.schema().to_arrow()))
-                is_same = not self._staged and _rows(table, existing) == sum(file.rows for file in carried)
+                is_same = not self._staged and _rows(table, self._path, existing) == sum(file.rows for file in carried)
                 if is_same and self._replacement.values:
                     remove_files(file.path for file in carried)
                     self._tables.give_back(self._name, table)
@@ -356,11 +356,13 @@ def remove_action(table: Path, name: str) -> RemoveAction:
     )
 
 
-def _rows(table: DeltaTable, names: Sequence[str]) -> int | None:
-    """Return the number of rows of some live data files; None if the log does not say it."""
-    facts = dict(file_facts(table)) if names else {}
-    rows = [facts[name].rows for name in names]
-    return None if None in rows else sum(rows)
+def _rows(table: DeltaTable, path: Path, names: Sequence[str]) -> int | None:
+    """Return the number of rows of some live data files; None if neither the log nor the files say it."""
+    try:
+        facts = dict(file_facts(table, path)) if names else {}
+    except WarehouseError:
+        return None
+    return sum(facts[name].rows for name in names)
 
 
 def _partition_values(name: str) -> dict[str, str | None]:

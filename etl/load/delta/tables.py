@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from etl.errors import WarehouseError
 from etl.load.delta.log import is_newest, said, table_paths
-from etl.load.delta.parquet import read_batches
+from etl.load.delta.parquet import count_rows, read_batches
 
 PARTITION = "snapshot_date"
 CONFIGURATION = {"delta.dataSkippingNumIndexedCols": "-1"}
@@ -41,7 +41,7 @@ class Replacement:
 class FileFacts:
     """What the log says about a data file: its size in bytes, its rows, and the number of nulls in each column.
 
-    `nulls` is empty if the log does not have these numbers.
+    `rows` is what the file says if the log does not say it. `nulls` is empty if the log does not have these numbers.
     """
 
     size: int
@@ -109,7 +109,7 @@ class Tables:
         known = self._read.get(table)
         if known is None or known.version != found.version() or (with_facts and not known.facts):
             files = {date: [f"{path}/{name}" for name in names] for date, names in data_files(found).items()}
-            facts = {f"{path}/{name}": told for name, told in file_facts(found)} if with_facts else {}
+            facts = {f"{path}/{name}": told for name, told in file_facts(found, path)} if with_facts else {}
             known = Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files, facts)
             self._read[table] = known
         return known
@@ -235,13 +235,20 @@ def data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
     return files
 
 
-def file_facts(table: DeltaTable) -> Iterator[tuple[str, FileFacts]]:
-    """Yield the live data files, named as in `data_files`, with what the log says about them."""
+def file_facts(table: DeltaTable, path: Path) -> Iterator[tuple[str, FileFacts]]:
+    """Yield the live data files of the table at a path, named as in `data_files`, with what the log says about them.
+
+    Raises:
+        WarehouseError: the log does not say how many rows a file has, and the file cannot be read.
+    """
     actions = pa.table(table.get_add_actions(flatten=True))
     prefix = "null_count."
     told = [name for name in actions.schema.names if name.startswith(prefix)] if tells_nulls(table) else []
     columns = [name.removeprefix(prefix) for name in told]
-    listed = (actions[name].to_pylist() for name in ("path", "size_bytes", "num_records", *told))
-    for path, size, rows, *counts in zip(*listed, strict=True):
-        nulls = {name: count for name, count in zip(columns, counts, strict=True) if count is not None}
-        yield "/".join(path.rsplit("/", 2)[-2:]), FileFacts(size, rows, nulls)
+    listed = [actions[name].to_pylist() for name in ("path", "size_bytes", *told)]
+    # Statistics are optional in a log, and what damages them need not damage the rest of it.
+    counted = actions["num_records"].to_pylist() if "num_records" in actions.schema.names else [None] * len(actions)
+    for rows, (uri, size, *counts) in zip(counted, zip(*listed, strict=True), strict=True):
+        name = "/".join(uri.rsplit("/", 2)[-2:])
+        nulls = {column: count for column, count in zip(columns, counts, strict=True) if count is not None}
+        yield name, FileFacts(size, count_rows(str(path / name)) if rows is None else rows, nulls)
