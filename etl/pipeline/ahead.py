@@ -1,13 +1,14 @@
 """Rows that are staged while their pages arrive, so that publishing need not read the ledger once more.
 
-What is staged is a guess: that every slice of the dataset is walked from its first page to its end in this process, and
-that no key is there twice. If it comes true, publishing only has to commit. If not, all of it is thrown away, and rows
-come from the ledger, as after a crash. Nothing durable depends on it.
+What is staged is a guess: that every slice of the dataset is walked to its end in this process, and that no key is
+there twice. If it comes true, publishing only has to commit. If not, all of it is thrown away, and rows come from the
+ledger. Nothing durable depends on it.
 """
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 
 _MOST_REJECTS = 1000
 """Rejects wait in memory, for their table is that of all datasets."""
+_FEW_RECORDS = BATCH_RECORDS // 4
+"""A batch where answers are slow: it is staged in less time than the next answer takes."""
+_SLOW_S = 0.01
+"""Time between two pages from which on answers are slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,11 @@ class StagedRows:
 
 @dataclass
 class _Rows:
-    """What has arrived of one slice."""
+    """What has arrived of one slice. `awaited` of its pages are in the ledger and have not been read from there yet."""
 
     slice_: Slice
     pages: int = 0
+    awaited: int = 0
     hashes: KeyHashes | None = None
     counts: Counts = field(default_factory=Counts)
 
@@ -57,12 +63,31 @@ class Ahead:
         self._slices: dict[str, _Rows] = {}
         self._waiting: list[tuple[_Rows, Page]] = []
         self._records = 0
+        self._since = 0.0
         self._rejects: list[pa.RecordBatch] = []
         replacement = Replacement(snapshot.snapshot_date, "slice_id", ())
         self._stages = {
             table: Stage(tables, table, schema, replacement, snapshot.run_id)
             for table, schema in layout.schemas.items()
         }
+
+    def expect_stored(self, facts: SliceFacts) -> None:
+        """Know that the first pages of a slice are in the ledger, before `add` has others. `add_stored` brings them."""
+        self._slices[facts.slice.slice_id] = _Rows(facts.slice, facts.pages, awaited=facts.pages)
+
+    def add_stored(self, slice_: Slice, pages: Iterable[Page]) -> None:
+        """Take the pages that `expect_stored` has announced. They may come while `add` takes others."""
+        try:
+            for page in pages:
+                with self._arriving:
+                    if not self._is_true:
+                        return
+                    rows = self._slices[slice_.slice_id]
+                    rows.awaited -= 1
+                    several = self._arrived(rows, page)
+                self._stage(several)
+        except Exception as exc:  # noqa: BLE001  whoever publishes reads the ledger once more, and tells it
+            self.give_up(str(exc))
 
     def add(self, slice_: Slice, page: Page) -> None:
         """Take the next page of a slice."""
@@ -72,13 +97,21 @@ class Ahead:
             rows = self._slices.setdefault(slice_.slice_id, _Rows(slice_))
             rows.pages += 1
             is_next = page.number == rows.pages
-            self._waiting.append((rows, page))
-            self._records += page.kept
-            several = self._take_waiting() if self._records >= BATCH_RECORDS else ()
-        if not is_next:
-            self.give_up("the first pages of a slice arrived before")
-        elif several:
+            several = self._arrived(rows, page)
+        if is_next:
             self._stage(several)
+        else:
+            self.give_up("the slice is walked again, or its first pages were walked before")
+
+    def _arrived(self, rows: _Rows, page: Page) -> Sequence[tuple[_Rows, Page]]:
+        """Add a page to those that wait. Return what makes a batch by now."""
+        now = time.monotonic()
+        if not self._waiting:
+            self._since = now
+        self._waiting.append((rows, page))
+        self._records += page.kept
+        is_slow = now - self._since > _SLOW_S * len(self._waiting)
+        return self._take_waiting() if self._records >= (_FEW_RECORDS if is_slow else BATCH_RECORDS) else ()
 
     @cached_property
     def _flattener(self) -> Flattener:
@@ -90,6 +123,8 @@ class Ahead:
 
     def _stage(self, pages: Sequence[tuple[_Rows, Page]]) -> None:
         """Stage the rows of some pages. Whatever fails here fails again where they are published, and is told there."""
+        if not pages:
+            return
         try:
             with self._staging:  # one batch at a time: each needs memory for many records
                 if self._is_true:
@@ -117,12 +152,12 @@ class Ahead:
 
     def take(self, ready: Sequence[SliceFacts]) -> StagedRows | None:
         """Return what is staged if it is what these slices consist of; else throw it away. It is given away once."""
-        if pages := self._take_waiting():
-            self._stage(pages)
+        self._stage(self._take_waiting())
         with self._staging:
             counts = {name: rows.counts for name, rows in self._slices.items()}
             arrived = {name: rows.pages for name, rows in self._slices.items()}
-            is_true = self._is_true and arrived == {facts.slice.slice_id: facts.pages for facts in ready}
+            is_true = self._is_true and not any(rows.awaited for rows in self._slices.values())
+            is_true = is_true and arrived == {facts.slice.slice_id: facts.pages for facts in ready}
             if is_true and not any(rows.hashes and rows.hashes.suspects() for rows in self._slices.values()):
                 staged = StagedRows(self._stages, self._rejects, counts)
                 for stage in staged.stages.values():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, islice, takewhile
 
 from etl.config import Run as Limits
 from etl.errors import (
@@ -26,7 +26,7 @@ from etl.extract.batches import in_batches
 from etl.extract.source import Source
 from etl.extract.walk import Fetch, walk
 from etl.ledger.ledger import Ledger
-from etl.model import Dataset, Page, Slice, SliceState
+from etl.model import Dataset, Page, Slice, SliceFacts, SliceState
 from etl.pipeline.ahead import Ahead
 from etl.pipeline.line import Key, Line
 from etl.pipeline.plan import Plan
@@ -81,8 +81,12 @@ class Walks:
         # A slice that no parent lists any more is walked, too: its parent was walked again.
         walking = (facts.slice for facts in known if facts.state is SliceState.WALKING)
         self._line.add(self._planned(ledger, chain(self._checked(plan.first(self._account_id(ledger)), None), walking)))
-        with ThreadPoolExecutor(self.limits.concurrency, thread_name_prefix="walk") as pool:
+        stored = [facts for facts in known if facts.slice.dataset in self.ahead and _is_to_be_published(facts)]
+        for facts in stored:
+            self.ahead[facts.slice.dataset].expect_stored(facts)
+        with ThreadPoolExecutor(self.limits.concurrency + 1, thread_name_prefix="walk") as pool:
             futures = [pool.submit(self._walk_in_turn, ledger) for _ in range(self.limits.concurrency)]
+            futures.append(pool.submit(self._stage_stored, ledger, stored))
             try:
                 # The kernel may give a signal to any thread. Python handles it when this one wakes up.
                 while (seen := wait(futures, _LOOK_S, FIRST_EXCEPTION)).not_done:
@@ -129,6 +133,12 @@ class Walks:
                     "name one slice with --dataset and --studio-id"
                 )
         return found
+
+    def _stage_stored(self, ledger: Ledger, stored: Sequence[SliceFacts]) -> None:
+        """Stage what former invocations have walked, while this one waits for answers."""
+        for facts in stored:
+            pages = takewhile(lambda _: not self.stop.is_set(), ledger.pages(facts.slice))
+            self.ahead[facts.slice.dataset].add_stored(facts.slice, islice(pages, facts.pages))
 
     def _walk_in_turn(self, ledger: Ledger) -> None:
         """Walk slice after slice, in a thread of its own, until none is left."""
@@ -213,3 +223,8 @@ class Walks:
             account_id = self.source.account_id
             ledger.set_account(account_id)
         return account_id
+
+
+def _is_to_be_published(facts: SliceFacts) -> bool:
+    """Tell whether a slice has pages, and will be published if its walk comes to its end."""
+    return facts.pages > 0 and not facts.publication and facts.state in {SliceState.WALKING, SliceState.COMPLETE}

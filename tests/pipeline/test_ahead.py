@@ -8,6 +8,7 @@ from support.answers import KEY, Answers, http
 from support.job import DATE, Job
 from support.shapes import ACCOUNT
 
+from etl.errors import LedgerError
 from etl.ledger.ledger import Ledger
 from etl.pipeline import ahead as module
 from etl.pipeline.walks import Stop
@@ -105,7 +106,7 @@ def test_a_key_that_is_there_twice_is_settled_from_the_ledger(tmp_path, monkeypa
         assert sum(facts.duplicates for facts in outcome.slices) == 1
 
 
-def test_the_pages_of_an_earlier_process_come_from_the_ledger(tmp_path, monkeypatch, read):
+def test_the_pages_of_an_earlier_process_are_read_once_while_others_arrive(tmp_path, monkeypatch, read):
     with Answers(LISTED, images("1", token="t"), images("2"), images("3")) as answers:
         job = job_of(tmp_path, monkeypatch, answers)
         stop = Stop()
@@ -116,11 +117,11 @@ def test_the_pages_of_an_earlier_process_come_from_the_ledger(tmp_path, monkeypa
         (outcome,) = job.run()
 
         assert outcome.exit_code == 0
-        assert read
+        assert read == ["images"]
         assert [row[2] for row in shown(job)] == ["1", "2", "3"]
 
 
-def test_slices_that_an_earlier_process_has_walked_come_from_the_ledger(tmp_path, monkeypatch, read):
+def test_slices_that_an_earlier_process_has_walked_are_read_once(tmp_path, monkeypatch, read):
     with Answers(LISTED, images("1"), images("2")) as answers:
         job = job_of(tmp_path, monkeypatch, answers)
         stop = Stop()
@@ -130,8 +131,52 @@ def test_slices_that_an_earlier_process_has_walked_come_from_the_ledger(tmp_path
         (outcome,) = job.run()
 
         assert outcome.exit_code == 0
-        assert read
+        assert read == ["images"]
         assert [row[2] for row in shown(job)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("harm", ["a page cannot be read", "not all of them come"])
+def test_pages_of_an_earlier_process_that_do_not_come_are_looked_for_again(tmp_path, monkeypatch, read, harm):
+    with Answers(LISTED, images("1", token="t"), images("2"), images("3")) as answers:
+        job = job_of(tmp_path, monkeypatch, answers)
+        stop = Stop()
+        job.run(stop=stop, on_page=lambda slice_, _: slice_.dataset == "images" and stop.set())
+        pages = Ledger.pages
+
+        def harmed(self, slice_):
+            if slice_.dataset != "images" or read:
+                yield from pages(self, slice_)
+                return
+            read.append("harmed")
+            if harm == "a page cannot be read":
+                raise LedgerError(harm)
+
+        monkeypatch.setattr(Ledger, "pages", harmed)
+
+        (outcome,) = job.run()
+
+        assert outcome.exit_code == 0
+        assert len(read) > 1
+        assert [row[2] for row in shown(job)] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(("slow_s", "batches"), [(3600.0, [3]), (0.0, [2, 1])])
+def test_where_pages_come_slowly_fewer_of_them_are_staged_at_once(tmp_path, monkeypatch, slow_s, batches):
+    staged = []
+
+    class Watched(module.Flattener):
+        def flatten(self, found):
+            staged.extend(len(found) for slice_, _ in found[:1] if slice_.dataset == "images")
+            return super().flatten(found)
+
+    monkeypatch.setattr(module, "Flattener", Watched)
+    monkeypatch.setattr(module, "_FEW_RECORDS", 1)
+    monkeypatch.setattr(module, "_SLOW_S", slow_s)
+    with Answers(LISTED, images("1", token="t"), images("2"), images("3")) as answers:
+        job = job_of(tmp_path, monkeypatch, answers)
+        (outcome,) = job.run()
+        assert staged == batches
+        assert as_from_the_ledger(job, outcome)
 
 
 def test_a_slice_that_fails_leaves_the_others_to_the_ledger(tmp_path, monkeypatch, read):
