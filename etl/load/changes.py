@@ -5,7 +5,7 @@ holds every version of every record, and daily partitions can be removed.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -27,7 +27,8 @@ class Comparison:
     """The snapshots of one date, and for each slice id the date of the complete snapshot before it; None without one.
 
     `change_log` is the change log so far. It replaces data files that retention has removed. It does not know the date
-    `published` yet, whose snapshots are new. `rejects` has the records that were listed and do not fit.
+    `published` yet, whose snapshots are new. `rejects` has the records that were listed and do not fit. `empty` has the
+    (date, slice id) of snapshots of which no file has a row because they have none.
     """
 
     table: Committed
@@ -36,6 +37,7 @@ class Comparison:
     published: dt.date
     snapshot_date: dt.date
     previous_dates: Mapping[str, dt.date | None]
+    empty: Container[tuple[dt.date, str]] = ()
 
 
 def logged_dataset(schema: pa.Schema) -> str | None:
@@ -86,10 +88,10 @@ def write_changes(
     by_date: dict[dt.date | None, list[str]] = {}
     for slice_id, date in comparison.previous_dates.items():
         by_date.setdefault(date, []).append(slice_id)
-    for batch in _appeared(comparison, schema, by_date.pop(None, [])):
-        sink.write(batch)
+    if comparison.snapshot_date in {comparison.published, *comparison.table.files}:  # else the log itself is read
+        for batch in _appeared(comparison, schema, by_date.pop(None, [])):
+            sink.write(batch)
     for previous_date, slice_ids in by_date.items():
-        assert previous_date is not None
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
             try:
@@ -103,10 +105,10 @@ def write_changes(
                 for batch in connection.sql(statement, params=dates).to_arrow_reader(_BATCH_ROWS):
                     sink.write(batch.cast(schema))
             except duckdb.Error as exc:
-                reason = first_line(exc)  # the other lines repeat the statement
+                reason, since = first_line(exc), previous_date or comparison.snapshot_date  # other lines repeat the SQL
                 raise WarehouseError(
-                    f"table {comparison.table.name}: cannot find the changes since {previous_date}: {reason}; "
-                    f"`nimble-etl replay --since {previous_date}` writes a damaged file again from its ledger"
+                    f"table {comparison.table.name}: cannot find the changes since {since}: {reason}; "
+                    f"`nimble-etl replay --since {since}` writes a damaged file again from its ledger"
                 ) from exc
 
 
@@ -122,19 +124,23 @@ def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str
 
 
 def _views(
-    comparison: Comparison, schema: pa.Schema, previous_date: dt.date, slice_ids: Sequence[str], keys: Sequence[str]
+    comparison: Comparison,
+    schema: pa.Schema,
+    previous_date: dt.date | None,
+    slice_ids: Sequence[str],
+    keys: Sequence[str],
 ) -> Iterator[str]:
     """Yield the SQL of the views `then_rows` and `now_rows`, each after those that it needs."""
-    kept = f"slice_id in ({', '.join(map(literal, slice_ids))})"
+    kept = _of(slice_ids)
     plain = [key for key in keys if b"api_path" in schema.field(key).metadata]  # and not the digest of the record
     plain = [key for key in plain if not pa.types.is_nested(schema.field(key).type)]
     names = ", ".join(
         f"json_extract_string(record, {literal(_json_path(schema.field(key)))}) as {quoted(key)}" for key in plain
     )
-    before = _last_versions(comparison, previous_date - dt.timedelta(days=1), kept, keys)
+    before = _last_versions(comparison, previous_date - dt.timedelta(days=1), kept, keys) if previous_date else None
     for side, date, former in (("then", previous_date, before), ("now", comparison.snapshot_date, "from then_rows")):
-        found = f"from empty_rows {_rows(comparison, date, kept, keys)}"
-        files = comparison.rejects.files.get(date) if comparison.rejects else None
+        found = f"from empty_rows {_rows(comparison, date, slice_ids, keys) if date else ''}"
+        files = comparison.rejects.files.get(date) if comparison.rejects and date else None
         if files and former and plain:
             rejected = f"select slice_id, {names} from {_parquet(files)} where {kept} and json_valid(record)"  # noqa: S608  quoted
             listed = _is_same("former", "rejected", plain, "::varchar")
@@ -146,12 +152,18 @@ def _views(
         yield f"{side}_rows as {found}"
 
 
-def _rows(comparison: Comparison, date: dt.date, kept: str, keys: Sequence[str]) -> str:
+def _rows(comparison: Comparison, date: dt.date, slice_ids: Sequence[str], keys: Sequence[str]) -> str:
     """Return the SQL that adds the rows of some slices on a date to an empty table; nothing if there are none."""
     if files := comparison.table.files.get(date, []):
-        return f"union all by name select * from {_parquet(files)} where {kept}"  # noqa: S608  quoted
-    versions = _last_versions(comparison, date, kept, keys) if date != comparison.published else None
+        return f"union all by name select * from {_parquet(files)} where {_of(slice_ids)}"  # noqa: S608  quoted
+    removed = [name for name in slice_ids if date != comparison.published and (date, name) not in comparison.empty]
+    versions = _last_versions(comparison, date, _of(removed), keys) if removed else None
     return f"union all by name {versions}" if versions else ""
+
+
+def _of(slice_ids: Sequence[str]) -> str:
+    """Return the test whether a row is of one of some slices."""
+    return f"slice_id in ({', '.join(map(literal, slice_ids))})"
 
 
 def _last_versions(comparison: Comparison, until: dt.date, kept: str, keys: Sequence[str]) -> str | None:

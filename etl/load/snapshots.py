@@ -57,6 +57,22 @@ def after_rejects(
             waiting.append((later, {*previous_dates}))
 
 
+def empty_snapshots(
+    tables: Tables, table: Committed, dates: Iterable[dt.date | None]
+) -> Container[tuple[dt.date, str]]:
+    """Return the (date, slice id) of snapshots that have no rows, on those dates of which a table has no file.
+
+    Retention has removed the rows of the other snapshots of such a date.
+    """
+    return {
+        (date, slice_id)
+        for date in dates
+        if date and date not in table.files
+        for slice_id, row in newest_publications(tables, date).items()
+        if row["rows"] == 0
+    }
+
+
 def find_falls(
     tables: Tables, run: RunFacts, ready: Iterable[tuple[SliceFacts, int]], limits: Publish
 ) -> Iterator[tuple[SliceFacts, str]]:

@@ -30,7 +30,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.changes import Comparison, compared_in, key_of_log, logged_dataset
 from etl.load.delta.atomic import Change, all_or_nothing
 from etl.load.delta.tables import Committed, Tables
-from etl.load.snapshots import after_rejects, newest_publications, next_snapshots, previous_snapshots
+from etl.load.snapshots import after_rejects, empty_snapshots, newest_publications, next_snapshots, previous_snapshots
 from etl.outcome import COUNTS, Outcome
 from etl.pipeline.forget_plan import Eraser, Plan
 from etl.pipeline.publish import mark, publish_facts
@@ -326,7 +326,8 @@ def _compare_again(
     table = tables.read(dataset) if dataset else None
     if change_log and table:
         rejects, schema = tables.read("etl_rejects"), change_log.schema
-        comparison = Comparison(table, change_log, rejects, dt.date.min, date, previous_dates)
+        empty = empty_snapshots(tables, table, [date, *previous_dates.values()])
+        comparison = Comparison(table, change_log, rejects, dt.date.min, date, previous_dates, empty)
         write_log(tables, name, schema, key_of_log(schema), compared_in(schema), comparison, writer)
 
 

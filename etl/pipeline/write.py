@@ -13,7 +13,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.changes import Compared, Comparison, write_changes
 from etl.load.delta.stage import Sink, Stage
 from etl.load.delta.tables import Replacement, Tables
-from etl.load.snapshots import after_rejects, next_snapshots, previous_snapshots
+from etl.load.snapshots import after_rejects, empty_snapshots, next_snapshots, previous_snapshots
 from etl.model import SliceFacts, Snapshot
 from etl.pipeline.ahead import StagedRows
 from etl.pipeline.counts import Counts, count
@@ -194,7 +194,8 @@ def _comparison(
 ) -> Comparison:
     table, change_log = tables.read(layout.dataset.name), tables.read(layout.changes_table)
     assert table is not None
-    return Comparison(table, change_log, tables.read("etl_rejects"), published, snapshot_date, previous_dates)
+    empty = empty_snapshots(tables, table, {snapshot_date, *previous_dates.values()} - {published})
+    return Comparison(table, change_log, tables.read("etl_rejects"), published, snapshot_date, previous_dates, empty)
 
 
 def write_log(  # noqa: PLR0913, PLR0917  where, what, and by whom

@@ -259,6 +259,25 @@ def test_the_history_goes_on_across_dates_that_are_forgotten(job, studio, tmp_pa
     assert_all_is_well(job)
 
 
+def test_fault_81_the_history_begins_after_the_dates_that_are_forgotten_although_its_daily_rows_are_gone(three_nights):
+    job = three_nights
+    job.configure("warehouse: {keep_snapshots: 1d, vacuum_grace: 0s}")
+    shown = f"select * exclude (run_id, valid_from) from streaming_sessions_as_of('{NIGHTS[1]} 23:59:59Z')"
+    asked = f"select row::varchar from ({shown}) as row order by all"
+    before = job.ask(asked)
+    shutil.rmtree(job.directory / "state" / "runs")
+    vacuum(job.settings())
+    assert job.ask("select distinct snapshot_date from streaming_sessions_history") == [(NIGHTS[2],)]
+    assert job.ask(asked) == before
+
+    forgotten(job, until=NIGHTS[0])
+
+    assert job.ask(asked) == before
+    assert job.ask("select distinct change from streaming_session_changes where previous_date is null") == [
+        ("appeared",)
+    ]
+
+
 def test_a_hashed_person_is_found_by_name_and_by_hash(job, monkeypatch):
     monkeypatch.setenv("NIMBLE_ETL_PRIVACY__KEY", KEY)
     job.run(NIGHTS[0])

@@ -333,6 +333,29 @@ def test_a_night_that_changes_is_felt_beyond_the_nights_that_rejected(job, studi
     assert job.problems() == []
 
 
+def test_fault_76_a_record_that_was_rejected_vanishes_in_a_night_without_any_record(job, tmp_path):
+    """The nights come in the wrong order: a late one brings the record that the next one rejects."""
+
+    def listed(number, *sessions):
+        arn = "arn:aws:nimble:us-west-2:123456789012:streaming-session/"
+        dump = tmp_path / f"{number}.json"
+        dump.write_text(json.dumps({"sessions": [{"arn": f"{arn}{one['sessionId']}", **one} for one in sessions]}))
+        place = ("--studio-id", "s", "--account-id", "123456789012", "--region", "us-west-2")
+        date = ("--snapshot-date", night(number).isoformat())
+        return job.finish("import", str(dump), *date, *place, "--allow-fall")
+
+    good, doubtful = {"sessionId": "a", "state": "READY"}, {"sessionId": "b", "state": "READY"}
+    assert listed(2) == 0, job.log
+    assert listed(1, good, doubtful, {**doubtful, "state": "STOPPED"}) == 5, job.log
+    assert listed(0, good, doubtful) == 0, job.log
+
+    assert job.ask("select snapshot_date, change, session_id from streaming_session_changes order by all") == [
+        (night(0), "appeared", "a"), (night(0), "appeared", "b"),
+        (night(2), "vanished", "a"), (night(2), "vanished", "b"),
+    ]  # fmt: skip
+    assert job.problems() == []
+
+
 def test_a_record_that_was_never_a_row_appears_when_it_fits(job, studio):
     studio.set_instant(NIGHT)
     studio.set_faults([f"bad-timestamp:{LIST},page=1,times=2"])

