@@ -12,8 +12,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,13 +83,14 @@ class Publication:
     slice_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Arrived:
-    """A page that waits to be stored: the parameters of the two statements, and whether they are durable."""
+    """A page that waits to be stored: the parameters of the two statements, and what became of them."""
 
     page: tuple[object, ...]
     progress: tuple[object, ...]
-    stored: Future[None] = field(default_factory=Future)
+    is_stored: bool = False
+    error: Exception | None = None
 
 
 class Ledger:
@@ -247,9 +247,10 @@ class Ledger:
         )  # fmt: skip
         self._arrived.append(arrived)
         with self._storing:
-            if not arrived.stored.done():
+            if not arrived.is_stored and not arrived.error:
                 self._store_arrived(arrived)
-        arrived.stored.result()
+        if arrived.error:
+            raise arrived.error
 
     def _store_arrived(self, first: _Arrived) -> None:
         """Store a page and all queued ones; if that fails, each alone, so that a bad page does not fail the others."""
@@ -265,7 +266,7 @@ class Ledger:
                 try:
                     self._store([arrived])
                 except Exception as exc:  # noqa: BLE001  `store_page` raises it in the thread of this page
-                    arrived.stored.set_exception(exc)
+                    arrived.error = exc
 
     def _store(self, several: Sequence[_Arrived]) -> None:
         with self.database.transaction() as connection:
@@ -280,7 +281,7 @@ class Ledger:
                 [arrived.progress for arrived in several],
             )
         for arrived in several:
-            arrived.stored.set_result(None)
+            arrived.is_stored = True
 
     def fail_slice(self, slice_: Slice, state: SliceState, error: str, *, resumable: bool) -> None:
         """Note why a walk ended early. The next run continues a resumable one at its checkpoint."""

@@ -181,14 +181,17 @@ def answer(random: Random, body: bytes) -> Answer:
 
 
 def answers(random: Random) -> list[Answer]:
-    """Return the responses to the requests of one walk, of which the last is a page without a token."""
+    """Return the responses to the requests of one walk, of which the last two are a page without a token.
+
+    The second is for a walk that takes the first as a sign to begin anew.
+    """
     found, pages = [], random.randint(1, 4)
     for number in range(pages):
         body = page(random, number * 10, None if number == pages - 1 else f"token-{number}-{random.randint(0, 999)}")
         found += [answer(random, body) for _ in range(random.randint(0, 3))]
         wire = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
         found.append(Answer(wire, 200, body))
-    return found
+    return [*found, found[-1]]
 
 
 # The model
@@ -254,7 +257,7 @@ def expected(responses: list[Answer]) -> Expected:
         if token in seen:
             return Expected(records=None)
         seen.add(token)
-    raise AssertionError("the last response is a page without a token")
+    raise AssertionError("the last responses are pages without a token")
 
 
 def judged(response: Answer) -> tuple[list[Any], str | None] | str:
