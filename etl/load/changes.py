@@ -118,9 +118,9 @@ def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str
 
     constants = {"snapshot_date": comparison.snapshot_date, CHANGE: "appeared"}
     for file in comparison.table.files.get(comparison.snapshot_date, []) if slice_ids else []:
-        for batch in read_batches(file, schema.names, _BATCH_ROWS):
-            rows = batch.filter(pc.is_in(batch["slice_id"], pa.array(slice_ids, pa.string())))
-            yield fill(rows, schema, constants)
+        for batch in read_batches(file, schema.names, _BATCH_ROWS, encoded=True):
+            wanted = pc.is_in(batch["slice_id"], pa.array(slice_ids, pa.string()))
+            yield fill(batch if pc.all(wanted).as_py() else batch.filter(wanted), schema, constants)
 
 
 def _views(

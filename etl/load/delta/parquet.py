@@ -137,16 +137,31 @@ _RAW = {"INT32": pa.int32(), "INT64": pa.int64()}
 """Types of the numbers that dates and instants are stored as."""
 
 
-def read_batches(file: str, columns: Sequence[str] | None, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+def read_batches(
+    file: str, columns: Sequence[str] | None, batch_rows: int = 65_536, *, encoded: bool = False
+) -> Iterator[pa.RecordBatch]:
     """Yield some columns of a data file, or all, in batches of at most `batch_rows` rows, and verify their checksums.
 
-    Columns that the file does not have are left out.
+    Columns that the file does not have are left out. With `encoded`, texts that the file has as dictionaries stay
+    dictionaries: whoever writes them again need not look at each.
 
     Raises:
         WarehouseError: the file is missing or damaged.
     """
     with _opened(file) as parquet:
+        dictionaries = _dictionaries(parquet.metadata) if encoded else ()
+    with _opened(file, dictionaries) as parquet:
         yield from parquet.iter_batches(batch_rows, columns=columns and list(columns), use_threads=False)
+
+
+def _dictionaries(told: pq.FileMetaData) -> Sequence[str]:
+    """Return the columns of texts that a file has as dictionaries."""
+    if not told.num_row_groups:
+        return ()
+    first = told.row_group(0)
+    leaves = [first.column(number) for number in range(first.num_columns)]
+    texts = [leaf for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and "." not in leaf.path_in_schema]
+    return [leaf.path_in_schema for leaf in texts if "RLE_DICTIONARY" in leaf.encodings]
 
 
 def read_columns(file: str) -> list[str]:
@@ -170,11 +185,12 @@ def count_rows(file: str) -> int:
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[pq.ParquetFile]:
-    """Yield a data file. Whatever cannot be read of it becomes a WarehouseError."""
+def _opened(file: str, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """Yield a data file, some columns as dictionaries. Whatever cannot be read of it becomes a WarehouseError."""
     try:
         # With its read-ahead buffer, pyarrow would read the whole file at once and keep it in memory.
-        with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
+        options: dict[str, Any] = {"page_checksum_verification": True, "pre_buffer": False}
+        with pq.ParquetFile(file, read_dictionary=list(dictionaries), **options) as parquet:
             yield parquet
     except (OSError, ValueError, pa.ArrowException) as exc:  # ValueError: a name in it is no text any more
         raise WarehouseError(f"{file}: cannot be read: {exc}; {_then(file)}") from exc
@@ -187,12 +203,18 @@ def _then(file: str) -> str:
 
 
 def fill(rows: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, Any]) -> pa.RecordBatch:
-    """Return n rows in the columns and types of a schema.
+    """Return n rows in the columns and types of a schema. Texts that are dictionaries stay dictionaries.
 
     A column has its constant if there is one, otherwise the values of the column of that name, otherwise null.
     """
     n = rows.num_rows
     found = dict(zip(rows.schema.names, rows.columns, strict=True))
     found |= {name: pa.repeat(value, n) for name, value in constants.items()}
-    columns = [found[f.name].cast(f.type) if f.name in found else pa.nulls(n, f.type) for f in schema]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    columns = [_cast(found[f.name], f.type) if f.name in found else pa.nulls(n, f.type) for f in schema]
+    fields = [field.with_type(column.type) for field, column in zip(schema, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, schema.metadata))
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    is_dictionary = pa.types.is_dictionary(column.type) and column.type.value_type == kind
+    return column if is_dictionary else column.cast(kind)

@@ -112,7 +112,7 @@ class Stage:
         self._replacement = Replacement(self._replacement.snapshot_date, self._replacement.column, values)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows. They are durable only after `commit`."""
+        """Append rows, whose texts may be dictionaries. They are durable only after `commit`."""
         if not batch.num_rows:
             return
         with storage_errors(self._path):
@@ -120,10 +120,7 @@ class Stage:
                 # Texts that repeat in the first batch repeat in the others of the same run.
                 sample = batch.select(self._file_schema.names)
                 self._staged_schema, self._unique = _study(sample, self._file_schema)
-            columns = [
-                batch[field.name].dictionary_encode() if pa.types.is_dictionary(field.type) else batch[field.name]
-                for field in self._staged_schema
-            ]
+            columns = [_as(batch[field.name], field.type) for field in self._staged_schema]
             self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._staged_schema))
             self._waiting_bytes += self._waiting[-1].nbytes
             if self._waiting_bytes >= _ROW_GROUP_BYTES:
@@ -369,6 +366,13 @@ def _partition_values(name: str) -> dict[str, str | None]:
     return {PARTITION: name.partition("/")[0].removeprefix(f"{PARTITION}=")}
 
 
+def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return texts as a dictionary or not, whichever the type says; other columns as they are."""
+    if pa.types.is_dictionary(kind):
+        return column.dictionary_encode()
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
 def _study(sample: pa.RecordBatch, schema: pa.Schema) -> tuple[pa.Schema, frozenset[str]]:
     """Return a schema with dictionaries for texts that repeat in a sample, and the columns whose values hardly do.
 
@@ -376,9 +380,13 @@ def _study(sample: pa.RecordBatch, schema: pa.Schema) -> tuple[pa.Schema, frozen
     """
     import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
 
-    texts = [field.name for field in sample.schema if pa.types.is_string(field.type)]
-    instants = [field.name for field in sample.schema if pa.types.is_timestamp(field.type)]
-    distinct = {name: pc.count_distinct(sample[name], mode="only_valid").as_py() for name in (*texts, *instants)}
+    def distinct_in(column: pa.Array) -> int:
+        values = column.indices if pa.types.is_dictionary(column.type) else column
+        return int(pc.count_distinct(values, mode="only_valid").as_py())
+
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    instants = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    distinct = {name: distinct_in(sample[name]) for name in (*texts, *instants)}
     repeating = {name for name in texts if distinct[name] <= _REPEATING * sample.num_rows}
     kind = pa.dictionary(pa.int32(), pa.string())
     fields = [field.with_type(kind) if field.name in repeating else field for field in schema]
