@@ -14,7 +14,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from etl.load.delta.stage import Stage
+from etl.load.delta.stage import Stage, make_room
 from etl.load.delta.tables import Replacement, Tables
 from etl.model import Page, Slice, SliceFacts, Snapshot
 from etl.pipeline.counts import Counts, count
@@ -147,6 +147,7 @@ class Ahead:
         count(flat, self._layout.dataset.name, lambda slice_id: self._slices[slice_id].counts)
         for table, batch in flat.tables.items():
             self._stages[table].write(batch)
+        make_room(self._stages.values())
         if flat.rejects.num_rows:
             self._rejects.append(flat.rejects)
 

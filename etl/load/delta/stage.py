@@ -19,7 +19,7 @@ import datetime as dt
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -70,6 +70,9 @@ class Sink(Protocol):
 class Stage:
     """Data files of one table that no reader sees yet. Nothing is on the disk before the first row group is full.
 
+    Attributes:
+        waiting_bytes: how much is kept in memory for the next row group.
+
     Args:
         tables: the warehouse.
         name: name of the table.
@@ -104,7 +107,7 @@ class Stage:
         self._staged_schema: pa.Schema | None = None
         self._unique: frozenset[str] = frozenset()
         self._waiting: list[pa.RecordBatch] = []
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self._staged: list[DataFile] = []
 
     def replace(self, values: tuple[str, ...]) -> None:
@@ -115,18 +118,15 @@ class Stage:
         """Append rows, whose texts may be dictionaries. They are durable only after `commit`."""
         if not batch.num_rows:
             return
-        with storage_errors(self._path):
-            if self._staged_schema is None:
-                # Texts that repeat in the first batch repeat in the others of the same run.
-                sample = batch.select(self._file_schema.names)
-                self._staged_schema, self._unique = _study(sample, self._file_schema)
-            columns = [_as(batch[field.name], field.type) for field in self._staged_schema]
-            self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._staged_schema))
-            self._waiting_bytes += self._waiting[-1].nbytes
-            if self._waiting_bytes >= _ROW_GROUP_BYTES:
-                self._write_row_group()
-                if self._file and self._file.path.stat().st_size > _FILE_BYTES:
-                    self._close_file()
+        if self._staged_schema is None:
+            # Texts that repeat in the first batch repeat in the others of the same run.
+            sample = batch.select(self._file_schema.names)
+            self._staged_schema, self._unique = _study(sample, self._file_schema)
+        columns = [_as(batch[field.name], field.type) for field in self._staged_schema]
+        self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._staged_schema))
+        self.waiting_bytes += self._waiting[-1].nbytes
+        if self.waiting_bytes >= _ROW_GROUP_BYTES:
+            self.write_row_group()
 
     def commit(self, app_id: str, number: int) -> None:
         """Replace the rows of the replacement by the staged rows, in one atomic commit that is durable on return.
@@ -237,7 +237,7 @@ class Stage:
 
     def discard(self) -> None:
         """Remove the staged files, except those that are or may be part of the table."""
-        self._waiting, self._waiting_bytes = [], 0
+        self._waiting, self.waiting_bytes = [], 0
         if self._file is not None:
             self._file.abandon()
             self._file = None
@@ -260,18 +260,26 @@ class Stage:
     def _new_path(self) -> Path:
         return self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
 
-    def _write_row_group(self) -> None:
-        """Write the waiting batches as one row group: small row groups cost more space and time."""
-        if self._waiting:
+    def write_row_group(self) -> None:
+        """Write the waiting batches as one row group: small row groups cost more space and time.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        if not self._waiting:
+            return
+        with storage_errors(self._path):
             if self._file is None:
                 self._prepare()
                 self._file = DataFile(self._new_path(), self._waiting[0].schema, self._unique)
             rows = pa.Table.from_batches(self._waiting).unify_dictionaries()
-            self._waiting, self._waiting_bytes = [], 0
+            self._waiting, self.waiting_bytes = [], 0
             self._file.write(rows)
+            if self._file.path.stat().st_size > _FILE_BYTES:
+                self._close_file()
 
     def _close_file(self) -> None:
-        self._write_row_group()
+        self.write_row_group()
         if self._file is not None:
             self._file.close()
             self._staged.append(self._file)
@@ -325,6 +333,12 @@ class Stage:
 
     def _remove(self, name: str) -> RemoveAction:
         return remove_action(self._path, name)
+
+
+def make_room(stages: Collection[Stage]) -> None:
+    """Write row groups until all stages together keep no more in memory than one of them may."""
+    while sum(stage.waiting_bytes for stage in stages) > _ROW_GROUP_BYTES:
+        max(stages, key=lambda stage: stage.waiting_bytes).write_row_group()
 
 
 def add_action(table: Path, name: str, facts: FileFacts) -> AddAction:

@@ -446,7 +446,7 @@ def killed(tables, slices, **rest):
     staged._close_file()
     for slice_id in slices:
         staged.write(rows_of(slice_id, [99]))
-    staged._write_row_group()
+    staged.write_row_group()
     left = [file.path for file in [*staged._staged, staged._file]]
     staged._file._writer.close()
     assert all(file.exists() for file in left)
