@@ -60,7 +60,7 @@ def packs_of(root: Path, table: Committed) -> Iterator[Pack]:
             names = "\n".join(file.rpartition("/")[2] for _, file in members)
             name = f"{year}-{month:02}-{hashlib.sha256(names.encode()).hexdigest()[:16]}.parquet"
             path = root / _DIRECTORY / table.name / name
-            yield Pack(path, members, frozenset(name for known in facts for name in known.nulls), rows)
+            yield Pack(path, members, frozenset[str]().union(*(known.nulls for known in facts)), rows)
 
 
 def make_pack(pack: Pack, table: Committed) -> bool:

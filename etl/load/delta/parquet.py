@@ -148,18 +148,15 @@ def read_batches(
     Raises:
         WarehouseError: the file is missing or damaged.
     """
-    with _opened(file) as parquet:
-        dictionaries = _dictionaries(parquet.metadata) if encoded else ()
-    with _opened(file, dictionaries) as parquet:
+    with _opened(file, _dictionaries(file) if encoded else ()) as parquet:
         yield from parquet.iter_batches(batch_rows, columns=columns and list(columns), use_threads=False)
 
 
-def _dictionaries(told: pq.FileMetaData) -> Sequence[str]:
-    """Return the columns of texts that a file has as dictionaries."""
-    if not told.num_row_groups:
-        return ()
-    first = told.row_group(0)
-    leaves = [first.column(number) for number in range(first.num_columns)]
+def _dictionaries(file: str) -> Sequence[str]:
+    """Return the columns of texts that a data file has as dictionaries."""
+    with _opened(file) as parquet:
+        groups = [parquet.metadata.row_group(0)] if parquet.metadata.num_row_groups else []
+    leaves = [group.column(number) for group in groups for number in range(group.num_columns)]
     texts = [leaf for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and "." not in leaf.path_in_schema]
     return [leaf.path_in_schema for leaf in texts if "RLE_DICTIONARY" in leaf.encodings]
 

@@ -222,17 +222,18 @@ def data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
 
     Uses only the last two parts of each URI: deltalake percent-encodes the parts above, and not consistently.
     """
-    files: dict[dt.date, list[str]] = {}
+    files: dict[str, list[str]] = {}
     for uri in sorted(table.file_uris()):
         partition, name = uri.rsplit("/", 2)[1:]
-        try:
-            date = dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}="))
-        except ValueError as exc:
-            raise WarehouseError(
-                f"{table.table_uri}: its log is damaged: {partition} is no partition; {_MOVE}"
-            ) from exc
-        files.setdefault(date, []).append(f"{partition}/{name}")
-    return files
+        files.setdefault(partition, []).append(f"{partition}/{name}")
+    return {_date_of(table, partition): names for partition, names in files.items()}
+
+
+def _date_of(table: DeltaTable, partition: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}="))
+    except ValueError as exc:
+        raise WarehouseError(f"{table.table_uri}: its log is damaged: {partition} is no partition; {_MOVE}") from exc
 
 
 def file_facts(table: DeltaTable, path: Path) -> Iterator[tuple[str, FileFacts]]:
@@ -250,5 +251,7 @@ def file_facts(table: DeltaTable, path: Path) -> Iterator[tuple[str, FileFacts]]
     counted = actions["num_records"].to_pylist() if "num_records" in actions.schema.names else [None] * len(actions)
     for rows, (uri, size, *counts) in zip(counted, zip(*listed, strict=True), strict=True):
         name = "/".join(uri.rsplit("/", 2)[-2:])
-        nulls = {column: count for column, count in zip(columns, counts, strict=True) if count is not None}
+        nulls = dict(zip(columns, counts, strict=True))
+        if None in counts:
+            nulls = {column: count for column, count in nulls.items() if count is not None}
         yield name, FileFacts(size, count_rows(str(path / name)) if rows is None else rows, nulls)
