@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """Turns off deltalake's own checkpoints. They are not synced, but the log entries in them are removed at once: after a
 power loss, both could be gone."""
+_LAST = "_last_checkpoint"
 _ASIDE = "_checkpoint-"
 _LEFT_AFTER_S = 3600
 _ENTRY = re.compile(r"[0-9]{20}\.json")
@@ -126,15 +127,28 @@ def write_checkpoint(path: Path) -> None:
     logs = path / "_delta_log"
     try:
         # The checkpoint is made in another directory, synced and renamed: readers cannot open a table whose newest
-        # checkpoint is incomplete. The log entries are linked there instead of copied: there may be thousands.
+        # checkpoint is incomplete. What deltalake reads of the log is linked there: the last checkpoint, what follows.
         with TemporaryDirectory(prefix=_ASIDE, dir=path, ignore_cleanup_errors=True) as aside:
-            made = shutil.copytree(logs, Path(aside) / "_delta_log", copy_function=os.link)
+            made = Path(aside) / "_delta_log"
+            made.mkdir()
+            since = f"{_last_checkpoint(logs):020}"
+            for name in os.listdir(logs):  # noqa: PTH208  thousands of entries
+                if name == _LAST or name >= since:
+                    os.link(logs / name, made / name)
             table = DeltaTable(aside)
             table.create_checkpoint()
-            for name in (f"{table.version():020}.checkpoint.parquet", "_last_checkpoint"):
+            for name in (f"{table.version():020}.checkpoint.parquet", _LAST):
                 put_in_place(made / name, logs / name)
     except (DeltaError, OSError) as exc:
         raise StorageError.at(logs, said(exc)) from exc
+
+
+def _last_checkpoint(logs: Path) -> int:
+    """Return the version that the last checkpoint of a log sums up; 0 if that cannot be read."""
+    try:
+        return int(json.loads((logs / _LAST).read_bytes())["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _is_torn(entry: Path) -> bool:

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -226,14 +227,16 @@ def data_files(table: DeltaTable) -> dict[dt.date, list[str]]:
     for uri in sorted(table.file_uris()):
         partition, name = uri.rsplit("/", 2)[1:]
         files.setdefault(partition, []).append(f"{partition}/{name}")
-    return {_date_of(table, partition): names for partition, names in files.items()}
-
-
-def _date_of(table: DeltaTable, partition: str) -> dt.date:
     try:
-        return dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}="))
+        return {_date_of(partition): names for partition, names in files.items()}
     except ValueError as exc:
-        raise WarehouseError(f"{table.table_uri}: its log is damaged: {partition} is no partition; {_MOVE}") from exc
+        raise WarehouseError(f"{table.table_uri}: its log is damaged: {exc}; {_MOVE}") from exc
+
+
+@cache
+def _date_of(partition: str) -> dt.date:
+    """Return the date of a directory of data files. A job asks for a thousand of them dozens of times."""
+    return dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}="))
 
 
 def file_facts(table: DeltaTable, path: Path) -> Iterator[tuple[str, FileFacts]]:
