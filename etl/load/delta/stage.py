@@ -32,7 +32,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.events import reach
 from etl.load.delta.log import NO_HOOKS, append_entry, said, sync_log, sync_names, write_checkpoint
-from etl.load.delta.parquet import DataFile, data_file
+from etl.load.delta.parquet import DataFile, data_file, read_batches
 from etl.load.delta.tables import (
     CONFIGURATION,
     PARTITION,
@@ -40,7 +40,6 @@ from etl.load.delta.tables import (
     Replacement,
     Tables,
     data_files,
-    file_facts,
     tells_nulls,
 )
 from etl.storage.disk import remove_files, storage_errors
@@ -55,6 +54,8 @@ _REPEATING, _UNIQUE = 0.5, 0.9
 """
 _TELLING_ROWS = 256
 _FILE_BYTES = 256 * 1024 * 1024
+_MOST_FILES = 8
+"""Of a date, from which on a commit makes one file of them."""
 _COMMIT_TRIES = 5
 _CHECKPOINT_COMMITS = 10
 """Keeps opening a table fast: a publication opens its tables dozens of times, each time from the last checkpoint on."""
@@ -158,19 +159,20 @@ class Stage:
                 return
             existing = data_files(table).get(self._replacement.snapshot_date, [])
             with storage_errors(self._path):
-                carried = self._carry_over(existing, pa.schema(table.schema().to_arrow()))
-                is_same = not self._staged and _rows(table, self._path, existing) == sum(file.rows for file in carried)
-                if is_same and self._replacement.values:
-                    remove_files(file.path for file in carried)
+                replaced = [name for name in existing if self._replaces_rows_of(name)]
+                if not self._staged and not replaced:
                     self._tables.give_back(self._name, table)
                     return
+                if len(existing) > _MOST_FILES:
+                    replaced = existing
+                carried = self._carry_over(replaced, pa.schema(table.schema().to_arrow()))
                 sync_names(self._partition)
             reach("table.synced")
             try:
                 append_entry(
                     table,
                     Schema.from_arrow(self._schema),
-                    [*map(self._add, [*self._staged, *carried]), *map(self._remove, existing)],
+                    [*map(self._add, [*self._staged, *carried]), *map(self._remove, replaced)],
                     self._run_id,
                     Transaction(app_id, number),
                 )
@@ -285,14 +287,31 @@ class Stage:
             self._staged.append(self._file)
             self._file = self._staged_schema = None
 
-    def _carry_over(self, existing: Sequence[str], schema: pa.Schema) -> list[DataFile]:
-        """Write the rows of the date that this commit does not replace into one new file, if there are any.
+    def _replaces_rows_of(self, name: str) -> bool:
+        """Tell whether this commit replaces rows of a data file. The other files stay as they are.
+
+        Raises:
+            WarehouseError: the file cannot be read.
+        """
+        import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
+
+        values = pa.array(self._replacement.values, pa.string())
+        try:
+            batches = read_batches(str(self._path / name), [self._replacement.column])
+            return not len(values) or any(pc.any(pc.is_in(batch.column(0), values)).as_py() for batch in batches)
+        except WarehouseError:
+            if not self._rebuild:
+                raise
+            return True
+
+    def _carry_over(self, replaced: Sequence[str], schema: pa.Schema) -> list[DataFile]:
+        """Write the rows of files of which this commit replaces others into one new file, if there are any.
 
         `schema` is the table's: it may have columns that this run does not know.
         """
-        if not existing:
+        if not replaced:
             return []
-        kept = self._kept(existing, pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION]))
+        kept = self._kept(replaced, pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION]))
         first = next(kept, None)
         if first is None:
             return []
@@ -301,8 +320,8 @@ class Stage:
                 file.write(batch, _ROW_GROUP_ROWS)
         return [file]
 
-    def _kept(self, existing: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of the date that this commit does not replace; raise a WarehouseError if a file is damaged.
+    def _kept(self, names: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of files that this commit does not replace; raise a WarehouseError if a file is damaged.
 
         Checksums are verified: otherwise a damaged page would be written again with a correct checksum.
         """
@@ -312,7 +331,7 @@ class Stage:
         proven = pads.ParquetFileFormat(default_fragment_scan_options=options)
         replaced = self._replacement.values
         keep = ~pads.field(self._replacement.column).isin(replaced) if replaced else None
-        for name in existing:
+        for name in names:
             try:
                 dataset = pads.dataset([str(self._path / name)], schema=schema, format=proven)
                 for batch in dataset.scanner(filter=keep, use_threads=False).to_batches():
@@ -365,15 +384,6 @@ def remove_action(table: Path, name: str) -> RemoveAction:
         size=file.stat().st_size if file.exists() else 0,
         partition_values=_partition_values(name),
     )
-
-
-def _rows(table: DeltaTable, path: Path, names: Sequence[str]) -> int | None:
-    """Return the number of rows of some live data files; None if neither the log nor the files say it."""
-    try:
-        facts = dict(file_facts(table, path)) if names else {}
-    except WarehouseError:
-        return None
-    return sum(facts[name].rows for name in names)
 
 
 def _partition_values(name: str) -> dict[str, str | None]:

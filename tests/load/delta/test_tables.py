@@ -98,6 +98,31 @@ def test_rows_of_other_slices_are_carried_over_value_for_value(tables):
     assert numbers(tables) == {(DATE, "a"): [7], (DATE, "b"): [2, 3]}
 
 
+def test_files_without_rows_that_are_replaced_stay_as_they_are(tables):
+    publish(tables, {"a": [1], "b": [2]})
+    (first,) = live_files(tables)
+    publish(tables, {"c": [3]}, run="run-2")
+    publish(tables, {"d": []}, run="run-2", number=2)
+    assert len(live_files(tables)) == 2
+    assert first in live_files(tables)
+
+    publish(tables, {"b": [4]}, run="run-3")
+
+    assert first not in live_files(tables)
+    assert len(live_files(tables)) == 3, "what it had besides, the other one, and the new one"
+    assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [4], (DATE, "c"): [3]}
+
+
+def test_many_files_of_a_date_become_one(tables, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_FILES", 3)
+    for n, name in enumerate("abcd"):
+        publish(tables, {name: [n]}, run=f"run-{n}")
+    assert len(live_files(tables)) == 4
+    publish(tables, {"e": [4]}, run="run-4")
+    assert len(live_files(tables)) == 2
+    assert numbers(tables) == {(DATE, name): [n] for n, name in enumerate("abcde")}
+
+
 def test_other_dates_are_not_touched_not_even_their_files(tables):
     publish(tables, {"a": [1]}, date=DATE)
     before = {file: file.read_bytes() for file in live_files(tables)}
@@ -228,7 +253,7 @@ def test_fault_27_columns_that_come_later_are_null_in_older_rows(tables):
 
 def test_older_run_that_knows_fewer_columns_loses_none_of_others(tables):
     """Two machines on two versions: the one with the older model carries over what it has never heard of."""
-    publish(tables, {"b": [2]}, schema=WIDE, colour=["red"], weight=[1.5])
+    publish(tables, {"a": [1], "b": [2]}, schema=WIDE, colour=["red"], weight=[1.5])
     publish(tables, {"a": [1]}, run="run-2")
     rows = DeltaTable(tables.path / "things").to_pyarrow_table().to_pylist()
     assert {row["slice_id"]: row["colour"] for row in rows} == {"a": None, "b": "red"}
@@ -471,7 +496,7 @@ def test_committed_files_of_the_same_run_are_never_removed(tables):
     """Not those that are live, and not those that a later commit of the run replaced: a catalog may still name them."""
     publish(tables, {"a": [1]}, number=1)
     first = live_files(tables)
-    publish(tables, {"b": [2]}, number=2)
+    publish(tables, {"a": [1], "b": [2]}, number=2)
     second = live_files(tables)
     left = killed(tables, {"c": [3]})
     publish(tables, {"c": [3]}, number=3)
