@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -120,7 +121,8 @@ def instructions(bench: Bench) -> list[Row]:
     """Count what each further session costs in instructions: a busy machine changes nothing about that."""
     few, many = 200, 5_000
     costs: dict[str, float] = {}
-    for contender in (NIMBLE, FLOOR, SCRIPT, DLT):
+    counted = Contender("nimble-etl", partial(nimble, module="benchmarks.counted"))
+    for contender in (counted, FLOOR, SCRIPT, DLT):
         counts = []
         for sessions in (few, many):
             with studio(recording(sessions), sessions) as environment:

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 _SAME_ANSWERS = 4
 """So many equal answers without a list, and it is no accident."""
-_SLOW_S = 0.01
+SLOW_S = 0.01
 """An answer that takes longer is slow: longer than storing a page."""
 _proof: ContextVar[Callable[..., None]] = ContextVar("hook that proves the page of the request under way")
 
@@ -119,7 +119,7 @@ class Source:
         Otherwise two threads would be busy at once, which costs Python more than it gains. What shares a pace, or
         changes its values, waits.
         """
-        is_slow = self._answered_in_s > _SLOW_S
+        is_slow = self._answered_in_s > SLOW_S
         if is_slow and self._accounts is None and not (dataset.for_each and dataset.for_each.batch):
             once, _ = self._requests(dataset, slice_, number, starting_token, None)
             self._mine.expected = (slice_, number, starting_token, None), once, self._patience.begin(once)

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from etl.extract.source import SLOW_S
 from etl.load.delta.stage import Stage, make_room
 from etl.load.delta.tables import Replacement, Tables
 from etl.model import Page, Slice, SliceFacts, Snapshot
@@ -27,9 +28,7 @@ log = logging.getLogger(__name__)
 _MOST_REJECTS = 1000
 """Rejects wait in memory, for their table is that of all datasets."""
 _FEW_RECORDS = BATCH_RECORDS // 4
-"""A batch where answers are slow: it is staged in less time than the next answer takes."""
-_SLOW_S = 0.01
-"""Time between two pages from which on answers are slow."""
+"""A batch where pages come more slowly than `SLOW_S`: it is staged in less time than the next answer takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Ahead:
             self._since = now
         self._waiting.append((rows, page))
         self._records += page.kept
-        is_slow = now - self._since > _SLOW_S * len(self._waiting)
+        is_slow = now - self._since > SLOW_S * len(self._waiting)
         return self._take_waiting() if self._records >= (_FEW_RECORDS if is_slow else BATCH_RECORDS) else ()
 
     @cached_property

@@ -125,7 +125,7 @@ def test_errors_are_those_of_botocore():
 
 def test_where_answers_are_slow_the_next_page_is_asked_for_while_the_last_is_stored(tmp_path, monkeypatch):
     """The request is under way before the page is durable, and its page is taken afterwards."""
-    monkeypatch.setattr(module, "_SLOW_S", -1.0)
+    monkeypatch.setattr(module, "SLOW_S", -1.0)
     monkeypatch.setenv("AWS_ACCOUNT_ID", ACCOUNT)  # STS is not asked
     arrived = threading.Event()
     studios = http(b'{"studios":[{"studioId":"s","arn":"a","studioName":"s"}]}')
@@ -155,7 +155,7 @@ def test_where_answers_are_slow_the_next_page_is_asked_for_while_the_last_is_sto
 
 
 def test_where_answers_are_quick_each_page_is_asked_for_when_it_is_needed(monkeypatch):
-    monkeypatch.setattr(module, "_SLOW_S", 1e9)
+    monkeypatch.setattr(module, "SLOW_S", 1e9)
     with Answers(*pages("sessions")) as answers:
         source = source_at(answers.url)
         slice_ = Slice(SESSIONS.name, ACCOUNT, REGION, {"studioId": "s"})

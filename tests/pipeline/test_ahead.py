@@ -171,7 +171,7 @@ def test_where_pages_come_slowly_fewer_of_them_are_staged_at_once(tmp_path, monk
 
     monkeypatch.setattr(module, "Flattener", Watched)
     monkeypatch.setattr(module, "_FEW_RECORDS", 1)
-    monkeypatch.setattr(module, "_SLOW_S", slow_s)
+    monkeypatch.setattr(module, "SLOW_S", slow_s)
     with Answers(LISTED, images("1", token="t"), images("2"), images("3")) as answers:
         job = job_of(tmp_path, monkeypatch, answers)
         (outcome,) = job.run()
