@@ -153,6 +153,7 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free port.")] = 8790,
     studios: Annotated[int, typer.Option(min=1, help="Number of studios.")] = 2,
     sessions: Annotated[int, typer.Option(min=0, help="Live sessions in each studio.")] = 1500,
+    accounts: Annotated[int, typer.Option(min=1, help="Accounts in the organization; each has as much.")] = 1,
     seed: Annotated[int, typer.Option(help="Another seed makes another world.")] = 7,
     page_size: Annotated[int, typer.Option(min=1, help="Records on a page.")] = 100,
     latency_ms: Annotated[float, typer.Option(min=0, help="Milliseconds added to each answer.")] = 0,
@@ -162,10 +163,11 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     fault: Annotated[list[str] | None, typer.Option(help="Rule, such as throttle:request=3. Repeatable.")] = None,
 ) -> None:
     """Serve the embedded studio until interrupted. docs/embedded-studio.md lists the fault rules."""
-    from etl.emulator import EmbeddedStudio, FaultSpecError, PortInUseError, StudioSettings, World, serve  # noqa: PLC0415
+    from etl import emulator  # noqa: PLC0415
+    from etl.emulator import FaultSpecError, PortInUseError  # noqa: PLC0415
 
     def ready(url: str) -> None:
-        key_id, secret = EmbeddedStudio.credentials
+        key_id, secret = emulator.EmbeddedStudio.credentials
         keys = f"AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret}"
         print(f"The embedded studio answers at {url}; sign requests with\n{keys}", flush=True)
 
@@ -178,9 +180,11 @@ def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     try:
         if at is not None and at.tzinfo is None:
             at = at.replace(tzinfo=dt.UTC)
-        settings = StudioSettings(page_size, latency_ms / 1000, token_lifetime, instant=at, request_log=request_log)
-        world = World(seed=seed, studios=studios, sessions_per_studio=sessions)
-        serve(world, settings, port=port, faults=fault or (), on_ready=ready)
+        latency_s = latency_ms / 1000
+        settings = emulator.StudioSettings(page_size, latency_s, token_lifetime, instant=at, request_log=request_log)
+        world = emulator.World(seed=seed, studios=studios, sessions_per_studio=sessions)
+        organization = emulator.Organization.of(accounts) if accounts > 1 else None
+        emulator.serve(world, settings, port=port, faults=fault or (), organization=organization, on_ready=ready)
     except (ValueError, FaultSpecError) as exc:
         raise ConfigError(str(exc)) from exc
     except PortInUseError as exc:

@@ -43,6 +43,11 @@ class Organization:
     role: str | None = None
     external_id: str | None = None
 
+    @classmethod
+    def of(cls, accounts: int) -> "Organization":
+        """Return an organization of so many accounts, the management account included."""
+        return cls(tuple(f"{2 * 10**11 + number}" for number in range(1, accounts)))
+
 
 class Caller(NamedTuple):
     """Who has signed a request, and for which Region and service."""

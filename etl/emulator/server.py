@@ -118,12 +118,13 @@ class EmbeddedStudio:
         self.close()
 
 
-def serve(
+def serve(  # noqa: PLR0913  what, where and how
     world: World,
     settings: StudioSettings,
     *,
     port: int,
     faults: Iterable[str] = (),
+    organization: Organization | None = None,
     on_ready: Callable[[str], None] = lambda endpoint_url: None,
 ) -> None:
     """Run a studio until a signal (KeyboardInterrupt) ends it.
@@ -133,13 +134,14 @@ def serve(
         settings: how it answers.
         port: 0: any that is free.
         faults: rules as `etl.emulator.faults` reads them.
+        organization: further accounts and Regions; None: there is only the world's own.
         on_ready: called once, with the endpoint URL, when it answers.
 
     Raises:
         FaultSpecError: a fault rule cannot be understood.
         PortInUseError: the port is taken.
     """
-    with EmbeddedStudio(world, settings, port=port, faults=faults) as studio:
+    with EmbeddedStudio(world, settings, port=port, faults=faults, organization=organization) as studio:
         on_ready(studio.endpoint_url)
         studio.join()
 

@@ -247,7 +247,7 @@ def _source(settings: Settings, snapshot_date: dt.date, stop: Stop) -> Iterator[
     organization = None
     if settings.source.has_places:
         named = [account.id for account in settings.source.accounts if account.id != world.account_id]
-        organization = Organization(tuple(named) or tuple(f"{2 * 10**11 + n}" for n in range(1, emulator.accounts)))
+        organization = Organization(tuple(named)) if named else Organization.of(emulator.accounts)
     with EmbeddedStudio(world, answers, organization=organization) as studio:
         yield Source(settings.source, Endpoint(studio.endpoint_url, studio.credentials), stop)
 

@@ -1,6 +1,9 @@
 """The studio on a socket."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,6 +11,7 @@ from queue import Queue
 from typing import Any
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 
 from etl.emulator import EmbeddedStudio, PortInUseError, StudioSettings, World, serve
@@ -72,3 +76,21 @@ def test_serve_answers_when_it_says_so(connect: Any) -> None:
         credentials = EmbeddedStudio.credentials
 
     assert len(connect(Remote).list_studios()["studios"]) == 2
+
+
+def test_the_command_serves_an_organization() -> None:
+    """The keys that it prints are those of the management account, which may list the others."""
+    command = [sys.executable, "-m", "etl", "emulator", "--port", "0", "--studios", "1", "--sessions", "0"]
+    with subprocess.Popen([*command, "--accounts", "3"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            said, keys = process.stdout.readline(), process.stdout.readline().split()
+            key_id, secret = (key.partition("=")[2] for key in keys)
+            client = boto3.client(
+                "organizations", "us-west-2", endpoint_url=said.split("answers at ")[1].partition(";")[0],
+                aws_access_key_id=key_id, aws_secret_access_key=secret,
+            )  # fmt: skip
+            assert len(client.list_accounts()["Accounts"]) == 3
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
