@@ -92,7 +92,8 @@ import support.job
 
 MMAP_THRESHOLD = -3
 ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**20)
-etl.pipeline.ahead.BATCH_RECORDS = etl.transform.batches.BATCH_RECORDS = etl.load.changes._BATCH_ROWS = {batch_records}
+etl.pipeline.ahead.BATCH_RECORDS = etl.pipeline.ahead._FEW_RECORDS = {batch_records}
+etl.transform.batches.BATCH_RECORDS = etl.load.changes._BATCH_ROWS = {batch_records}
 try:
     support.job._child(arguments, environment, log)
 finally:

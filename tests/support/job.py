@@ -23,6 +23,7 @@ from etl.events import PageStored, listening
 from etl.jobs.night import Request, run
 from etl.jobs.verify import verify
 from etl.model import CATALOG_NAME
+from etl.observe import killpoints
 from etl.outcome import Outcome
 from etl.pipeline.walks import Stop
 
@@ -226,14 +227,15 @@ def job_at(directory: Path, studio: EmbeddedStudio, **configuration: Any) -> Job
 
 
 def _child(arguments, environment, log):
-    """Be the command line, with no variable that decides anything but those given.
+    """Be the command line, with no variable that decides anything but those given, and a failpoint for all jobs.
 
     What forks the children keeps the environment of the test that was the first to start one.
     """
     if ahead_s := environment.pop(CLOCK_AHEAD, None):
         _set_clock(dt.timedelta(seconds=float(ahead_s)))
     for name in list(os.environ):
-        if name.startswith(("AWS_", "NIMBLE_ETL_")) or name.upper().endswith(("_PROXY", "_BUNDLE")):
+        decides = name.startswith(("AWS_", "NIMBLE_ETL_")) or name.upper().endswith(("_PROXY", "_BUNDLE"))
+        if decides and name != killpoints.VARIABLE:
             del os.environ[name]
     os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
