@@ -76,6 +76,8 @@ class Ahead:
 
     def add_stored(self, slice_: Slice, pages: Iterable[Page]) -> None:
         """Take the pages that `expect_stored` has announced. They may come while `add` takes others."""
+        if not self._is_true:  # no page need be read
+            return
         try:
             for page in pages:
                 with self._arriving:

@@ -50,7 +50,9 @@ def mend(warehouse: Path) -> None:
     for path in table_paths(warehouse):
         logs = path / "_delta_log"
         with storage_errors(logs):
-            entries = log_entries(logs, -2)  # a vacuum writes two entries before it syncs them
+            entries = [
+                logs / name for name in _entry_names(logs)[-2:]
+            ]  # a vacuum writes two entries before it syncs them
             torn = next((number for number, entry in enumerate(entries) if _is_torn(entry)), len(entries))
             for entry in reversed(entries[torn:]):
                 log.warning("%s: this log entry is incomplete after a power loss; it is set aside", entry)
@@ -106,10 +108,13 @@ def append_entry(
 
 
 def log_entries(logs: Path, since: int = 0) -> list[Path]:
-    """Return the entries of a log from a version on, oldest first; if `since` is below 0, so many of the newest."""
-    names = sorted(filter(_ENTRY.fullmatch, os.listdir(logs)))  # noqa: PTH208  thousands of entries
-    first = f"{since:020}.json"
-    return [logs / name for name in (names[since:] if since < 0 else (name for name in names if name >= first))]
+    """Return the entries of a log from the version `since` on, oldest first."""
+    return [logs / name for name in _entry_names(logs) if name >= f"{since:020}"]
+
+
+def _entry_names(logs: Path) -> list[str]:
+    """Return the names of the entries of a log, oldest first. Thousands of paths would take longer."""
+    return sorted(filter(_ENTRY.fullmatch, os.listdir(logs)))  # noqa: PTH208
 
 
 def is_newest(path: Path, table: DeltaTable) -> bool:

@@ -123,7 +123,10 @@ class Stage:
             # Texts that repeat in the first batch repeat in the others of the same run.
             sample = batch.select(self._file_schema.names)
             self._staged_schema, self._unique = _study(sample, self._file_schema)
-        columns = [_as(batch[field.name], field.type) for field in self._staged_schema]
+        columns = [
+            batch[field.name].dictionary_encode() if pa.types.is_dictionary(field.type) else batch[field.name]
+            for field in self._staged_schema
+        ]
         self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._staged_schema))
         self.waiting_bytes += self._waiting[-1].nbytes
         if self.waiting_bytes >= _ROW_GROUP_BYTES:
@@ -388,13 +391,6 @@ def remove_action(table: Path, name: str) -> RemoveAction:
 
 def _partition_values(name: str) -> dict[str, str | None]:
     return {PARTITION: name.partition("/")[0].removeprefix(f"{PARTITION}=")}
-
-
-def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return texts as a dictionary or not, whichever the type says; other columns as they are."""
-    if pa.types.is_dictionary(kind):
-        return column.dictionary_encode()
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _study(sample: pa.RecordBatch, schema: pa.Schema) -> tuple[pa.Schema, frozenset[str]]:

@@ -24,7 +24,7 @@ from etl.errors import CommitConflictError, CommitUnknownError, StorageError, Wa
 from etl.load.delta import stage as module
 from etl.load.delta.log import mend
 from etl.load.delta.parquet import check_file
-from etl.load.delta.stage import Stage
+from etl.load.delta.stage import Stage, make_room
 from etl.load.delta.tables import Replacement, Tables
 from etl.transform.schema import field
 
@@ -209,6 +209,36 @@ def test_batches_of_any_size_become_row_groups_of_many_rows(tables):
     assert pq.read_schema(file).field("text").type == pa.string()
     texts = pq.ParquetFile(file).read().column("text").to_pylist()
     assert texts == [text for n in range(50) for text in ("same", f"text {n}")]
+
+
+def test_texts_that_come_as_dictionaries_are_stored_as_they_are(tables):
+    """Whether the first batch says that they repeat, or that they do not."""
+    for name, texts in (("a", ["x", "x", None, "x"]), ("b", ["p", "q", None, "r"])):
+        rows = rows_of(name, range(4), text=texts)
+        place = rows.schema.get_field_index("text")
+        encoded = rows.set_column(place, "text", rows.column(place).dictionary_encode())
+        staged = stage(tables, {name: []}, run=f"run-{name}")
+        staged.write(encoded)
+        staged.write(rows_of(name, range(4), text=texts))
+        staged.commit(f"run-{name}", 1)
+        (file,) = (file for file in live_files(tables) if file.name.startswith(f"run-{name}"))
+        assert pq.ParquetFile(file).read().column("text").to_pylist() == 2 * texts
+
+
+def test_stages_together_keep_no_more_rows_in_memory_than_one_may(tables, monkeypatch):
+    small, large = (stage(tables, {"a": []}, table=name) for name in ("small", "large"))
+    small.write(rows_of("a", [1]))
+    large.write(rows_of("a", range(100)))
+    waiting = small.waiting_bytes
+    monkeypatch.setattr(module, "_ROW_GROUP_BYTES", small.waiting_bytes + large.waiting_bytes)
+    make_room([small, large])
+    assert data_files(tables, "large") == []
+
+    monkeypatch.setattr(module, "_ROW_GROUP_BYTES", small.waiting_bytes + large.waiting_bytes - 1)
+    make_room([small, large])
+
+    assert (small.waiting_bytes, large.waiting_bytes) == (waiting, 0)
+    assert (data_files(tables, "small"), len(data_files(tables, "large"))) == ([], 1)
 
 
 def test_text_that_repeats_in_the_first_batch_only_is_stored_as_it_is(tables):
