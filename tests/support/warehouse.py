@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.delta.atomic import alone
@@ -27,6 +28,8 @@ THINGS = pa.schema(
     ]
 )
 """A table of a dataset: it has slices."""
+WIDE = pa.schema([*THINGS, field("colour", pa.string(), "came later"), field("weight", pa.float64(), "came later")])
+"""The same table of a newer version."""
 
 
 def rows_of(slice_id, numbers, date=DATE, schema=THINGS, **columns):
@@ -100,3 +103,22 @@ def record_syncs(monkeypatch):
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)
     return events
+
+
+def numbers(tables, table="things"):
+    """Return what readers see: (date, slice) -> its numbers, by the data files that the log names."""
+    found = {}
+    committed = tables.read(table)
+    for date, files in (committed.files if committed else {}).items():
+        for file in files:
+            for row in pq.ParquetFile(file).read(columns=["slice_id", "n"]).to_pylist():
+                found.setdefault((date, row["slice_id"]), []).append(row["n"])
+    return {key: sorted(values) for key, values in found.items()}
+
+
+def data_files(tables, table="things"):
+    return sorted((tables.path / table).rglob("*.parquet"))
+
+
+def live_files(tables, table="things"):
+    return sorted(Path(file) for files in tables.read(table).files.values() for file in files)
