@@ -199,12 +199,14 @@ def latency(bench: Bench) -> list[Row]:
     rows = []
     pages = bench.sessions // PAGE_SESSIONS
     with studio(recording(bench.sessions), bench.sessions, latency_ms=_LATENCY_MS) as environment:
+        floor = measure(FLOOR.command(bench.fresh("floor")), **environment)
         whole = measure(nimble(bench.fresh("whole")), **environment)
         waited_s = pages * _LATENCY_MS / 1000
         rows.append(
             at_most("wall time, 40 ms latency, one studio, to pages x latency", 1.04, whole.wall_s / waited_s,
                     "{:.3f} times", f" ({whole.wall_s:.1f} s : {waited_s:.0f} s)")
         )  # fmt: skip
+        rows.append(Row("… of the floor", "", f"{floor.wall_s / waited_s:.3f} times ({floor.wall_s:.1f} s)"))
     with studio(recording(bench.sessions), bench.sessions, latency_ms=_LATENCY_MS) as environment:
         # The page of ListStudios is the first.
         command, stored = nimble(bench.fresh("killed")), pages * 9 // 10
