@@ -25,7 +25,7 @@ demo: .venv/run
 test: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST)
 
-faults: .venv/test
+faults: .venv/test .venv-ministack/run
 	THOROUGH=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --faults -k fault
 
 MINUTES ?= 10
@@ -40,7 +40,7 @@ mutants: .venv/test
 year: .venv/run
 	$(BIN)/python -m benchmarks.year --nights $(or $(NIGHTS),365) --sessions $(or $(SESSIONS),5000)
 
-bench: .venv/run .venv-bench/run
+bench: .venv/test .venv-bench/run
 	$(BIN)/python -m benchmarks
 	.venv-bench/bin/python -m pytest -q benchmarks/micro
 
@@ -80,6 +80,12 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 	.venv-aws/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-aws.lock
 	@touch $@
 
+# A second server of S3, which is pinned to another botocore: tests run it as a program.
+.venv-ministack/run: tests/data/ministack.lock
+	$(PYTHON) -m venv .venv-ministack
+	.venv-ministack/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 # Older versions of DuckDB, as BI tools bundle them, and what Superset connects with: tests read the catalog with each
 # that has a wheel for this Python.
 READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock
@@ -107,12 +113,14 @@ lock:
 		--output-file requirements-dev.lock
 	$(COMPILE) --extra emulator pyproject.toml benchmarks/requirements.in --constraint requirements.lock \
 		--output-file benchmarks/requirements.lock
+	echo "ministack" | $(COMPILE) --output-file tests/data/ministack.lock -
 	echo "awscli==1.35.13" | $(COMPILE) --output-file requirements-aws.lock -
-	for version in 1.1.3 1.2.2 1.3.2 1.4.4 1.5.5; do \
+	for version in 1.1.3 1.2.2 1.3.2 1.4.4; do \
 		echo "duckdb==$$version" | $(COMPILE) --output-file tests/data/duckdb/$$version.lock -; \
 	done
+	printf "%s\n" duckdb==1.5.5 duckdb-extension-httpfs==1.5.5 | $(COMPILE) --output-file tests/data/duckdb/1.5.5.lock -
 	printf "%s\n" "duckdb==1.4.4" "duckdb-engine>=0.12.1,<0.13" "sqlalchemy>=1.4,<2" \
 		| $(COMPILE) --output-file tests/data/superset.lock -  # as Superset pins them
 
 clean:
-	rm -rf .venv .venv-aws .venv-duckdb .venv-bench .venv-lock .bench
+	rm -rf .venv .venv-aws .venv-duckdb .venv-ministack .venv-bench .venv-lock .bench

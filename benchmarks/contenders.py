@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.bucket import BUCKET, REGION
 from etl.emulator import EmbeddedStudio
 
 HERE = Path(__file__).absolute().parent
@@ -114,6 +115,24 @@ SCRIPT = Contender("script", _peer("script"))
 DLT = Contender("dlt", _peer("dlt_peer"))
 SINGER = Contender("singer", _peer("singer"))
 FLOOR = Contender("floor", _peer("floor"))
+
+
+@contextmanager
+def bucket() -> Iterator[dict[str, str]]:
+    """Yield the environment that leads nimble-etl to a warehouse in a bucket, served by a process of its own."""
+    server = subprocess.Popen([sys.executable, "-m", "benchmarks.bucket"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        settings = {
+            "PATH": f"s3://{BUCKET}/warehouse",
+            "S3__ENDPOINT_URL": server.stdout.readline().strip(),
+            "S3__ADDRESSING": "path",
+            "S3__REGION": REGION,
+        }
+        yield {f"NIMBLE_ETL_WAREHOUSE__{name}": value for name, value in settings.items()}
+    finally:
+        server.terminate()
+        server.wait()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import duckdb
 
 from etl.load.delta.tables import Tables
 from etl.names import snake_case
+from etl.storage.disk import Disk
 
 _TEXTS = (
     "studio_id", "session_id", "arn", "created_by", "owned_by", "ec2_instance_type", "streaming_image_id",
@@ -32,7 +33,7 @@ _KEY = "lower(regexp_replace({}, '[^A-Za-z0-9]', '', 'g'))"
 def session_files(name: str, out: Path) -> list[str]:
     """Return the files in which a contender has the rows of the sessions."""
     if name == "nimble-etl":
-        committed = Tables(out / "warehouse").read("streaming_sessions")
+        committed = Tables(Disk(out / "warehouse")).read("streaming_sessions")
         assert committed is not None
         return [file for files in committed.files.values() for file in files]
     if name == "dlt":

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
+from etl.storage.disk import Disk
 
 PARTS = 100
 _CHANGED = pa.scalar("START_IN_PROGRESS")
@@ -31,7 +32,7 @@ def spend_nights(warehouse: Path, seed: Path, last: dt.date, count: int) -> None
         last: the date after the last night.
         count: how many nights.
     """
-    exported = _read(Tables(seed))
+    exported = _read(Tables(Disk(seed)))
     with mock.patch("os.fsync"):  # a power loss may take it
         _spend(warehouse, exported, last, count)
 
@@ -40,7 +41,7 @@ def _spend(warehouse: Path, exported: Mapping[str, pa.Table], last: dt.date, cou
     sessions = exported["streaming_sessions"]
     part_of = pa.array([i % PARTS for i in range(sessions.num_rows)])
     for night in range(count):
-        tables = Tables(warehouse)  # every night is a process of its own
+        tables = Tables(Disk(warehouse))  # every night is a process of its own
         date = last - dt.timedelta(days=count - night)
         run_id = f"{date:%Y%m%d}T020000Z-{night:06x}"
         changed = pc.equal(part_of, pa.scalar(night % PARTS))

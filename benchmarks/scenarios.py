@@ -25,6 +25,7 @@ from benchmarks.contenders import (
     SINGER,
     Contender,
     Usage,
+    bucket,
     count_instructions,
     measure,
     nimble,
@@ -290,6 +291,21 @@ def unchanged(bench: Bench) -> list[Row]:
     ]  # fmt: skip
 
 
+def objects(bench: Bench) -> list[Row]:
+    """CPU of a night whose warehouse is in a bucket, beside one on a disk."""
+    cpu_s: dict[str, list[float]] = {"disk": [], "bucket": []}
+    with studio(recording(200_000), 200_000) as environment:
+        for _ in range(bench.repetitions):
+            cpu_s["disk"].append(measure(nimble(bench.fresh("disk")), **environment).cpu_s)
+            with bucket() as place:
+                cpu_s["bucket"].append(measure(nimble(bench.fresh("bucket")), **environment, **place).cpu_s)
+    disk_s, bucket_s = median(cpu_s["disk"]), median(cpu_s["bucket"])
+    return [
+        at_most("CPU of a night of 200,000 sessions into a bucket, to a disk", 1.2, bucket_s / disk_s, "{:.2f} times",
+                f" ({bucket_s:.1f} s : {disk_s:.1f} s)")
+    ]  # fmt: skip
+
+
 def nights(bench: Bench) -> list[Row]:
     """What a night costs when a thousand lie before it, and how quickly the catalog of them answers."""
     seed = bench.fresh("seed")
@@ -350,6 +366,6 @@ def _requests(environment: Mapping[str, str]) -> list[str]:
 
 ALL: Mapping[str, Callable[[Bench], list[Row]]] = {
     "ratios": ratios, "instructions": instructions, "memory": memory, "latency": latency, "checkpoints": checkpoints,
-    "startup": startup, "slices": slices, "unchanged": unchanged, "nights": nights,
+    "startup": startup, "slices": slices, "unchanged": unchanged, "objects": objects, "nights": nights,
 }  # fmt: skip
 """The scenarios by name, in the order of the table."""

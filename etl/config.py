@@ -4,21 +4,23 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
+    PlainValidator,
     PrivateAttr,
     SecretStr,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from etl.errors import did_you_mean
-from etl.model import CATALOG_NAME, Dataset, Frozen, Rule
+from etl.model import Dataset, Frozen, Rule
 from etl.names import tag_column
 
 EMBEDDED = "embedded"
@@ -297,10 +299,53 @@ class OnFinish(Frozen):
     timeout: Duration = Field(dt.timedelta(seconds=30), gt=dt.timedelta(0), description="for the command, and the URL")
 
 
+def _as_place(value: object) -> Path | str:
+    """Return the directory of a warehouse, or the URI of its bucket and prefix."""
+    if not isinstance(value, str | Path):
+        raise ValueError("expected a path, or s3://bucket/prefix")  # noqa: TRY004  pydantic's
+    text = str(value)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()=+-]+)+/?", text):
+            raise ValueError("is a URL; expected a path, or s3://bucket/prefix")
+        return text.rstrip("/")
+    # deltalake 1.6 treats a path as part of a URL: it would write to one directory and read from another.
+    found = sorted({character for character in text if character in "%?\\" or not character.isprintable()})
+    if found:
+        raise ValueError(f"has {', '.join(map(repr, found))} in it, which deltalake cannot handle; choose another")
+    return Path(value)
+
+
+class S3(Frozen):
+    """How the bucket of a warehouse is reached. Credentials come from the same places as those of boto3."""
+
+    region: str | None = Field(None, description="Region of the bucket; null: source.region")
+    endpoint_url: str | None = Field(None, description="another server than AWS; null: what the AWS configuration says")
+    profile: str | None = Field(None, description="profile with the credentials for the bucket; null: the usual ones")
+    addressing: Literal["virtual", "path"] = Field(
+        "virtual", description="where the bucket stands in URLs: `path` is what most servers other than AWS need"
+    )
+    encryption: Literal["AES256", "aws:kms"] | None = Field(
+        None, description="of new objects; null: that of the bucket"
+    )
+    kms_key_id: str | None = Field(None, description="the key for `aws:kms`; null: that of the account")
+    lease: Duration = Field(
+        dt.timedelta(seconds=30), description="a job that stands still for so long has lost the lock of the warehouse"
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.kms_key_id and self.encryption != "aws:kms":
+            raise ValueError("has kms_key_id, and encryption is not aws:kms; set encryption: aws:kms")
+        return self
+
+
 class Warehouse(Frozen):
     """Where the tables are written, and how long replaced data stays."""
 
-    path: Path = Field(Path("warehouse"), description="directory of the tables and the catalog")
+    path: Annotated[Path | str, PlainValidator(_as_place), WithJsonSchema({"type": "string"})] = Field(
+        Path("warehouse"), description="directory of the tables and the catalog, or s3://bucket/prefix"
+    )
+    s3: S3 = S3()
     keep_snapshots: Duration | None = Field(
         None, description="`vacuum` drops older daily partitions, except the newest snapshots; the change log stays"
     )
@@ -310,22 +355,6 @@ class Warehouse(Frozen):
     lock_timeout: Duration = Field(
         dt.timedelta(minutes=10), description="wait this long while another job commits to this warehouse"
     )
-
-    @property
-    def catalog(self) -> Path:
-        """Return the path of the DuckDB file that people connect to. The first night creates it."""
-        return self.path / CATALOG_NAME
-
-    @field_validator("path")
-    @classmethod
-    def _is_usable(cls, value: Path) -> Path:
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(value)):
-            raise ValueError("is a URL; expected a directory, because object stores are not supported yet")
-        # deltalake 1.6 treats a path as part of a URL: it would write to one directory and read from another.
-        found = sorted({character for character in str(value) if character in "%?\\" or not character.isprintable()})
-        if found:
-            raise ValueError(f"has {', '.join(map(repr, found))} in it, which deltalake cannot handle; choose another")
-        return value
 
 
 class Bi(Frozen):

@@ -70,10 +70,15 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
     values = {
         **dict(layers),
         "state_dir": base / layers.state_dir,
-        "warehouse": layers.warehouse.model_copy(update={"path": base / layers.warehouse.path}),
+        "warehouse": layers.warehouse.model_copy(update={"path": _below(base, layers.warehouse.path)}),
         "marts": layers.marts.model_copy(update={"prices": prices and base / prices}),
     }
     return Settings.model_construct(**values).limited_to(overrides.datasets or ())
+
+
+def _below(base: Path, place: Path | str) -> Path | str:
+    """Return a path that is relative to a directory as one that is not; a URI as it is."""
+    return base / place if isinstance(place, Path) else place
 
 
 def _layered(document: Mapping[str, Any], flags: Mapping[str, Any]) -> Settings:

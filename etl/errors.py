@@ -139,12 +139,15 @@ class StorageError(EtlError):
     exit_code = 3
 
     @classmethod
-    def at(cls, path: Path, why: object, then: str = "make room or repair the disk, then run again") -> "StorageError":
-        """Return an error that says where and why a write failed, how much room is left, and what to do."""
+    def at(cls, path: Path | str, why: object, then: str = "") -> "StorageError":
+        """Return an error that says where and why a write failed, how much room is left on a disk, and what to do."""
         if isinstance(why, OSError):
             if why.errno in _DENIED:
                 return DeniedError.at(path, why)
             why = why.strerror or why
+        if "://" in str(path):
+            return cls(f"{path}: {why}; {then or 'run again when the store answers'}")
+        path, then = Path(path), then or "make room or repair the disk, then run again"
         there = next((place for place in (path, *path.parents) if os.access(place, os.F_OK)), None)
         room = f" ({shutil.disk_usage(there).free / 1e6:,.0f} MB free)" if there else ""
         return cls(f"{path}: {why}{room}; {then}")
@@ -171,7 +174,7 @@ class DeniedError(StorageError):
     exit_code = 2
 
     @classmethod
-    def at(cls, path: Path, why: object, then: str = "") -> "DeniedError":
+    def at(cls, path: Path | str, why: object, then: str = "") -> "DeniedError":
         """Return an error that says where and why something is refused, and what to do."""
         if isinstance(why, OSError):
             then, why = then or _DENIED.get(why.errno or 0, _DENIED_THEN), why.strerror or why

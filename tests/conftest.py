@@ -1,6 +1,10 @@
-"""A studio and a job that every room's tests may use; and `--faults`."""
+"""A studio and a job that every room's tests may use; `--faults` and `--store`."""
+
+import inspect
 
 import pytest
+import support.job
+from support.buckets import started
 from support.catalogue import pytest_addoption, pytest_configure  # noqa: F401  pytest looks for its hooks here
 from support.job import job_at
 from support.studios import studio_of
@@ -13,6 +17,29 @@ from etl.extract import source
 def _answers_are_quick(monkeypatch):
     """On a busy machine, an answer may be slow. Then the next page is asked for early, and tests count requests."""
     monkeypatch.setattr(source, "SLOW_S", 3600.0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _store(request):
+    """Tests that look at files in the directory of the warehouse need a disk: they are left out elsewhere."""
+    support.job.KIND = request.config.getoption("store")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("store") != "disk":
+        on_disk = pytest.mark.skip(reason="looks at files in the directory of the warehouse")
+        for item in items:
+            if 'directory / "warehouse"' in inspect.getsource(item.function):
+                item.add_marker(on_disk)
+
+
+@pytest.fixture(autouse=True)
+def _buckets_are_empty():
+    """After each test, unless jobs of several tests have their warehouses there."""
+    yield
+    for server in started() if support.job.KIND == "disk" else ():
+        if server.requests:
+            server.clear()
 
 
 @pytest.fixture

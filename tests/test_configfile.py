@@ -192,7 +192,7 @@ MISTAKES = {
     "path that deltalake confuses": ("warehouse:\n  path: a%20b\n", 2, ["warehouse.path: found 'a%20b'", "has '%'"]),
     "path that is half a URL": ("warehouse:\n  path: a?b\n", 2, ["warehouse.path: found 'a?b'", "has '?' in it"]),
     "time-out of nothing": ("on_finish:\n  timeout: 0s\n", 2, ["on_finish.timeout", "expected more than 0 seconds"]),
-    "path that is a URL": ("warehouse:\n  path: s3://b/x\n", 2, ["warehouse.path: found 's3://b/x'", "is a URL"]),
+    "path that is a URL": ("warehouse:\n  path: gs://b/x\n", 2, ["warehouse.path: found 'gs://b/x'", "is a URL"]),
     "path of another system": ("warehouse:\n  path: a\\b\n", 2, ["warehouse.path", "in it, which deltalake cannot"]),
     "path in two lines": ('warehouse:\n  path: "a\\nb"\n', 2, ["warehouse.path", "has '\\n' in it"]),
     "tab": ("run:\n\tconcurrency: 8\n", 2, ["not YAML", "\\t"]),

@@ -31,6 +31,8 @@ ONLY_IN = {
     "botocore": {"etl.extract"},
     "sqlite3": {"etl.ledger"},
     "deltalake": {"etl.load.delta"},
+    "obstore": {"etl.storage"},
+    "fsspec": {"etl.storage"},
     "typer": {"etl.cli"},
     "starlette": {"etl.emulator"},
     "uvicorn": {"etl.emulator"},
@@ -45,7 +47,7 @@ SETTINGS_USERS = {"etl.cli", "etl.jobs", "etl.config", "etl.configerrors", "etl.
 
 EMULATOR_USERS = {"etl.cli", "etl.jobs"}
 
-ALONE = {"etl.jobs": {"etl.jobs.workplace"}}
+ALONE = {"etl.jobs": {"etl.jobs.workplace", "etl.jobs.warehouse"}}
 """Room whose modules do not import each other -> those that all of them may import: a job never starts a job."""
 
 

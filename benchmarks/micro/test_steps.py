@@ -15,6 +15,7 @@ from etl.ledger.ledger import Ledger
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.model import Page, Slice, Snapshot
+from etl.storage.disk import Disk
 from etl.transform.batches import flatten
 from etl.transform.duplicates import find_repeated
 from etl.transform.records import Reader
@@ -73,7 +74,7 @@ def test_store_a_page_in_the_ledger(benchmark, tmp_path, part, pages):
 
 def test_write_and_commit_20_pages(benchmark, tmp_path, part, pages):
     (flat,) = flatten(LAYOUT, SNAPSHOT, part, pages)
-    tables, numbers = Tables(tmp_path), count(1)
+    tables, numbers = Tables(Disk(tmp_path)), count(1)
 
     def publish():
         stage = Stage(

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.year.build import Year, instant
 from benchmarks.year.expected import Expected, Row
 from benchmarks.year.observed import observe
+from etl.jobs.warehouse import store_of
 from etl.read.query import ask, bind
 from etl.sqlfiles import sql_files
 
@@ -48,11 +49,11 @@ INSTANTS = 12
 
 def compare(year: Year) -> Iterator[tuple[str, int, str]]:
     """Yield (what, rows, difference) for each mart, macro and named query; no difference: it agrees."""
-    catalog = year.settings.warehouse.catalog
+    store = store_of(year.settings)
 
     def answer(statement: str, values: Mapping[str, object] | None = None) -> list[Row]:
         """Return rows without account and Region, which all rows share."""
-        rows = ask(catalog, statement, values)
+        rows = ask(store, statement, values)
         if places := PLACE.intersection(rows.column_names):
             assert rows.group_by([*places]).aggregate([]).num_rows <= 1, "all is of one account and Region"
             rows = rows.drop_columns([*places])

@@ -30,11 +30,12 @@ def sql_command(
     as_json: Json = False,
 ) -> None:
     """Run a read-only SQL query on the catalog."""
+    from etl.jobs.warehouse import store_of  # noqa: PLC0415
     from etl.read.query import ask  # noqa: PLC0415
 
     _check_form(form, reader, as_json=as_json)
     text = sys.stdin.read() if statement == "-" else statement
-    _answer(ask(settings_of(config).warehouse.catalog, text), form, reader, as_json=as_json)
+    _answer(ask(store_of(settings_of(config)), text), form, reader, as_json=as_json)
 
 
 def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
@@ -56,12 +57,13 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
             rows.append({"query": file.name, "question": file.headers.get("Question", ""), "parameters": flags})
         Output(as_json=as_json).show(Facts("queries", rows))
         return
+    from etl.jobs.warehouse import store_of  # noqa: PLC0415
     from etl.read.query import ask, bind, named_query  # noqa: PLC0415
 
     _check_form(form, reader, as_json=as_json)
     query = named_query(name)
     values = bind(query, _named_arguments(context.args))
-    _answer(ask(settings_of(config).warehouse.catalog, query.text, values), form, reader, as_json=as_json)
+    _answer(ask(store_of(settings_of(config)), query.text, values), form, reader, as_json=as_json)
 
 
 def report_command(
@@ -70,14 +72,15 @@ def report_command(
     form: Annotated[ReportFormat, typer.Option("--format", help="One page, or a PNG per chart.")] = ReportFormat.HTML,
 ) -> None:
     """Write a report on nights, sessions, hours and storage."""
+    from etl.jobs.warehouse import store_of  # noqa: PLC0415
     from etl.read.report import write_pictures, write_report  # noqa: PLC0415  matplotlib
 
-    catalog = settings_of(config).warehouse.catalog
+    store = store_of(settings_of(config))
     if form is ReportFormat.HTML:
         written = [output or Path("report.html")]
-        write_report(catalog, written[0])
+        write_report(store, written[0])
     else:
-        written = write_pictures(catalog, output or Path("report"))
+        written = write_pictures(store, output or Path("report"))
     print(*written, sep="\n")
 
 
@@ -115,12 +118,13 @@ def describe_command(
 
 def check_command(config: Config = CONFIG, as_json: Json = False) -> None:
     """Show what each check found when the catalog was built. Exit 5 if a check of severity error failed."""
+    from etl.jobs.warehouse import store_of  # noqa: PLC0415
     from etl.read.query import ask  # noqa: PLC0415
 
     settings = settings_of(config)
     if not settings.marts.build:
         raise ConfigError("check: marts.build is false, so no checks are built; set it to true, then run again")
-    rows = ask(settings.warehouse.catalog, "from etl_checks order by severity, check_name").to_pylist()
+    rows = ask(store_of(settings), "from etl_checks order by severity, check_name").to_pylist()
     Output(as_json=as_json).show(
         Facts("checks", rows, ("check_name", "severity", "failures", "meaning")),
         notes=(f"{row['check_name']}: {row['examples']}" for row in rows if row["failures"]),

@@ -65,12 +65,14 @@ def verify_command(
 def catalog_command(config: Config = CONFIG, as_json: Json = False) -> None:
     """Build the catalog anew, if it was deleted, damaged or changed. Exit 5 if a check of severity error fails."""
     from etl.jobs.upkeep import show  # noqa: PLC0415
+    from etl.jobs.warehouse import store_of  # noqa: PLC0415
+    from etl.model import CATALOG_NAME  # noqa: PLC0415
 
     settings = settings_of(config)
     failed = show(settings)
     Output(as_json=as_json).show(
         Facts("failed_checks", [asdict(check) for check in failed], ("name", "severity", "failures", "meaning")),
-        notes=[f"{settings.warehouse.catalog}: built from all that is committed"],
+        notes=[f"{store_of(settings).at(CATALOG_NAME)}: built from all that is committed"],
     )
     if failed:
         raise typer.Exit(FINDINGS)

@@ -8,6 +8,8 @@ from etl.cli.output import Format, write_table
 from etl.config import EMBEDDED, Settings
 from etl.errors import ConfigError
 from etl.jobs.night import Request, run
+from etl.jobs.warehouse import store_of
+from etl.model import CATALOG_NAME
 from etl.outcome import Outcome
 from etl.pipeline.walks import Stop
 from etl.read.query import ask, bind, named_query
@@ -30,11 +32,13 @@ def demo(settings: Settings, stop: Stop, show: Callable[[Outcome], None]) -> int
             show(outcome)
             if outcome.exit_code:
                 return outcome.exit_code
-    catalog = settings.warehouse.catalog
+    store = store_of(settings)
     for name, values in _QUESTIONS.items():
         query = named_query(name)
         bound = bind(query, values)
         print("\n" + Template(query.headers["Question"]).safe_substitute(bound))
-        write_table(ask(catalog, query.text, bound), Format.TABLE)
-    print(f"\nThe warehouse is {catalog}: ask it with `nimble-etl sql`, the duckdb command or any BI tool.")
+        write_table(ask(store, query.text, bound), Format.TABLE)
+    print(
+        f"\nThe warehouse is {store.at(CATALOG_NAME)}: ask it with `nimble-etl sql`, the duckdb command or any BI tool."
+    )
     return 0

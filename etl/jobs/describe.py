@@ -11,8 +11,10 @@ from etl.config import EMBEDDED, Settings
 from etl.extract.clients import Clients, Endpoint
 from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.extract.service_model import describe_operation, model_session
+from etl.jobs.warehouse import store_of
 from etl.jobs.workplace import content_of, plan_of
 from etl.load.catalog.relations import column_types
+from etl.model import CATALOG_NAME
 from etl.read.query import ask
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import layout_of
@@ -57,11 +59,12 @@ def _tables(settings: Settings) -> dict[str, pa.Schema]:
 
 def _exported(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     """Return the columns in the dictionary of the catalog; none if there is no catalog or no dictionary."""
-    catalog = settings.warehouse.catalog
-    if not catalog.exists() or not ask(catalog, "from duckdb_tables() where table_name = 'etl_columns'").num_rows:
+    store = store_of(settings)
+    has_dictionary = "from duckdb_tables() where table_name = 'etl_columns'"
+    if not store.exists(store.at(CATALOG_NAME)) or not ask(store, has_dictionary).num_rows:
         return {}
     tables: dict[str, list[dict[str, Any]]] = {}
-    for row in ask(catalog, _DICTIONARY).to_pylist():
+    for row in ask(store, _DICTIONARY).to_pylist():
         tables.setdefault(row.pop("table_name"), []).append(row)
     return tables
 

@@ -10,11 +10,12 @@ from typing import Any
 from etl.config import EMBEDDED, GLOBAL, Settings
 from etl.errors import ConfigError, CredentialsError, LedgerError
 from etl.extract.datasets import select_datasets
+from etl.jobs.warehouse import store_of
 from etl.ledger.directory import readable_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import freeze_whole
 from etl.load.delta.tables import Tables
-from etl.model import RunState, SliceState
+from etl.model import CATALOG_NAME, RunState, SliceState
 from etl.observe.attempts import last_attempt
 from etl.pipeline.losses import find_losses
 from etl.read.query import Catalog, open_catalog
@@ -73,22 +74,23 @@ class Status:
 
 def status(settings: Settings, last: int) -> Status:
     """Return the `last` published runs, the unfinished runs, and the newest complete snapshot of each slice."""
-    catalog, max_age = settings.warehouse.catalog, settings.status.max_age
+    store, max_age = store_of(settings), settings.status.max_age
     ledgers, denied = readable_ledgers(settings.state_dir)
     notes = [f"{denied}. What these ledgers say is not shown"] if denied else []
     attempt = None if denied else last_attempt(settings.state_dir)
     unfinished = list(_unfinished(settings, ledgers))
-    tables = Tables(settings.warehouse.path)
+    tables = Tables(store)
     # Tables hold a part of what a job publishes while it does.
     losses = [asdict(loss) for loss in (find_losses(tables, ledgers) if freeze_whole(tables) else ())]
-    if not catalog.exists() and tables.names():
+    has_catalog = store.exists(store.at(CATALOG_NAME))
+    if not has_catalog and tables.names():
         losses.append(
-            {"snapshot_date": None, "what": catalog.name, "problem": "is gone; `nimble-etl catalog` builds it"}
+            {"snapshot_date": None, "what": CATALOG_NAME, "problem": "is gone; `nimble-etl catalog` builds it"}
         )
     found = Status([attempt] if attempt else [], [], unfinished, [], losses, notes, is_stale=max_age is not None)
-    if not catalog.exists():
+    if not has_catalog:
         return found
-    with open_catalog(catalog) as opened:
+    with open_catalog(store) as opened:
         runs = opened.rows(_RUNS, {"last": last})
         snapshots = opened.rows(_SNAPSHOTS, {"now": dt.datetime.now(dt.UTC)})
         listed = _listed(settings, opened)

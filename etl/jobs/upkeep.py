@@ -100,7 +100,7 @@ def _drop_old_dates(settings: Settings, tables: Tables) -> bool:
     keep = settings.warehouse.keep_snapshots
     if keep is None:
         return False
-    newest = ask(settings.warehouse.catalog, "select distinct snapshot_date from current_slices")
+    newest = ask(tables.store, "select distinct snapshot_date from current_slices")
     kept = {*newest.column(0).to_pylist(), *_dates_of_ledgers(settings)}
     oldest = dt.datetime.now(dt.UTC).date() - keep
     daily = [table for name in tables.names() if (table := tables.read(name)) and has_slices(table)]

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from etl.config import Settings
 from etl.errors import EtlError, LedgerError, LockedError, WarehouseError, first_line, refused_by_system, unforeseen
+from etl.jobs.warehouse import store_of
 from etl.ledger.directory import readable_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.packs import is_whole, packs_of
@@ -24,7 +25,7 @@ from etl.load.delta.atomic import freeze_whole
 from etl.load.delta.parquet import check_file
 from etl.load.delta.tables import PARTITION, Tables
 from etl.load.snapshots import has_slices, newest_publications
-from etl.model import SliceFacts, Snapshot
+from etl.model import CATALOG_NAME, SliceFacts, Snapshot
 from etl.pipeline.losses import find_losses
 from etl.pipeline.write import count_slice, find_changes, is_logged
 from etl.read.query import open_catalog
@@ -96,6 +97,7 @@ class _Shown:
             return (0, 0)
         options = f"union_by_name = true, hive_partitioning = true, hive_types = {{'{PARTITION}': date}}"
         with duckdb.connect() as connection:
+            self.tables.store.connect(connection)
             found = self._measured(connection, name, schema, date, f"read_parquet(?, {options})", files)
         return found.get((date, slice_id), (0, 0))
 
@@ -127,10 +129,11 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
         LockedError: a job publishes at this moment, or has died while it did.
         DeniedError: this user may not read the catalog or a table.
     """
-    tables = Tables(settings.warehouse.path)
+    store = store_of(settings)
+    tables = Tables(store)
     if not freeze_whole(tables):
         raise LockedError(
-            f"{settings.warehouse.path}: a job publishes at this moment, or has died while it did; verify again when "
+            f"{store.uri}: a job publishes at this moment, or has died while it did; verify again when "
             "it has ended. `nimble-etl catalog` puts back what a dead one has left"
         )
     yield from _verify_files(tables, snapshot_date)
@@ -139,13 +142,13 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
     yield from (Finding(loss.snapshot_date, loss.what, None, loss.problem) for loss in losses)
     lost = {(loss.snapshot_date, loss.what) for loss in losses}
     with ExitStack() as opened:
-        catalog, connection = settings.warehouse.catalog, None
-        if catalog.exists():
+        connection = None
+        if store.exists(store.at(CATALOG_NAME)):
             try:
-                connection = opened.enter_context(open_catalog(catalog)).connection
+                connection = opened.enter_context(open_catalog(store)).connection
             except EtlError as exc:
                 _raise_if_refused(exc)
-                yield Finding(None, catalog.name, None, str(exc))
+                yield Finding(None, CATALOG_NAME, None, str(exc))
         shown = _Shown(tables, connection)
         for path in ledgers:
             try:
@@ -207,11 +210,11 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
             for file in files if snapshot_date in (None, date) else []:
                 told = committed.facts[file]
                 try:
-                    check_file(file, told.rows, told.nulls)
+                    check_file(tables.store, file, told.rows, told.nulls)
                 except WarehouseError as exc:
                     _raise_if_refused(exc)
                     yield Finding(date, name, None, str(exc))
-        for pack in packs_of(tables.path, committed):
+        for pack in packs_of(committed):
             dates = {date for date, _ in pack.members}
             if pack.path.exists() and snapshot_date in {None, *dates} and not is_whole(pack):
                 advice = "remove it: the next catalog makes it again"

@@ -16,6 +16,7 @@ from etl.config import Settings
 from etl.errors import ConfigError, EtlError, LedgerError
 from etl.events import reach
 from etl.extract.datasets import builtin_datasets, select_datasets
+from etl.jobs.warehouse import store_of
 from etl.ledger.directory import forget_note, ledger_paths, lock, new_run_id
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.build import Content, build_catalog
@@ -201,8 +202,9 @@ def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -
     content = content_of(settings)
     with lock(settings.state_dir):
         check_writable(settings.state_dir / "runs", "state_dir")
-        check_writable(settings.warehouse.path, "warehouse.path")
-        place = Workplace(settings, Tables(settings.warehouse.path), content, [], stopped)
+        store = store_of(settings)
+        store.check_writable()
+        place = Workplace(settings, Tables(store), content, [], stopped)
         with place.alone():
             ledgers = ledger_paths(settings.state_dir)
             place.unsettled[:] = settle(ledgers, place.tables, settings.privacy.secret)

@@ -94,6 +94,7 @@ def write_changes(
     for previous_date, slice_ids in by_date.items():
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
+            comparison.table.store.connect(connection)
             try:
                 # The empty table brings the columns that older files lack.
                 empty = comparison.table.schema.empty_table().drop_columns("snapshot_date")
@@ -118,7 +119,7 @@ def _appeared(comparison: Comparison, schema: pa.Schema, slice_ids: Sequence[str
 
     constants = {"snapshot_date": comparison.snapshot_date, CHANGE: "appeared"}
     for file in comparison.table.files.get(comparison.snapshot_date, []) if slice_ids else []:
-        for batch in read_batches(file, schema.names, _BATCH_ROWS, encoded=True):
+        for batch in read_batches(comparison.table.store, file, schema.names, _BATCH_ROWS, encoded=True):
             wanted = pc.is_in(batch["slice_id"], pa.array(slice_ids, pa.string()))
             yield fill(batch if pc.all(wanted).as_py() else batch.filter(wanted), schema, constants)
 

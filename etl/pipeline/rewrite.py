@@ -28,7 +28,7 @@ def read_rows(table: Committed, date: dt.date) -> Iterator[pa.RecordBatch]:
         WarehouseError: a data file is missing or damaged.
     """
     for file in table.files.get(date, []):
-        for batch in read_batches(file, None):
+        for batch in read_batches(table.store, file, None):
             yield fill(batch, table.schema, {PARTITION: date})
 
 

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from etl.errors import ConfigError, DeniedError, WarehouseError, did_you_mean
+from etl.model import CATALOG_NAME
 from etl.sqlfiles import SqlFile, sql_files
+from etl.storage.disk import storage_errors
+from etl.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa  # loaded only by callers that want Arrow tables
@@ -69,30 +72,35 @@ class Catalog:
         return answer
 
 
-def ask(catalog: Path, statement: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
-    """Open a catalog and return the answer to one SQL statement; see `open_catalog` and `Catalog.ask`."""
-    with open_catalog(catalog) as opened:
+def ask(store: Store, statement: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
+    """Open the catalog of a warehouse and return the answer to one SQL statement; see `open_catalog`, `Catalog.ask`."""
+    with open_catalog(store) as opened:
         return opened.ask(statement, parameters)
 
 
 @contextmanager
-def open_catalog(catalog: Path) -> Iterator[Catalog]:
-    """Yield the catalog in a DuckDB file. Inside the block, DuckDB's errors become errors of this package.
+def open_catalog(store: Store) -> Iterator[Catalog]:
+    """Yield the catalog of a warehouse. Inside the block, DuckDB's errors become errors of this package.
 
     Raises:
         WarehouseError: there is no catalog yet, or it cannot be read.
+        StorageError: the store refused.
         ConfigError: DuckDB rejects a statement.
     """
-    if not catalog.exists():
-        if catalog.parent.exists() and not catalog.parent.is_dir():
-            raise DeniedError.at(catalog.parent, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-        if any(catalog.parent.glob("*/_delta_log")):
+    catalog = store.at(CATALOG_NAME)
+    with storage_errors(catalog):
+        path = store.fetch(catalog) if store.exists(catalog) else None
+    if path is None:
+        if store.local and store.local.exists() and not store.local.is_dir():
+            raise DeniedError.at(store.local, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+        if store.folders_with("_delta_log"):
             raise WarehouseError(f"{catalog}: the catalog is gone; `nimble-etl catalog` builds it")
         raise WarehouseError(f"{catalog}: there is no catalog yet; `nimble-etl run` makes it")
     try:
-        with duckdb.connect(catalog, read_only=True) as connection:
+        with duckdb.connect(path, read_only=True) as connection:
             connection.execute("set TimeZone = 'UTC'")
-            connection.execute("set allowed_directories = [?]", [f"{catalog.parent}/"])
+            store.connect(connection)
+            connection.execute("set allowed_directories = [?]", [store.at("")])
             connection.execute("set enable_external_access = false")
             connection.execute("set lock_configuration = true")
             yield Catalog(connection)
@@ -101,7 +109,7 @@ def open_catalog(catalog: Path) -> Iterator[Catalog]:
     except duckdb.PermissionException as exc:
         if "snapshot_date=" in str(exc):
             raise WarehouseError(
-                f"{catalog}: names files outside of {catalog.parent}: was the warehouse moved? "
+                f"{catalog}: names files outside of {store.uri}: was the warehouse moved? "
                 "`nimble-etl catalog` builds it anew"
             ) from exc
         raise ConfigError(f"{exc}; expected a query that reads nothing but the warehouse") from exc
@@ -111,14 +119,14 @@ def open_catalog(catalog: Path) -> Iterator[Catalog]:
         raise ConfigError(f"{exc}") from exc
 
 
-def _remedy(catalog: Path, why: str) -> str:
+def _remedy(catalog: str, why: str) -> str:
     """Return what to do about a catalog that cannot be opened or read."""
     left = Path(f"{catalog}.wal")
     if re.search(r"\block\b", why):
         return "another program has it open for writing: end that program, or connect it with read_only"
     if left.exists():
         return f"another program has written into it and left {left.name}: `nimble-etl catalog` builds a new one"
-    if "Corrupt database" in why or (catalog.name in why and ".parquet" not in why):
+    if "Corrupt database" in why or (CATALOG_NAME in why and ".parquet" not in why):
         return "`nimble-etl catalog` builds it anew"
     return "`nimble-etl verify` says what is damaged"
 

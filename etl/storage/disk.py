@@ -3,18 +3,23 @@
 No other room calls fsync or renames a file into its place.
 """
 
+import datetime as dt
 import errno
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from etl.errors import DeniedError, StorageError
 
+if TYPE_CHECKING:
+    import duckdb  # loaded by callers that have a connection
+
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into a StorageError that names `path`."""
+def storage_errors(path: Path | str) -> Iterator[None]:
+    """Turn an error of the operating system, or of a store, into a StorageError that names `path`."""
     try:
         yield
     except OSError as exc:
@@ -56,6 +61,24 @@ def check_writable(path: Path, setting: str) -> None:
         raise not_writable(path, setting, exc) from exc
 
 
+def check_links(path: Path, setting: str) -> None:
+    """Refuse a directory whose file system has no hard links: a log entry gets its name by one, or not at all.
+
+    Raises:
+        DeniedError: it has none.
+    """
+    first, second = path / ".probe", path / ".probe-link"
+    try:
+        os.close(open_own(first, os.O_WRONLY))
+        second.unlink(missing_ok=True)
+        os.link(first, second)
+    except OSError as exc:
+        then = f"{setting} must be on a file system that has hard links, such as ext4, xfs or NFS"
+        raise DeniedError.at(path, exc, then) from exc
+    finally:
+        remove_files([first, second])
+
+
 def not_writable(path: Path, setting: str, exc: OSError) -> StorageError:
     """Return the error for a directory of the configuration that could not be made or written."""
     kind = StorageError if exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO} else DeniedError
@@ -92,3 +115,115 @@ def remove_files(files: Iterable[Path]) -> None:
     for file in files:
         with suppress(OSError):
             file.unlink()
+
+
+_SETTING = "warehouse.path"
+
+
+class Disk:
+    """A directory as the store of a warehouse: see `storage.store.Store`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.uri = str(path)
+
+    @property
+    def local(self) -> Path | None:
+        """Return the directory."""
+        return self.path
+
+    def at(self, *names: str) -> str:
+        """Return the path of what is below the directory."""
+        return "/".join((self.uri, *names))
+
+    def delta_options(self) -> None:
+        """Return None: deltalake opens a directory as it is."""
+
+    def folders_with(self, name: str) -> list[str]:
+        """Return the names of the directories here that have a directory of this name, sorted."""
+        entries = self.path.iterdir() if self.path.exists() else ()
+        return sorted(entry.name for entry in entries if (entry / name).is_dir())
+
+    def exists(self, name: str) -> bool:
+        """Tell whether a file is there."""
+        return Path(name).exists()
+
+    def sizes(self, names: Iterable[str]) -> Iterator[tuple[str, int | None]]:
+        """Yield files with their sizes in bytes; None for one that is missing."""
+        for name in names:
+            try:
+                yield name, os.stat(name).st_size  # noqa: PTH116  making a Path costs more than the call
+            except FileNotFoundError:
+                yield name, None
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None if it is missing."""
+        try:
+            return Path(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def fetch(self, name: str) -> Path:
+        """Return the path."""
+        return Path(name)
+
+    def draft(self, name: str) -> Path:
+        """Return the path of a file that is written where it will stay."""
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        return Path(name)
+
+    def keep(self, draft: Path, name: str) -> None:
+        """Sync the content of a file. Its name is synced with the others of its table."""
+        assert draft == Path(name)
+        sync_file(draft)
+
+    def swap(self, draft: Path, name: str, _made_of: Mapping[str, int]) -> None:
+        """Rename a file over another one, durably. Only the holder of the lock does so."""
+        put_in_place(draft, Path(name))
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there. It stays away."""
+        Path(name).unlink(missing_ok=True)
+        sync_directory(Path(name).parent)
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Remove files and ignore failures."""
+        remove_files(map(Path, names))
+
+    def opened(self, name: str) -> str:
+        """Return the path: pyarrow reads a disk by itself."""
+        return name
+
+    def connect(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        """Do nothing: DuckDB reads a disk by itself."""
+
+    def check_writable(self) -> None:
+        """Refuse a directory that cannot be made or written."""
+        check_writable(self.path, _SETTING)
+        check_links(self.path, _SETTING)
+
+    def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> AbstractContextManager[bool]:
+        """Hold the lock of the kernel on a file, which is free as soon as its holder has ended."""
+        from etl.storage.locks import locked  # noqa: PLC0415  which imports this module
+
+        return locked(Path(name), _SETTING, wait, stopped)
+
+    def still_locked(self) -> None:
+        """Do nothing: the kernel takes the lock from nobody."""
+
+    def note(self, lock: str) -> bytes | None:
+        """Return the content of the note beside the lock; None if there is none."""
+        return self.read(self.note_of(lock))
+
+    def note_of(self, lock: str) -> str:
+        """Return the path of the note beside the lock."""
+        return str(Path(lock).with_name(".unfinished.json"))
+
+    def set_note(self, lock: str, content: bytes | None) -> None:
+        """Write the note beside the lock, or remove it, durably."""
+        if content is None:
+            self.remove(self.note_of(lock))
+        else:
+            draft = Path(self.note_of(lock)).with_suffix(".new")
+            draft.write_bytes(content)
+            put_in_place(draft, Path(self.note_of(lock)))

@@ -22,7 +22,7 @@ _LOOK_S = 0.1
 @contextmanager
 def locked(
     path: Path, setting: str, wait: dt.timedelta = dt.timedelta(0), stopped: Callable[[], bool] = lambda: False
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """Hold the lock on a file, which is made if it is missing and says who holds it.
 
     Args:
@@ -42,27 +42,47 @@ def locked(
     except OSError as exc:
         raise not_writable(path, setting, exc) from exc
     try:
-        until, told = time.monotonic() + wait.total_seconds(), False
+        waiting = Waiting(str(path), wait, stopped)
         while not _take(file.fileno(), path, setting):
             file.seek(0)
-            holder = f"{path}: another run holds the lock ({file.read().strip() or 'it does not say which'})"
-            if stopped():
-                raise StoppedError(f"{holder}; the wait for it was stopped; run again to continue")
-            if time.monotonic() >= until:
-                raise LockedError(f"{holder}; wait until it ends")
-            if not told:
-                log.info("%s; waiting for its end, at most %s", holder, wait)
-                told = True
-            time.sleep(_LOOK_S)
+            waiting.go_on(file.read().strip() or "it does not say which", _LOOK_S)
         with suppress(OSError):  # only people read it: a full disk is found by what is written next
             file.seek(0)
             file.truncate()
             file.write(f"process {os.getpid()} on {socket.gethostname()}, since {dt.datetime.now(dt.UTC):%FT%TZ}\n")
             file.flush()
-        yield
+        yield False
     finally:
         with suppress(OSError):  # closing lets the lock go even if the disk refuses the text
             file.close()
+
+
+class Waiting:
+    """The wait for a lock that another job holds."""
+
+    def __init__(self, place: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> None:
+        self._place = place
+        self._wait = wait
+        self._until = time.monotonic() + wait.total_seconds()
+        self._stopped = stopped
+        self._is_told = False
+
+    def go_on(self, holder: str, pause_s: float) -> None:
+        """Wait until it is worth to look again.
+
+        Raises:
+            LockedError: that would be too long.
+            StoppedError: the wait was stopped.
+        """
+        said = f"{self._place}: another run holds the lock ({holder})"
+        if self._stopped():
+            raise StoppedError(f"{said}; the wait for it was stopped; run again to continue")
+        if time.monotonic() >= self._until:
+            raise LockedError(f"{said}; wait until it ends")
+        if not self._is_told:
+            log.info("%s; waiting for its end, at most %s", said, self._wait)
+            self._is_told = True
+        time.sleep(pause_s)
 
 
 def _take(descriptor: int, path: Path, setting: str) -> bool:

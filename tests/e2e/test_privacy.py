@@ -18,6 +18,7 @@ from etl.jobs.replay import Selection, replay
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
+from etl.storage.disk import Disk
 
 KEY = "a key that only the operator knows"
 DATASETS = "datasets: [studios, streaming_sessions, studio_components]"
@@ -45,7 +46,7 @@ def hashed(value):
 def everything_written(job):
     """Return all text of all that readers see, one value after the other."""
     names = job.ask("select table_name from information_schema.tables")
-    assert len(names) > len(Tables(job.directory / "warehouse").names())
+    assert len(names) > len(Tables(Disk(job.directory / "warehouse")).names())
     return "\n".join(
         job.ask(f'select string_agg(t::varchar, chr(10)) from "{name}" t')[0][0] or "" for (name,) in names
     )
@@ -334,7 +335,7 @@ def test_a_damaged_date_without_a_ledger_keeps_no_other_from_the_rules(job):
     job.run()
     job.run(second)
     ledger_paths(job.directory / "state")[0].unlink()
-    (file,) = Tables(job.directory / "warehouse").read("streaming_sessions").files[DATE]
+    (file,) = Tables(Disk(job.directory / "warehouse")).read("streaming_sessions").files[DATE]
     flip_byte(file, 5000)
     job.configure("privacy: {rules: {streaming_sessions: {owned_by: drop}}}")
 

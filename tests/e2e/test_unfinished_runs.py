@@ -14,6 +14,7 @@ from etl.ledger.directory import ledger_paths, remove_ledger, remove_old_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
 from etl.outcome import Outcome
+from etl.storage.disk import Disk
 
 SECOND, NEXT = (DATE + dt.timedelta(days=day) for day in (1, 2))
 
@@ -24,7 +25,7 @@ def lost(job):
     job.run()
     job.run(SECOND)
     remove_ledger(ledger_paths(job.directory / "state")[0])
-    file, *_ = Tables(job.directory / "warehouse").read("streaming_sessions").files[DATE]
+    file, *_ = Tables(Disk(job.directory / "warehouse")).read("streaming_sessions").files[DATE]
     whole = Path(file).rename(f"{file}.aside")
     with pytest.raises(WarehouseError, match="no file"):
         job.run(NEXT)
@@ -126,7 +127,7 @@ def owing(job):
     """A night that was published, but whose facts could not be written: the file of an earlier run's is torn."""
     job.run()
     studio_id = job.ask("select min(studio_id) from studios")[0][0]
-    file, *_ = Tables(job.directory / "warehouse").read("etl_runs").files[DATE]
+    file, *_ = Tables(Disk(job.directory / "warehouse")).read("etl_runs").files[DATE]
     Path(file).write_bytes(Path(file).read_bytes()[:-20])
     with pytest.raises(WarehouseError, match="etl_runs"):
         job.run(overrides={"studio_ids": [studio_id]})

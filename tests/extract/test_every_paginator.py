@@ -31,6 +31,7 @@ from etl.extract.service_model import describe_operation
 from etl.load.delta.parquet import OPTIONS
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
+from etl.storage.disk import Disk
 from etl.transform.batches import flatten
 
 COMMIT_ALL = os.environ.get("NIMBLE_ETL_EVERY_PAGINATOR") == "commit"
@@ -229,7 +230,7 @@ def every(service):
 
 @pytest.mark.parametrize("service", services())
 def test_every_list_operation_is_exported_whole_or_refused_with_a_reason(service, tmp_path):
-    tables = Tables(tmp_path)
+    tables = Tables(Disk(tmp_path))
     for found in every(service):
         if found.layout is None:
             assert found.kind in REASONS, found.reason

@@ -18,6 +18,7 @@ from etl.jobs.dumps import ImportRequest, import_dump
 from etl.ledger.directory import ledger_paths
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
+from etl.storage.disk import Disk
 
 ARN = "arn:aws:nimble:us-west-2:123456789012:streaming-session/"
 RECORDS = [{"sessionId": f"s-{number}", "arn": f"{ARN}s-{number}", "ownedBy": "Zoë"} for number in range(50)]
@@ -277,7 +278,7 @@ def test_fault_58_what_never_ends_is_refused_without_filling_the_memory(tmp_path
 
 def test_fault_46_58_what_was_committed_is_read_back_without_being_loaded(tmp_path):
     """Of half a million rows, some thousand at a time."""
-    tables, count, name, run_id = Tables(tmp_path), 500_000, "0123456789abcdef", "20261120T020000Z-012345"
+    tables, count, name, run_id = Tables(Disk(tmp_path)), 500_000, "0123456789abcdef", "20261120T020000Z-012345"
     replacement = Replacement(DATE, "slice_id", (name,))
     staged = Stage(tables, "things", THINGS, replacement, run_id)
     staged.write(rows_of(name, range(count), text=[run_id] * count, tags=pa.nulls(count, THINGS.field("tags").type)))

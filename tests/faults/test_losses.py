@@ -19,6 +19,7 @@ from etl.ledger.directory import RUN_ID_TIME, ledger_paths, remove_old_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
 from etl.model import RunState
+from etl.storage.disk import Disk
 
 DAYS = [DATE + dt.timedelta(days=n) for n in range(3)]
 
@@ -127,7 +128,7 @@ def test_fault_66_a_damaged_night_in_the_middle_is_replayed_from_any_date_before
     assert night(job, DAYS[2]) == 0
     before = job.exported_rows(), changes(job)
     for table in ("streaming_sessions", "etl_slices"):
-        (file, *_) = Tables(job.directory / "warehouse").files(table, DAYS[1])
+        (file, *_) = Tables(Disk(job.directory / "warehouse")).files(table, DAYS[1])
         Path(file).write_bytes(Path(file).read_bytes()[:100])
         assert job.finish("verify") == 5
 
@@ -135,7 +136,7 @@ def test_fault_66_a_damaged_night_in_the_middle_is_replayed_from_any_date_before
         assert job.finish("replay", "--since", DAYS[0].isoformat()) == 0, job.log
         assert job.problems() == []
         Path(file).unlink(missing_ok=True)
-        (file, *_) = Tables(job.directory / "warehouse").files(table, DAYS[1])
+        (file, *_) = Tables(Disk(job.directory / "warehouse")).files(table, DAYS[1])
         Path(file).unlink()
         assert night(job, DAYS[2] + dt.timedelta(days=1)) == 1
         assert job.finish(*advised.split()) in (0, 5), job.log
@@ -283,7 +284,7 @@ def test_fault_68_a_date_that_has_not_come_is_refused_and_one_that_is_there_is_n
 
 def test_fault_69_statistics_that_would_hide_rows_are_named(two_nights):
     job = two_nights
-    (name, *_) = Tables(job.directory / "warehouse").files("streaming_sessions", DAYS[1])
+    (name, *_) = Tables(Disk(job.directory / "warehouse")).files("streaming_sessions", DAYS[1])
     file = Path(name)
     group = pq.read_metadata(file).row_group(0)
     (least,) = [

@@ -19,6 +19,7 @@ from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import FORMAT, Ledger
 from etl.load.delta.tables import Replacement, Tables
 from etl.pipeline.write import _read_back
+from etl.storage.disk import Disk
 
 # Fault 40
 
@@ -156,7 +157,7 @@ def test_fault_42_a_replay_leaves_what_another_machine_has_published_later(small
 
 def test_fault_42_rows_of_another_run_that_are_read_back_are_named(tmp_path):
     """A file system may only seem to have locks."""
-    tables = Tables(tmp_path)
+    tables = Tables(Disk(tmp_path))
     publish_slices(tables, ["a"], run="run-2")
 
     with pytest.raises(CommitConflictError, match=r"rows of run run-2 were read back.*does the file system have locks"):

@@ -33,6 +33,7 @@ from etl.model import Dataset
 from etl.pipeline.ahead import Ahead
 from etl.pipeline.plan import Plan
 from etl.pipeline.walks import Stop
+from etl.storage.disk import Disk
 
 OTHER_KEY = (
     "datasets: [studios, {name: streaming_sessions, service: nimble, operation: list_streaming_sessions, key: [arn],"
@@ -188,7 +189,7 @@ def losing_stage(monkeypatch):
     write = Stage.write
 
     def write_unless_lost(self, batch: pa.RecordBatch):
-        if self._path.name == "streaming_session_tags" and batch.num_rows:
+        if self._name == "streaming_session_tags" and batch.num_rows:
             lost.append(batch)
         else:
             write(self, batch)
@@ -239,7 +240,7 @@ def test_records_that_became_nothing_while_they_were_staged_ahead_keep_the_slice
 def nothing_is_published(job, outcome):
     assert re.search(r"records became \d+ rows, 0 rejects and 0 duplicates", str(outcome.failure)), outcome.failure
     assert outcome.exit_code == 1
-    tables = Tables(job.directory / "warehouse")
+    tables = Tables(Disk(job.directory / "warehouse"))
     assert [name for name in tables.names() if tables.file_count(name)] == []
 
 
@@ -294,7 +295,7 @@ def test_fault_32_to_34_a_run_is_open_until_readers_see_it_and_ends_without_anot
 def test_fault_32_what_a_killed_run_began_to_publish_is_whole_in_the_next_catalog_whoever_builds_it(job):
     """Tags of that night are committed, its sessions are not; the next run is for another night and another request."""
     assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT="table.committed:4") == -signal.SIGKILL
-    tables = Tables(job.directory / "warehouse")
+    tables = Tables(Disk(job.directory / "warehouse"))
     assert tables.dates("streaming_session_tags") == [DATE]
     assert tables.dates("streaming_sessions") == []
 
@@ -312,7 +313,7 @@ def test_fault_32_what_a_killed_run_began_to_publish_is_whole_in_the_next_catalo
 def test_verify_names_a_snapshot_whose_values_differ_though_its_rows_are_as_many(job):
     """Whoever edits a data file leaves checksums that are right."""
     job.run()
-    (file,) = Tables(job.directory / "warehouse").read("streaming_sessions").files[DATE]
+    (file,) = Tables(Disk(job.directory / "warehouse")).read("streaming_sessions").files[DATE]
     table = pq.ParquetFile(file).read()
     place = table.schema.get_field_index("state")
     pq.write_table(
@@ -358,7 +359,7 @@ def test_tags_in_another_order_are_no_change(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tables(tmp_path):
-    return Tables(tmp_path / "warehouse")
+    return Tables(Disk(tmp_path / "warehouse"))
 
 
 def test_fault_42_two_first_writers_of_a_date_do_not_double_its_rows(tables, monkeypatch):
@@ -387,7 +388,7 @@ def test_fault_36_commit_that_another_process_made_meanwhile_is_synced(tables, m
     late.commit("run-1", 1)
     assert ("sync", "00000000000000000001.json") in events
     assert ("sync", "_delta_log") in events
-    assert len(list((tables.path / "things").rglob("*.parquet"))) == 1
+    assert len(list((tables.store.path / "things").rglob("*.parquet"))) == 1
 
 
 def test_fault_39_flipped_byte_is_never_carried_into_a_new_file(tables):
@@ -401,7 +402,9 @@ def test_fault_39_flipped_byte_is_never_carried_into_a_new_file(tables):
 
     def carried():
         schema = pa.schema([column.remove_metadata() for column in THINGS if column.name != "snapshot_date"])
-        return pa.Table.from_batches(staged._kept([str(file.relative_to(tables.path / "things"))], schema), schema)
+        return pa.Table.from_batches(
+            staged._kept([str(file.relative_to(tables.store.path / "things"))], schema), schema
+        )
 
     rows, refused = carried(), 0
     assert rows.num_rows == 500

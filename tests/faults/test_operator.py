@@ -21,6 +21,7 @@ from etl.load.delta.sources import fillers
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.pipeline.walks import Stop
+from etl.storage.disk import Disk
 
 
 def shown(job, what):
@@ -313,11 +314,11 @@ def test_a_warehouse_that_a_former_version_has_filled_takes_the_source_of_the_ne
     job.run()
     table = DeltaTable(job.directory / "warehouse" / "etl_runs")
     table.alter.set_table_properties({"nimble-etl.sources": "[]"}, raise_if_not_exists=False)
-    assert fillers(Tables(job.directory / "warehouse")) == frozenset()
+    assert fillers(Tables(Disk(job.directory / "warehouse"))) == frozenset()
 
     job.run(DATE + dt.timedelta(days=1))
 
-    (one,) = fillers(Tables(job.directory / "warehouse"))
+    (one,) = fillers(Tables(Disk(job.directory / "warehouse")))
     assert one.account_id == "123456789012"
 
 

@@ -23,6 +23,7 @@ from support.studios import LIST, fired
 from etl.ledger.directory import forget_note, ledger_paths
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
+from etl.storage.disk import Disk
 
 SECOND = DATE + dt.timedelta(days=1)
 FOLLOWED = set()
@@ -70,7 +71,7 @@ def follow(job, text, command):
 
 
 def data_file(job, table="streaming_sessions", date=DATE):
-    return Tables(job.directory / "warehouse").read(table).files[date][0]
+    return Tables(Disk(job.directory / "warehouse")).read(table).files[date][0]
 
 
 @follows("No run yet.", "there is no catalog yet;")

@@ -11,6 +11,7 @@ from etl.errors import ConfigError, WarehouseError
 from etl.jobs.replay import Selection, replay
 from etl.ledger.directory import ledger_paths, remove_ledger
 from etl.load.delta.tables import Tables
+from etl.storage.disk import Disk
 
 TABLES = ("studios", "streaming_sessions", "streaming_session_tags", "etl_slices", "etl_pages", "etl_runs")
 
@@ -31,7 +32,7 @@ def rows(job, table):
 
 
 def damage(job, table, how):
-    file, *_ = Tables(job.directory / "warehouse").read(table).files[DATE]
+    file, *_ = Tables(Disk(job.directory / "warehouse")).read(table).files[DATE]
     path = Path(file)
     if how == "missing":
         path.unlink()

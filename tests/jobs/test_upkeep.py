@@ -13,6 +13,7 @@ from support.studios import LIST
 from etl.jobs.upkeep import compact, vacuum
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
+from etl.storage.disk import Disk
 
 
 @pytest.fixture
@@ -37,9 +38,11 @@ def test_compact_makes_one_file_of_a_date_and_changes_no_row(job, published):
     assert (done.files_before, done.files) == (2, 1)
     assert job.rows("streaming_sessions") == published
     assert job.problems() == []
-    version = Tables(job.directory / "warehouse").read("streaming_sessions").version
+    version = Tables(Disk(job.directory / "warehouse")).read("streaming_sessions").version
     compact(job.settings())
-    assert Tables(job.directory / "warehouse").read("streaming_sessions").version == version, "nothing was left to do"
+    assert Tables(Disk(job.directory / "warehouse")).read("streaming_sessions").version == version, (
+        "nothing was left to do"
+    )
 
 
 @pytest.mark.usefixtures("published")
@@ -74,7 +77,7 @@ def test_vacuum_without_grace_leaves_exactly_the_live_files(job, published):
 
     assert of(vacuum(job.settings()), "streaming_sessions").removed == 1
 
-    live = Tables(job.directory / "warehouse").read("streaming_sessions").files[DATE]
+    live = Tables(Disk(job.directory / "warehouse")).read("streaming_sessions").files[DATE]
     assert parquet_files(job) == set(map(Path, live))
     assert job.rows("streaming_sessions") == published
     assert job.run(DATE + dt.timedelta(days=1))[0].exit_code == 0

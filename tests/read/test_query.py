@@ -17,6 +17,7 @@ from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.read.query import _TABLE_FUNCTIONS, ask, bind, named_query
 from etl.sqlfiles import Parameter, SqlFile, sql_files
+from etl.storage.disk import Disk
 
 SECRET = "sesame"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -26,7 +27,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 def place(tmp_path_factory):
     """A directory with a warehouse of two rows, and secrets beside it: what a query must not find."""
     place = tmp_path_factory.mktemp('it\'s "here"')
-    tables = Tables(place / "warehouse")
+    tables = Tables(Disk(place / "warehouse"))
     publish(tables, {"a": [1, 2]})
     publish_slices(tables, ["a"])
     build(tables)
@@ -55,7 +56,7 @@ def quoted(path):
 
 
 def rows(catalog, statement, **parameters):
-    return [tuple(row.values()) for row in ask(catalog, statement, parameters).to_pylist()]
+    return [tuple(row.values()) for row in ask(Disk(catalog.parent), statement, parameters).to_pylist()]
 
 
 # What is answered
@@ -90,18 +91,20 @@ def test_query_is_answered(catalog, statement, expected):
     ["summarize things", "explain select n from things", "EXPLAIN ANALYZE select n from things", "show all tables"],
 )
 def test_statement_that_tells_about_data_is_answered(catalog, statement):
-    assert ask(catalog, statement).num_rows
+    assert ask(Disk(catalog.parent), statement).num_rows
 
 
 def test_instants_are_in_utc_whatever_the_machine_says(catalog, monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
-    answer = ask(catalog, 'from things select "at", "at"::varchar as text limit 1')
+    answer = ask(Disk(catalog.parent), 'from things select "at", "at"::varchar as text limit 1')
     assert answer.schema.field("at").type == pa.timestamp("us", tz="UTC")
     assert answer.column("text").to_pylist() == ["2026-11-20 02:00:00.123456+00"]
 
 
 def test_columns_of_the_same_name_are_all_in_the_answer(catalog):
-    answer = ask(catalog, "select 1 as a, 2 as a, 3 as a_1, 4 as A, t.n, u.n from things t join things u using (n)")
+    answer = ask(
+        Disk(catalog.parent), "select 1 as a, 2 as a, 3 as a_1, 4 as A, t.n, u.n from things t join things u using (n)"
+    )
     assert answer.num_columns == 6
     assert [column[0].as_py() for column in answer.columns[:4]] == [1, 2, 3, 4]
     assert len({name.lower() for name in answer.column_names}) == 6
@@ -112,7 +115,7 @@ def test_warehouse_behind_a_link_is_queried(place, tmp_path):
     """For instance /data/warehouse, a link to where the disk of the month is mounted."""
     (tmp_path / "link").symlink_to(place / "warehouse")
     assert rows(tmp_path / "link" / CATALOG_NAME, "select n from things order by n") == [(1,), (2,)]
-    publish_to = Tables(tmp_path / "link")
+    publish_to = Tables(Disk(tmp_path / "link"))
     assert rows(build(publish_to), "select n from things order by n") == [(1,), (2,)]
 
 
@@ -180,7 +183,7 @@ def test_fault_57_anything_but_one_query_is_refused_and_changes_nothing(place, c
     names = {"warehouse": quoted(place / "warehouse" / "new"), "out": quoted(place / "new")}
     for statement in NOT_QUERIES[kind]:
         with pytest.raises(ConfigError):
-            ask(catalog, statement.format(**names))
+            ask(Disk(catalog.parent), statement.format(**names))
     assert everything(place) == before
 
 
@@ -199,7 +202,7 @@ def test_fault_57_anything_but_one_query_is_refused_and_changes_nothing(place, c
 )
 def test_refusal_says_what_was_found(catalog, statement, says):
     with pytest.raises(ConfigError) as caught:
-        ask(catalog, statement)
+        ask(Disk(catalog.parent), statement)
     assert says in str(caught.value)
 
 
@@ -216,7 +219,7 @@ def test_refusal_says_what_was_found(catalog, statement, says):
 )  # fmt: skip
 def test_fault_57_table_function_that_does_more_than_read_is_refused(catalog, call):
     with pytest.raises(ConfigError, match="which does not only read"):
-        ask(catalog, f"from {call}")
+        ask(Disk(catalog.parent), f"from {call}")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_fault_57_table_function_that_does_more_than_read_is_refused(catalog, ca
 )
 def test_fault_57_table_function_that_does_more_than_read_is_refused_wherever_it_stands(catalog, statement):
     with pytest.raises(ConfigError, match="the table function query, which does not only read"):
-        ask(catalog, statement)
+        ask(Disk(catalog.parent), statement)
 
 
 def test_fault_57_every_table_function_that_is_let_through_is_known_to_read(catalog):
@@ -261,7 +264,7 @@ READS = [
 def test_fault_57_files_outside_the_warehouse_are_not_read(place, catalog, call):
     for path in (place / "secret.csv", place / "warehouse" / "link.csv"):
         with pytest.raises(ConfigError, match="Permission Error"):
-            ask(catalog, f"from {call.format(quoted(path))}")
+            ask(Disk(catalog.parent), f"from {call.format(quoted(path))}")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +278,7 @@ def test_fault_57_files_outside_the_warehouse_are_not_read(place, catalog, call)
 def test_fault_57_no_path_leads_out_of_the_warehouse(place, catalog, path):
     for call in ("read_text({})", "glob({})"):
         with pytest.raises(ConfigError, match="Permission Error"):
-            ask(catalog, f"from {call.format(quoted(path.format(place)))}")
+            ask(Disk(catalog.parent), f"from {call.format(quoted(path.format(place)))}")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,7 @@ def test_fault_57_no_path_leads_out_of_the_warehouse(place, catalog, path):
 )
 def test_fault_57_files_outside_are_not_read_from_inside_a_query_either(place, catalog, statement):
     with pytest.raises(ConfigError, match="Permission Error"):
-        ask(catalog, statement.replace("{}", quoted(place / "secret.csv")))
+        ask(Disk(catalog.parent), statement.replace("{}", quoted(place / "secret.csv")))
 
 
 def test_files_inside_the_warehouse_are_read(place, catalog):
@@ -310,7 +313,7 @@ def test_fault_57_objects_of_this_process_are_not_tables(catalog):
         assert connection.execute("select count(*) from words").fetchall() == [(words.num_rows,)]
     for name in ("words", "parameters", "catalog", "_QUERY_NODES"):
         with pytest.raises(ConfigError, match="does not exist"):
-            ask(catalog, f"from {name}")
+            ask(Disk(catalog.parent), f"from {name}")
 
 
 def test_fault_57_settings_are_those_of_the_query_and_cannot_be_seen_to_change(catalog):
@@ -337,7 +340,7 @@ def test_fault_54_quotes_and_semicolons_in_a_parameter_find_nothing_and_change_n
 
 def test_parameter_that_the_statement_does_not_have_is_refused(catalog):
     with pytest.raises(ConfigError, match=r"[Pp]arameter"):
-        ask(catalog, "select 1", {"n": 1})
+        ask(Disk(catalog.parent), "select 1", {"n": 1})
 
 
 def query_of(kind, default="1"):
@@ -392,7 +395,7 @@ def test_every_named_query_is_allowed_to_run(tmp_path, name):
     with duckdb.connect(tmp_path / CATALOG_NAME) as connection:
         connection.execute("create table empty (x integer)")
     with pytest.raises(ConfigError, match="Catalog Error"):  # parsed and let through: only the tables are missing
-        ask(tmp_path / CATALOG_NAME, query.text, bind(query, {}))
+        ask(Disk(tmp_path), query.text, bind(query, {}))
 
 
 # What cannot be asked
@@ -400,7 +403,7 @@ def test_every_named_query_is_allowed_to_run(tmp_path, name):
 
 def test_missing_catalog_says_what_makes_it(tmp_path):
     with pytest.raises(WarehouseError, match=r"warehouse\.duckdb: there is no catalog yet; `nimble-etl run` makes it"):
-        ask(tmp_path / CATALOG_NAME, "select 1")
+        ask(Disk(tmp_path), "select 1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -408,18 +411,18 @@ def test_missing_catalog_says_what_makes_it(tmp_path):
 def test_fault_52_catalog_that_is_none_is_a_warehouse_error(tmp_path, content):
     (tmp_path / CATALOG_NAME).write_bytes(content)
     with pytest.raises(WarehouseError, match=r"warehouse\.duckdb: .*`nimble-etl catalog` builds it anew"):
-        ask(tmp_path / CATALOG_NAME, "select 1")
+        ask(Disk(tmp_path), "select 1")
     assert (tmp_path / CATALOG_NAME).read_bytes() == content
 
 
 def test_fault_39_missing_data_file_is_named(tmp_path):
-    tables = Tables(tmp_path / "warehouse")
+    tables = Tables(Disk(tmp_path / "warehouse"))
     publish(tables, {"a": [1]})
     catalog = build(tables)
     ((file,),) = tables.read("things").files.values()
-    (tables.path / file).unlink()
+    (tables.store.path / file).unlink()
     with pytest.raises(WarehouseError, match=r"verify. says what is damaged") as caught:
-        ask(catalog, "from things_history")
+        ask(Disk(catalog.parent), "from things_history")
     assert file in str(caught.value)
 
 
@@ -431,7 +434,7 @@ def test_catalog_that_another_program_writes_into_says_so(tmp_path):
     ) as other:
         assert other.stdout.readline() == "there\n"
         with pytest.raises(WarehouseError, match=r"another program has it open for writing: end that program"):
-            ask(catalog, "select 1")
+            ask(Disk(catalog.parent), "select 1")
         other.stdin.close()
 
 
@@ -448,15 +451,15 @@ def test_catalog_beside_what_another_program_has_written_says_what_helps(tmp_pat
     assert Path(f"{catalog}.wal").exists(), "what the program wrote into the catalog of before"
 
     with pytest.raises(WarehouseError, match=r"left warehouse\.duckdb\.wal: `nimble-etl catalog` builds a new one"):
-        ask(catalog, "select 1")
+        ask(Disk(catalog.parent), "select 1")
 
 
 def test_a_catalog_with_a_flipped_bit_is_damaged_and_no_statement_is_to_blame(tmp_path):
-    publish(Tables(tmp_path / "warehouse"), {"a": [1]})
-    catalog = build(Tables(tmp_path / "warehouse"))
+    publish(Tables(Disk(tmp_path / "warehouse")), {"a": [1]})
+    catalog = build(Tables(Disk(tmp_path / "warehouse")))
     content = catalog.read_bytes()
     catalog.chmod(0o644)
     for place in (100, 4100, 12_300):
         catalog.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(WarehouseError, match=r"Corrupt database file.*`nimble-etl catalog` builds it anew"):
-            ask(catalog, "select 1")
+            ask(Disk(catalog.parent), "select 1")

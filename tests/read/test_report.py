@@ -24,6 +24,7 @@ from support.reports import World, write_catalog
 import etl.read.report
 from etl.configfile import load_settings
 from etl.errors import ConfigError, StorageError, WarehouseError
+from etl.jobs.warehouse import store_of
 from etl.model import CATALOG_NAME
 from etl.read.query import Catalog
 from etl.read.report import charts, write_pictures, write_report
@@ -107,7 +108,7 @@ def report_of(tmp_path_factory):
             place = tmp_path_factory.mktemp("world")
             write_catalog(place / "job", WORLDS[name])
             made[name] = place / "report.html"
-            write_report(load_settings(place / "job" / "config.yaml").warehouse.catalog, made[name])
+            write_report(store_of(load_settings(place / "job" / "config.yaml")), made[name])
         return made[name]
 
     return make
@@ -265,7 +266,7 @@ def test_a_night_that_did_not_go_well_is_said_on_top(report_of):
 
 
 def test_report_of_other_datasets_says_what_is_left_out_and_why(tmp_path):
-    write_report(settings_of(tmp_path, sessions=False).warehouse.catalog, tmp_path / "report.html")
+    write_report(store_of(settings_of(tmp_path, sessions=False)), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "Left out, because the catalog has no recent_hours: Running hours by studio, Running" in text
     assert text.count("<svg") == 3
@@ -287,16 +288,16 @@ def test_catalog_without_a_run_is_said_to_be_empty(tmp_path):
     with duckdb.connect(made.warehouse.path / CATALOG_NAME) as connection:
         connection.execute("delete from etl_runs")
     with pytest.raises(WarehouseError, match="no night is published yet; `nimble-etl run` publishes the first"):
-        write_report(made.warehouse.catalog, tmp_path / "report.html")
+        write_report(store_of(made), tmp_path / "report.html")
 
 
 def test_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     made = settings_of(tmp_path)
-    answers = etl.read.report._ask(made.warehouse.catalog)
+    answers = etl.read.report._ask(store_of(made))
     monkeypatch.setattr(etl.read.report, "_ask", lambda _: answers)
     for write in (write_report, write_pictures):
         with pytest.raises(StorageError, match=r"nowhere"):
-            write(made.warehouse.catalog, Path("/proc/nowhere"))
+            write(store_of(made), Path("/proc/nowhere"))
 
 
 def test_answers_are_all_of_one_catalog(tmp_path, monkeypatch):
@@ -312,15 +313,15 @@ def test_answers_are_all_of_one_catalog(tmp_path, monkeypatch):
         answer = real(catalog, statement, parameters)
         asked.append(statement)
         if len(asked) == 2:
-            newer.replace(made.warehouse.catalog)
+            newer.replace(store_of(made).at(CATALOG_NAME))
         return answer
 
-    former = etl.read.report._ask(made.warehouse.catalog)
+    former = etl.read.report._ask(store_of(made))
     assert former.rows["nights"]
     monkeypatch.setattr(Catalog, "ask", ask_then_swap)
-    assert etl.read.report._ask(made.warehouse.catalog) == former
+    assert etl.read.report._ask(store_of(made)) == former
     assert len(asked) == 2 + len(few), "which tables there are, and the names of studios, too"
-    assert etl.read.report._ask(made.warehouse.catalog) != former, "and the next report is of the new one"
+    assert etl.read.report._ask(store_of(made)) != former, "and the next report is of the new one"
 
 
 def test_every_question_of_the_report_is_shown():
@@ -353,7 +354,7 @@ def test_commands_that_the_report_names_exist():
 
 
 def test_every_chart_is_a_picture_too(tmp_path):
-    written = write_pictures(settings_of(tmp_path, "many of all").warehouse.catalog, tmp_path / "pictures")
+    written = write_pictures(store_of(settings_of(tmp_path, "many of all")), tmp_path / "pictures")
     assert [path.name for path in written] == [f"{chart.name}.png" for chart in CHARTS]
     for path in written:
         picture = Image.open(path).convert("RGB")

@@ -1,5 +1,6 @@
 """Files of ours are for their owner alone, and nothing follows a symbolic link to a file of somebody else."""
 
+import errno
 import os
 import stat
 
@@ -51,6 +52,20 @@ def test_fault_62_a_symbolic_link_in_the_place_of_a_file_of_ours_is_refused(job,
 def test_the_probe_leaves_nothing(tmp_path):
     check_writable(tmp_path / "new", "state_dir")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_fault_77_file_system_without_hard_links_is_refused_before_the_first_request(job, monkeypatch):
+    """Deltalake commits by one: nothing could be published."""
+
+    def none(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", none)
+    with pytest.raises(
+        DeniedError, match=r"warehouse: .*; warehouse.path must be on a file system that has hard links"
+    ):
+        job.run()
+    assert [path.name for path in (job.directory / "warehouse").iterdir()] == []
 
 
 def test_the_lock_says_who_holds_it(tmp_path):

@@ -62,8 +62,9 @@ def untested(rows: Iterable[Row], names: Iterable[str]) -> list[int]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--faults`."""
+    """Add `--faults` and `--store`."""
     parser.addoption("--faults", action="store_true", help="print the fault catalogue with the outcome of its tests")
+    parser.addoption("--store", default="disk", help="where jobs have their warehouses: disk, moto or ministack")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from etl.model import CATALOG_NAME
 from etl.observe import killpoints
 from etl.outcome import Outcome
 from etl.pipeline.walks import Stop
+from etl.storage.store import Store
+from support.buckets import REGION, running
+from support.stores import store_of
 
 NIGHT = dt.datetime(2026, 11, 20, 2, tzinfo=dt.UTC)
 DATE = NIGHT.date()
@@ -75,6 +79,8 @@ class Job:
         source: further lines of the `source` part of the configuration.
         rest: further parts of the configuration.
         marts: whether they are built too, with all that comes with them; it takes a second of every publish.
+        kind: of the store that the warehouse is in: see `support.stores`.
+        place: what names the warehouse in its store, if it is shared with other jobs.
     """
 
     directory: Path
@@ -83,6 +89,8 @@ class Job:
     source: str = ""
     rest: str = ""
     marts: bool = False
+    kind: str = "disk"
+    place: Path | None = None
     config: Path = field(init=False)
 
     def __post_init__(self):
@@ -96,7 +104,23 @@ class Job:
     @property
     def environment(self) -> dict[str, str]:
         key, secret = self.credentials
-        return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_EC2_METADATA_DISABLED": "true"}
+        keys = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_EC2_METADATA_DISABLED": "true"}
+        if self.kind == "disk":
+            return keys
+        store = {
+            "PATH": self.store.uri,
+            "S3__ENDPOINT_URL": running(self.kind).url,
+            "S3__ADDRESSING": "path",
+            "S3__REGION": REGION,
+            "S3__LEASE": "1s",
+        }
+        cache_home = {"XDG_CACHE_HOME": str(self.directory / "cache")}
+        return keys | cache_home | {f"NIMBLE_ETL_WAREHOUSE__{name}": value for name, value in store.items()}
+
+    @property
+    def store(self) -> Store:
+        """Return where the warehouse is."""
+        return store_of(self.kind, self.place or self.directory / "warehouse")
 
     @property
     def log(self) -> str:
@@ -169,7 +193,7 @@ class Job:
 
     def ask(self, statement: str, **parameters) -> list[tuple]:
         """Ask the catalog as any reader would, without nimble-etl."""
-        with connected(self.directory / "warehouse" / CATALOG_NAME) as connection:
+        with reading(self.store) as connection:
             return connection.execute(statement, parameters or None).fetchall()
 
     def rows(self, table: str, where: str = "true") -> list[str]:
@@ -200,6 +224,22 @@ def finished(process: multiprocessing.Process) -> int:
 
 
 @contextmanager
+def reading(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection to the catalog of a warehouse, whatever store it is in."""
+    if store.local:
+        with connected(store.local / CATALOG_NAME) as connection:
+            yield connection
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / CATALOG_NAME
+        copy.write_bytes(store.read(store.at(CATALOG_NAME)) or b"")
+        with duckdb.connect(copy, read_only=True) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            store.connect(connection)
+            yield connection
+
+
+@contextmanager
 def connected(catalog: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection that sees a catalog as one sees it that is connected to it alone."""
     connection = plain_duckdb()
@@ -221,8 +261,13 @@ def plain_duckdb() -> duckdb.DuckDBPyConnection:
     return connection
 
 
+KIND = "disk"
+"""Of the store that jobs have their warehouses in, if a test says nothing else: `pytest --store`."""
+
+
 def job_at(directory: Path, studio: EmbeddedStudio, **configuration: Any) -> Job:
     """Return a job whose source is a running studio."""
+    configuration = {"kind": KIND, **configuration}
     return Job(directory, studio.endpoint_url, studio.credentials, **configuration)
 
 

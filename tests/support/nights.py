@@ -12,6 +12,7 @@ from etl.emulator import EmbeddedStudio
 from etl.jobs.verify import verify
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
+from etl.storage.disk import Disk as Directory
 from support.disk import Disk, Ended
 from support.job import NIGHT, Job, connected, job_at, plain_duckdb
 
@@ -101,7 +102,8 @@ class Nights:
 
     def seen_in_table(self, table: str) -> list[str]:
         """Return what a reader of one Delta table sees."""
-        files = ", ".join(f"'{file}'" for file in _data_files(Tables(self.job.directory / "warehouse"), table))
+        tables = Tables(Directory(self.job.directory / "warehouse"))
+        files = ", ".join(f"'{file}'" for file in _data_files(tables, table))
         relation = f"read_parquet([{files}], union_by_name = true, hive_partitioning = true)"
         return _rows(plain_duckdb(), relation) if files else []
 
@@ -112,7 +114,7 @@ class Nights:
     def leftovers(self) -> list[str]:
         """Return files that are neither published, nor a ledger, nor anything that was there before."""
         directory = self.job.directory
-        warehouse = Tables(directory / "warehouse")
+        warehouse = Tables(Directory(directory / "warehouse"))
         known = {str(file) for name in warehouse.names() for file in _data_files(warehouse, name)}
         return [
             str(file.relative_to(directory))

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,9 @@ from etl.load.delta.tables import Replacement
 from etl.model import CATALOG_NAME
 from etl.transform.facts import ETL_TABLES, SLICES, batch
 from etl.transform.schema import SNAPSHOT_DATE, field
+from support.buckets import prefix_of
 from support.shapes import ACCOUNT, ARRIVED, DATE, REGION
+from support.stores import files_of
 
 NEXT_DATE = DATE + dt.timedelta(days=1)
 THINGS = pa.schema(
@@ -79,7 +82,7 @@ def publish_slices(tables, slices, *, date=DATE, run="run-1", number=1, **change
 def build(tables, **known):
     """Build the catalog as the job does, and return its path."""
     build_catalog(tables, Content({**ETL_TABLES, **known}))
-    return tables.path / CATALOG_NAME
+    return tables.store.path / CATALOG_NAME
 
 
 def build_alone(tables):
@@ -111,14 +114,22 @@ def numbers(tables, table="things"):
     committed = tables.read(table)
     for date, files in (committed.files if committed else {}).items():
         for file in files:
-            for row in pq.ParquetFile(file).read(columns=["slice_id", "n"]).to_pylist():
+            for row in pq.ParquetFile(committed.store.opened(file)).read(columns=["slice_id", "n"]).to_pylist():
                 found.setdefault((date, row["slice_id"]), []).append(row["n"])
     return {key: sorted(values) for key, values in found.items()}
 
 
+def place(tables):
+    """Return a directory with what is in a warehouse now: the disk itself, or copies of its objects."""
+    return files_of(tables.store, Path(tempfile.gettempdir()) / f"objects-{os.getpid()}" / prefix_of(tables.store.uri))
+
+
 def data_files(tables, table="things"):
-    return sorted((tables.path / table).rglob("*.parquet"))
+    return sorted((place(tables) / table).rglob("*.parquet"))
 
 
 def live_files(tables, table="things"):
-    return sorted(Path(file) for files in tables.read(table).files.values() for file in files)
+    """Return the files that the log names, where they can be read."""
+    directory = place(tables)
+    named = (file for files in tables.read(table).files.values() for file in files)
+    return sorted(directory / file.removeprefix(f"{tables.store.uri}/") for file in named)

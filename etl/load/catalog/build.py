@@ -1,13 +1,12 @@
 """The catalog: the DuckDB file that people connect to.
 
-It is built under another name, closed, synced and renamed over the old one. Readers that have the old file open keep
+It is built under another name, closed, and put in the place of the old one. Readers that have the old file open keep
 it, wait for nobody and never see half a night. Its views name the exact committed data files. They use no glob, because
 a glob would also read staged and replaced files.
 """
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from etl.load.snapshots import has_slices
 from etl.model import CATALOG_NAME, Dataset
 from etl.outcome import CheckResult
 from etl.sqltext import literal
-from etl.storage.disk import put_in_place, storage_errors
+from etl.storage.disk import storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +74,10 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
         StorageError: the disk refused; the old catalog stays.
         WarehouseError: a committed data file is missing or damaged; the old catalog stays.
     """
-    path = tables.path / CATALOG_NAME
-    draft = path.with_name(f".{CATALOG_NAME}.new")
+    store = tables.store
+    path = store.at(CATALOG_NAME)
     with storage_errors(path):
-        tables.path.mkdir(parents=True, exist_ok=True)
+        draft = store.draft(store.at(f".{CATALOG_NAME}.new"))
     try:
         with storage_errors(path):
             _remove(draft)
@@ -86,9 +85,10 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
         with storage_errors(path):
             reach("catalog.built")
             draft.chmod(_MODE)
-            # DuckDB would replay a log that another program has left into the new file.
-            Path(f"{path}.wal").unlink(missing_ok=True)
-            put_in_place(draft, path)
+            if store.local:
+                # DuckDB would replay a log that another program has left into the new file.
+                Path(f"{path}.wal").unlink(missing_ok=True)
+            store.swap(draft, path, tables.versions())
     except BaseException as exc:
         with suppress(OSError):  # the disk may refuse this too
             _remove(draft)
@@ -103,22 +103,19 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
     return found
 
 
-def _unbuildable(path: Path, reason: str) -> WarehouseError:
+def _unbuildable(path: str, reason: str) -> WarehouseError:
     return WarehouseError(f"{path}: the catalog cannot be built: {reason}; the old one stays. Run `nimble-etl verify`")
 
 
-def _check_files(path: Path, table: Committed) -> None:
+def _check_files(path: str, table: Committed) -> None:
     """Raise a WarehouseError if a data file is missing or has another size than in the log.
 
     DuckDB itself would notice most of them only when somebody queries them.
     """
-    for file, facts in table.facts.items():
-        try:
-            found = f"{os.stat(file).st_size} bytes"  # noqa: PTH116  making a Path costs more than the call
-        except FileNotFoundError:
-            found = "no file"
-        if found != f"{facts.size} bytes":
-            raise _unbuildable(path, f"{file}: expected {facts.size} bytes, found {found}")
+    for file, size in table.store.sizes(table.facts):
+        if size != table.facts[file].size:
+            found = "no file" if size is None else f"{size} bytes"
+            raise _unbuildable(path, f"{file}: expected {table.facts[file].size} bytes, found {found}")
 
 
 def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
@@ -142,18 +139,19 @@ def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = T
     """Fill a new DuckDB file and close it. It has no write-ahead log then."""
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
+        tables.store.connect(connection)
         connection.execute(f"attach {literal(str(draft))} as {_NAME} (storage_version '{_STORAGE}')")
         connection.execute(f"use {_NAME}")
         connection.begin()  # one transaction: DuckDB syncs its log with each
         found = []
         for name in sorted({*tables.names(), *content.known}):
             if committed := tables.read(name, with_facts=True):
-                _check_files(tables.path / CATALOG_NAME, committed)
+                _check_files(tables.store.at(CATALOG_NAME), committed)
                 found.append(committed)
             elif name in content.known:  # other tables without a version: their first commit was killed
-                found.append(Committed(name, -1, content.known[name], {}))
+                found.append(Committed(tables.store, name, -1, content.known[name], {}))
         for table in found:
-            packs = [pack for pack in packs_of(tables.path, table) if make_pack(pack, table)]
+            packs = [pack for pack in packs_of(table) if make_pack(pack, table)]
             packed = {file for pack in packs for _, file in pack.members}
             files = [file for names in table.files.values() for file in names if file not in packed]
             name = f"{table.name}_history" if has_slices(table) else table.name

@@ -19,6 +19,7 @@ from etl.errors import WarehouseError
 from etl.load.delta.parquet import data_file, fill, read_batches
 from etl.load.delta.tables import PARTITION, Committed, Tables
 from etl.storage.disk import put_in_place, storage_errors
+from etl.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,14 @@ class Pack:
         return self.path.with_suffix(_PROOF)
 
 
-def packs_of(root: Path, table: Committed) -> Iterator[Pack]:
-    """Yield a pack for each past month whose data files are many and small, of a table that was read with facts."""
+def packs_of(table: Committed) -> Iterator[Pack]:
+    """Yield a pack for each past month whose data files are many and small, of a table that was read with facts.
+
+    Only a disk has packs.
+    """
+    root = table.store.local
+    if root is None:
+        return
     newest = max(table.files, default=dt.date.min).replace(day=1)
     dates = sorted(date for date in table.files if date < newest)
     for (year, month), days in groupby(dates, lambda date: (date.year, date.month)):
@@ -77,8 +84,8 @@ def make_pack(pack: Pack, table: Committed) -> bool:
         draft = pack.path.with_suffix(".new")
         schema = pa.schema([f.remove_metadata() for f in table.schema if f.name in {PARTITION, *pack.columns}])
         try:
-            with data_file(draft, schema) as file:
-                file.write(pa.Table.from_batches(_rows(pack, schema), schema), _ROW_GROUP_ROWS)
+            with data_file(table.store, str(draft), schema) as file:
+                file.write(pa.Table.from_batches(_rows(pack, table.store, schema), schema), _ROW_GROUP_ROWS)
         except WarehouseError as exc:
             log.warning("%s", exc)
             return False
@@ -97,10 +104,11 @@ def remove_old_packs(tables: Tables, grace: dt.timedelta) -> Mapping[str, int]:
     """
     before = (dt.datetime.now(dt.UTC) - grace).timestamp()
     removed = {}
-    for directory in (tables.path / _DIRECTORY).glob("*"):
+    root = tables.store.local
+    for directory in (root / _DIRECTORY).glob("*") if root else ():
         with storage_errors(directory):
             committed = tables.read(directory.name, with_facts=True)
-            packs = packs_of(tables.path, committed) if committed else ()
+            packs = packs_of(committed) if committed else ()
             kept = {path for pack in packs for path in (pack.path, pack.proof)}
             old = [file for file in directory.iterdir() if file not in kept and file.stat().st_mtime <= before]
             for file in old:
@@ -122,7 +130,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _rows(pack: Pack, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _rows(pack: Pack, store: Store, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for date, member in pack.members:
-        for batch in read_batches(member, None):
+        for batch in read_batches(store, member, None):
             yield fill(batch, schema, {PARTITION: date})

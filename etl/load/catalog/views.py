@@ -38,7 +38,7 @@ def add_relation(  # noqa: PLR0913, PLR0917  one view, and the files behind it
     for file in files:
         known = frozenset(table.facts[file].nulls)
         if known and known != every:  # the file is older than some column, or the log is damaged: the file decides
-            known = frozenset(read_columns(file))
+            known = frozenset(read_columns(table.store, file))
         groups.setdefault((_DATA_FILES, known), []).append(file)
     if not groups:
         add_table(connection, name, table.schema.empty_table())

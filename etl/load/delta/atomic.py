@@ -17,25 +17,25 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from deltalake import DeltaTable, Transaction
-from deltalake.exceptions import DeltaError
+from deltalake import Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from etl.errors import CommitUnknownError, EtlError, WarehouseError
 from etl.events import reach
-from etl.load.delta.log import append_entry, mend, said, sync_log
+from etl.load.delta.log import append_entry, delta_table, mend, said, sync_log
 from etl.load.delta.stage import add_action, remove_action
 from etl.load.delta.tables import Tables, data_files, file_facts
 from etl.model import digest
-from etl.storage.disk import put_in_place, storage_errors, sync_directory
-from etl.storage.locks import locked
+from etl.storage.disk import storage_errors
+from etl.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-_LOCK, _NOTE = ".lock", ".unfinished.json"
+_LOCK = ".lock"
 _SLICES = "etl_slices"
-_WRITER = "nimble-etl/put-back"
+_WRITER, _LOCK_WRITER = "nimble-etl/put-back", "nimble-etl/lock"
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class Note:
 class Change:
     """One change of several tables. `sequence` is its number: larger than that of every earlier one."""
 
-    def __init__(self, path: Path, note: Note) -> None:
+    def __init__(self, store: Store, note: Note) -> None:
         self.sequence = note.versions.get(_SLICES, -1) + 2
-        self._path = path
+        self._store = store
         self._note = note
 
     def intend(self, run_id: str, slices: Mapping[str, str | None]) -> None:
@@ -67,7 +67,7 @@ class Change:
         """
         if not slices.items() <= self._note.slices.items():
             self._note = replace(self._note, run_id=run_id, slices={**self._note.slices, **slices})
-            _write(self._path, self._note)
+            _write(self._store, self._note)
 
 
 @contextmanager
@@ -87,16 +87,18 @@ def alone(
         StorageError: the disk refused.
         WarehouseError: a table that must be put back cannot be read.
     """
-    with locked(tables.path / _LOCK, "warehouse.path", wait, stopped):
-        mend(tables.path)
-        path = tables.path / _NOTE
-        if path.exists():
-            note = _read(path)
-            if not finish(note):
-                log.warning("%s: a job ended between its commits; the tables are put back to what they were", path)
+    store = tables.store
+    with store.locked(store.at(_LOCK), wait, stopped) as has_replaced:
+        if has_replaced:
+            _come_first(tables)
+        mend(store)
+        with tables.alone():
+            note = _read(store)
+            if note and not finish(note):
+                log.warning("%s: a job ended between its commits; the tables are put back to what they were", store.uri)
                 _put_back(tables, note.versions)
-                _remove(path)
-        yield
+                _write(store, None)
+            yield
 
 
 @contextmanager
@@ -109,20 +111,20 @@ def all_or_nothing(tables: Tables, left: Note | None = None) -> Iterator[Change]
     Raises:
         StorageError: the disk refused.
     """
-    path, note = tables.path / _NOTE, left or Note(tables.versions())
+    store, note = tables.store, left or Note(tables.versions())
     if not left:
-        _write(path, note)
+        _write(store, note)
     reach("tables.noted")
     try:
-        yield Change(path, note)
+        yield Change(store, note)
     except BaseException:
         try:
             _put_back(tables, note.versions)
-            _remove(path)
+            _write(store, None)
         except EtlError as exc:
             log.error("%s. The next job puts the tables back", exc)  # noqa: TRY400  the first error goes on
         raise
-    _remove(path)
+    _write(store, None)
     reach("tables.whole")
 
 
@@ -131,11 +133,10 @@ def freeze_whole(tables: Tables) -> bool:
 
     It may be so because a job publishes at this moment, or has died while it did.
     """
-    note = tables.path / _NOTE
-    if note.exists():
+    if _is_noted(tables.store):
         return False
     tables.freeze()
-    return tables.is_current() and not note.exists()
+    return tables.is_current() and not _is_noted(tables.store)
 
 
 @contextmanager
@@ -155,44 +156,70 @@ def _put_back(tables: Tables, versions: Mapping[str, int]) -> None:
         table = tables.take(name)
         if table is None:
             continue
-        path, version = tables.path / name, versions.get(name, -1)
+        store, version = tables.store, versions.get(name, -1)
         if table.version() > version:
             try:
-                former = dict(file_facts(DeltaTable(path, version=version), path)) if version >= 0 else {}
+                former = dict(file_facts(store, name, delta_table(store, name, version))) if version >= 0 else {}
                 now = {file for files in data_files(table).values() for file in files}
-                lost = [file for file in former if file not in now and not (path / file).exists()]
+                there = dict(store.sizes(store.at(name, file) for file in former.keys() - now))
+                lost = {file for file, size in there.items() if size is None}
                 for file in lost:
-                    log.error("%s: this data file is gone; run `nimble-etl verify`", path / file)
-                back = [add_action(path, file, former[file]) for file in former.keys() - now - {*lost}]
-                gone = [remove_action(path, file) for file in now - former.keys()]
+                    log.error("%s: this data file is gone; run `nimble-etl verify`", file)
+                back = [
+                    add_action(file, former[file]) for file in former.keys() - now if store.at(name, file) not in lost
+                ]
+                gone = [remove_action(store, name, file) for file in now - former.keys()]
                 if back or gone:
                     before = table.version()
                     number = (table.transaction_version(_WRITER) or 0) + 1
-                    append_entry(table, table.schema(), [*back, *gone], "put-back", Transaction(_WRITER, number))
-                    sync_log(path, since=before)
+                    append_entry(store, table, table.schema(), [*back, *gone], "put-back", Transaction(_WRITER, number))
+                    sync_log(store, name, since=before)
             except (DeltaError, OSError) as exc:
                 raise CommitUnknownError(
-                    f"{path}: it cannot be put back to version {version}: {said(exc)}; run again"
+                    f"{store.at(name)}: it cannot be put back to version {version}: {said(exc)}; run again"
                 ) from exc
         tables.give_back(name, table)
 
 
-def _write(path: Path, note: Note) -> None:
-    content = {"versions": note.versions, "run_id": note.run_id, "slices": note.slices}
-    draft = path.with_suffix(".new")
-    with storage_errors(path):
-        draft.write_text(json.dumps({**content, "sha256": digest(content)}))
-        put_in_place(draft, path)
+def _come_first(tables: Tables) -> None:
+    """Append an entry to the log of every table: what a former holder of the lock commits now comes too late."""
+    for name in tables.names():
+        for _ in range(_TRIES):
+            table = tables.take(name)
+            if table is None:
+                break
+            number = (table.transaction_version(_LOCK_WRITER) or 0) + 1
+            try:
+                append_entry(tables.store, table, table.schema(), [], "lock", Transaction(_LOCK_WRITER, number))
+            except CommitFailedError:
+                continue  # that was its commit; the tables are put back below
+            except (DeltaError, OSError) as exc:
+                raise CommitUnknownError(f"{tables.store.at(name)}: {said(exc)}; run again") from exc
+            tables.give_back(name, table)
+            break
 
 
-def _read(path: Path) -> Note:
-    """Return the content of a note.
+def _write(store: Store, note: Note | None) -> None:
+    lock = store.at(_LOCK)
+    with storage_errors(store.note_of(lock)):
+        if note is None:
+            store.set_note(lock, None)
+        else:
+            content = {"versions": note.versions, "run_id": note.run_id, "slices": note.slices}
+            store.set_note(lock, json.dumps({**content, "sha256": digest(content)}).encode())
+
+
+def _read(store: Store) -> Note | None:
+    """Return the note of a job that has died; None without one.
 
     Raises:
         WarehouseError: the note is damaged.
     """
-    with storage_errors(path):
-        text = path.read_bytes()
+    place = store.note_of(store.at(_LOCK))
+    with storage_errors(place):
+        text = store.note(store.at(_LOCK))
+    if text is None:
+        return None
     try:
         content = json.loads(text)
         proof = content.pop("sha256")
@@ -201,14 +228,13 @@ def _read(path: Path) -> Note:
         note = None
     if note is None:
         raise WarehouseError(
-            f"{path}: this note about an unfinished publication is damaged, so tables may hold half of it. Move the "
-            "note away; then `nimble-etl verify` says which dates differ, and `nimble-etl replay --since DATE` writes "
-            "them again"
+            f"{place}: this note about an unfinished publication is damaged, so tables may hold half of it. "
+            "Move the note away; then `nimble-etl verify` says which dates differ, and `nimble-etl replay --since "
+            "DATE` writes them again"
         )
     return note
 
 
-def _remove(path: Path) -> None:
-    with storage_errors(path):
-        path.unlink(missing_ok=True)
-        sync_directory(path.parent)
+def _is_noted(store: Store) -> bool:
+    with storage_errors(store.note_of(store.at(_LOCK))):
+        return store.note(store.at(_LOCK)) is not None

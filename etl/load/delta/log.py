@@ -1,6 +1,7 @@
 """The log of a Delta table: made durable, summed up in checkpoints, and mended after a power loss.
 
-deltalake syncs nothing. This module syncs log entries and checkpoints, so that a power loss does not undo them.
+deltalake syncs nothing. On a disk, this module syncs log entries and checkpoints, so that a power loss does not undo
+them. What an object store has accepted is durable and whole.
 """
 
 import json
@@ -20,26 +21,26 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import StorageError
 from etl.storage.disk import put_in_place, storage_errors, sync_directory, sync_file
+from etl.storage.store import Store
 
 log = logging.getLogger(__name__)
 
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """Turns off deltalake's own checkpoints. They are not synced, but the log entries in them are removed at once: after a
 power loss, both could be gone."""
+LOG = "_delta_log"
 _LAST = "_last_checkpoint"
 _ASIDE = "_checkpoint-"
 _LEFT_AFTER_S = 3600
 _ENTRY = re.compile(r"[0-9]{20}\.json")
 
 
-def table_paths(warehouse: Path) -> list[Path]:
-    """Return the directories of all tables, sorted by name."""
-    if not warehouse.exists():
-        return []
-    return sorted(entry for entry in warehouse.iterdir() if (entry / "_delta_log").is_dir())
+def delta_table(store: Store, name: str, version: int | None = None) -> DeltaTable:
+    """Open a table as it is, or as it was in a version; raises what deltalake raises."""
+    return DeltaTable(store.at(name), version=version, storage_options=store.delta_options())
 
 
-def mend(warehouse: Path) -> None:
+def mend(store: Store) -> None:
     """Set aside the newest log entries of each table if a power loss cut them, so that readers can open the table.
 
     The name of an entry can be on the disk before its content. Such a commit was not durable yet.
@@ -47,8 +48,8 @@ def mend(warehouse: Path) -> None:
     Raises:
         StorageError: the disk refused.
     """
-    for path in table_paths(warehouse):
-        logs = path / "_delta_log"
+    for path in (store.local / name for name in store.folders_with(LOG)) if store.local else ():
+        logs = path / LOG
         with storage_errors(logs):
             entries = [
                 logs / name for name in _entry_names(logs)[-2:]
@@ -63,22 +64,25 @@ def mend(warehouse: Path) -> None:
                         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def sync_names(path: Path) -> None:
+def sync_names(store: Store, table: str, folder: str) -> None:
     """Sync the names in a directory inside a table, in the table's directory, and in the warehouse's."""
-    for directory in (path, path.parent, path.parent.parent):
-        sync_directory(directory)
+    if store.local:
+        for directory in (store.local / table / folder, store.local / table, store.local):
+            sync_directory(directory)
 
 
-def sync_log(path: Path, since: int = 0) -> None:
+def sync_log(store: Store, table: str, since: int = 0) -> None:
     """Sync the log entries of a table from the version `since` on."""
-    logs = path / "_delta_log"
-    with storage_errors(logs):
-        for entry in log_entries(logs, since):
-            sync_file(entry)
-        sync_names(logs)
+    if store.local:
+        logs = store.local / table / LOG
+        with storage_errors(logs):
+            for entry in log_entries(logs, since):
+                sync_file(entry)
+            sync_names(store, table, LOG)
 
 
-def append_entry(
+def append_entry(  # noqa: PLR0913, PLR0917  what is committed, where, and by whom
+    store: Store,
     table: DeltaTable,
     schema: Schema,
     actions: Sequence[AddAction | RemoveAction],
@@ -92,7 +96,9 @@ def append_entry(
     Raises:
         CommitFailedError: proven not landed: another entry has that number, or has removed the same files.
         DeltaError, OSError: the entry may have landed.
+        StorageError: another job has taken the lock; nothing was appended.
     """
+    store.still_locked()  # after the version was read: whoever has taken the lock appends an entry before all else
     table.create_write_transaction(
         list(actions),
         mode="append",
@@ -117,33 +123,41 @@ def _entry_names(logs: Path) -> list[str]:
     return sorted(filter(_ENTRY.fullmatch, os.listdir(logs)))  # noqa: PTH208
 
 
-def is_newest(path: Path, table: DeltaTable) -> bool:
+def is_newest(store: Store, name: str, table: DeltaTable) -> bool:
     """Tell whether a table was read up to its newest version. Versions have no gaps, so the next number decides."""
-    newest, following = (path / "_delta_log" / f"{table.version() + i:020}.json" for i in (0, 1))
-    return newest.exists() and not following.exists()
+    entries = [store.at(name, LOG, f"{table.version() + i:020}.json") for i in (0, 1)]
+    there = [size is not None for _, size in store.sizes(entries)]
+    return there == [True, False]
 
 
-def write_checkpoint(path: Path) -> None:
+def write_checkpoint(store: Store, name: str) -> None:
     """Sum up the log of a table in a checkpoint, which is durable when this returns.
 
     Raises:
         StorageError: the disk refused. The table has not changed.
     """
-    logs = path / "_delta_log"
+    if not store.local:
+        try:
+            delta_table(store, name).create_checkpoint()
+        except (DeltaError, OSError) as exc:
+            raise StorageError.at(store.at(name, LOG), said(exc)) from exc
+        return
+    path = store.local / name
+    logs = path / LOG
     try:
         # The checkpoint is made in another directory, synced and renamed: readers cannot open a table whose newest
         # checkpoint is incomplete. What deltalake reads of the log is linked there: the last checkpoint, what follows.
         with TemporaryDirectory(prefix=_ASIDE, dir=path, ignore_cleanup_errors=True) as aside:
-            made = Path(aside) / "_delta_log"
+            made = Path(aside) / LOG
             made.mkdir()
             since = f"{_last_checkpoint(logs):020}"
-            for name in os.listdir(logs):  # noqa: PTH208  thousands of entries
-                if name == _LAST or name >= since:
-                    os.link(logs / name, made / name)
+            for entry in os.listdir(logs):  # noqa: PTH208  thousands of entries
+                if entry == _LAST or entry >= since:
+                    os.link(logs / entry, made / entry)
             table = DeltaTable(aside)
             table.create_checkpoint()
-            for name in (f"{table.version():020}.checkpoint.parquet", _LAST):
-                put_in_place(made / name, logs / name)
+            for entry in (f"{table.version():020}.checkpoint.parquet", _LAST):
+                put_in_place(made / entry, logs / entry)
     except (DeltaError, OSError) as exc:
         raise StorageError.at(logs, said(exc)) from exc
 

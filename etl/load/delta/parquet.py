@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.errors import WarehouseError
-from etl.storage.disk import remove_files, sync_file
+from etl.storage.store import Store
 
 OPTIONS: Mapping[str, Any] = {
     "compression": "zstd", "write_page_checksum": True, "store_schema": False, "version": "2.6"
@@ -22,13 +22,14 @@ class DataFile:
     """A data file while it is written.
 
     Attributes:
-        path: the file. It must not exist before.
+        name: the file. It must not exist before.
+        size: in bytes, once it is closed.
         schema: schema of its rows.
         rows: rows written so far.
         nulls: column -> how many of these rows have null in it.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, unique: Collection[str] = ()) -> None:
+    def __init__(self, store: Store, name: str, schema: pa.Schema, unique: Collection[str] = ()) -> None:
         """Create a file. Values of the columns `unique` hardly repeat: a dictionary would only cost time and room.
 
         Of instants that hardly repeat, the differences are packed, which takes less room and less time than zstd alone.
@@ -36,10 +37,13 @@ class DataFile:
         """
         repeating = [leaf for field in schema if field.name not in unique for leaf in _leaves(field.name, field.type)]
         packed = {f.name: "DELTA_BINARY_PACKED" for f in schema if f.name in unique and pa.types.is_timestamp(f.type)}
+        self._store = store
+        self._draft = store.draft(name)
         self._writer = pq.ParquetWriter(
-            path, schema, use_dictionary=repeating, column_encoding=packed or None, **OPTIONS
+            self._draft, schema, use_dictionary=repeating, column_encoding=packed or None, **OPTIONS
         )
-        self.path = path
+        self.name = name
+        self.size = 0
         self.schema = schema
         self.rows = 0
         self.nulls = dict.fromkeys(schema.names, 0)
@@ -51,16 +55,21 @@ class DataFile:
         for name, column in zip(rows.schema.names, rows.columns, strict=True):
             self.nulls[name] += column.null_count
 
+    def size_so_far(self) -> int:
+        """Return how many bytes are written."""
+        return self._draft.stat().st_size
+
     def close(self) -> None:
-        """Finish the file. It is whole and on the disk when this returns."""
+        """Finish the file. It is whole and durable when this returns; on a disk, its name is not."""
         self._writer.close()
-        sync_file(self.path)
+        self.size = self.size_so_far()
+        self._store.keep(self._draft, self.name)
 
     def abandon(self) -> None:
         """Remove the unfinished file."""
         with suppress(OSError, pa.ArrowException):  # a full disk also refuses the end of a file
             self._writer.close()
-        remove_files([self.path])
+        self._draft.unlink(missing_ok=True)
 
 
 def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
@@ -78,9 +87,9 @@ def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
 
 
 @contextmanager
-def data_file(path: Path, schema: pa.Schema) -> Iterator[DataFile]:
+def data_file(store: Store, name: str, schema: pa.Schema) -> Iterator[DataFile]:
     """Yield a data file to write. It is closed after the block, or removed if the block or the closing fails."""
-    file = DataFile(path, schema)
+    file = DataFile(store, name, schema)
     try:
         yield file
         file.close()
@@ -89,7 +98,7 @@ def data_file(path: Path, schema: pa.Schema) -> Iterator[DataFile]:
         raise
 
 
-def check_file(file: str, rows: int | None = None, nulls: Mapping[str, int] | None = None) -> None:
+def check_file(store: Store, file: str, rows: int | None = None, nulls: Mapping[str, int] | None = None) -> None:
     """Read a whole data file; verify its checksums, its statistics, and what a log says about it.
 
     Readers skip row groups by their statistics, which have no checksum. `rows` and `nulls` (column -> nulls in it) are
@@ -99,7 +108,7 @@ def check_file(file: str, rows: int | None = None, nulls: Mapping[str, int] | No
         WarehouseError: the file is missing or damaged, or differs from what is said about it.
     """
     found: Counter[str] = Counter()
-    with _opened(file) as parquet:
+    with _opened(store, file) as parquet:
         for number in range(parquet.num_row_groups):
             group = parquet.read_row_group(number, use_threads=False)
             _check_statistics(file, parquet.metadata.row_group(number), group)
@@ -138,7 +147,7 @@ _RAW = {"INT32": pa.int32(), "INT64": pa.int64()}
 
 
 def read_batches(
-    file: str, columns: Sequence[str] | None, batch_rows: int = 65_536, *, encoded: bool = False
+    store: Store, file: str, columns: Sequence[str] | None, batch_rows: int = 65_536, *, encoded: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """Yield some columns of a data file, or all, in batches of at most `batch_rows` rows, and verify their checksums.
 
@@ -148,46 +157,51 @@ def read_batches(
     Raises:
         WarehouseError: the file is missing or damaged.
     """
-    with _opened(file, _dictionaries(file) if encoded else ()) as parquet:
-        yield from parquet.iter_batches(batch_rows, columns=columns and list(columns), use_threads=False)
+    with _opened(store, file, _dictionaries(store, file) if encoded else ()) as parquet:
+        rows = 0
+        for batch in parquet.iter_batches(batch_rows, columns=columns and list(columns), use_threads=False):
+            rows += batch.num_rows
+            yield batch
+        if rows != parquet.metadata.num_rows:  # the header of a page has no checksum
+            raise WarehouseError(f"{file}: {rows} of {parquet.metadata.num_rows} rows can be read; {_then(file)}")
 
 
-def _dictionaries(file: str) -> Sequence[str]:
+def _dictionaries(store: Store, file: str) -> Sequence[str]:
     """Return the columns of texts that a data file has as dictionaries."""
-    with _opened(file) as parquet:
+    with _opened(store, file) as parquet:
         groups = [parquet.metadata.row_group(0)] if parquet.metadata.num_row_groups else []
     leaves = [group.column(number) for group in groups for number in range(group.num_columns)]
     texts = [leaf for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and "." not in leaf.path_in_schema]
     return [leaf.path_in_schema for leaf in texts if "RLE_DICTIONARY" in leaf.encodings]
 
 
-def read_columns(file: str) -> list[str]:
+def read_columns(store: Store, file: str) -> list[str]:
     """Return the names of the columns of a data file.
 
     Raises:
         WarehouseError: the file is missing or damaged.
     """
-    with _opened(file) as parquet:
+    with _opened(store, file) as parquet:
         return list(parquet.schema_arrow.names)
 
 
-def count_rows(file: str) -> int:
+def count_rows(store: Store, file: str) -> int:
     """Return how many rows a data file says it has.
 
     Raises:
         WarehouseError: the file is missing or damaged.
     """
-    with _opened(file) as parquet:
+    with _opened(store, file) as parquet:
         return int(parquet.metadata.num_rows)
 
 
 @contextmanager
-def _opened(file: str, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+def _opened(store: Store, file: str, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     """Yield a data file, some columns as dictionaries. Whatever cannot be read of it becomes a WarehouseError."""
     try:
         # With its read-ahead buffer, pyarrow would read the whole file at once and keep it in memory.
         options: dict[str, Any] = {"page_checksum_verification": True, "pre_buffer": False}
-        with pq.ParquetFile(file, read_dictionary=list(dictionaries), **options) as parquet:
+        with pq.ParquetFile(store.opened(file), read_dictionary=list(dictionaries), **options) as parquet:
             yield parquet
     except (OSError, ValueError, pa.ArrowException) as exc:  # ValueError: a name in it is no text any more
         raise WarehouseError(f"{file}: cannot be read: {exc}; {_then(file)}") from exc

@@ -39,7 +39,7 @@ def fillers(tables: Tables) -> frozenset[Filler]:
         found = json.loads(table.metadata().configuration.get(_PROPERTY, "[]")) if table else []
         return frozenset(Filler(origin, account_id) for origin, account_id in found)
     except (ValueError, TypeError) as exc:
-        raise WarehouseError(f"{tables.path / _TABLE}: its property {_PROPERTY} is damaged: {exc}") from exc
+        raise WarehouseError(f"{tables.store.at(_TABLE)}: its property {_PROPERTY} is damaged: {exc}") from exc
 
 
 def check_filler(tables: Tables, *given: Filler) -> None:
@@ -60,8 +60,8 @@ def check_filler(tables: Tables, *given: Filler) -> None:
         filler = given[0]
         there = ", ".join(sorted(map(str, known)))
         raise ConfigError(
-            f"{tables.path}: is filled with {there}; found {filler}. Export it to another warehouse.path, or, if both "
-            "belong together, run once with --accept-source"
+            f"{tables.store.uri}: is filled with {there}; found {filler}. Export it to another warehouse.path, or, if "
+            "both belong together, run once with --accept-source"
         )
 
 
@@ -112,6 +112,6 @@ def _set(tables: Tables, name: str, value: str) -> None:
     try:
         table.alter.set_table_properties({name: value}, raise_if_not_exists=False, post_commithook_properties=NO_HOOKS)
     except (DeltaError, OSError) as exc:
-        raise WarehouseError(f"{tables.path / _TABLE}: {said(exc)}; run again") from exc
-    sync_log(tables.path / _TABLE, since=before)
+        raise WarehouseError(f"{tables.store.at(_TABLE)}: {said(exc)}; run again") from exc
+    sync_log(tables.store, _TABLE, since=before)
     tables.give_back(_TABLE, table)

@@ -21,7 +21,6 @@ import logging
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
@@ -31,8 +30,8 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.events import reach
-from etl.load.delta.log import NO_HOOKS, append_entry, said, sync_log, sync_names, write_checkpoint
-from etl.load.delta.parquet import DataFile, data_file, read_batches
+from etl.load.delta.log import LOG, NO_HOOKS, append_entry, said, sync_log, sync_names, write_checkpoint
+from etl.load.delta.parquet import DataFile, data_file, fill, read_batches
 from etl.load.delta.tables import (
     CONFIGURATION,
     PARTITION,
@@ -43,6 +42,7 @@ from etl.load.delta.tables import (
     tells_nulls,
 )
 from etl.storage.disk import remove_files, storage_errors
+from etl.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -96,12 +96,13 @@ class Stage:
     ) -> None:
         self._tables = tables
         self._name = name
-        self._path = tables.path / name
+        self._store = tables.store
+        self._path = tables.store.at(name)
         self._rebuild = rebuild
         self._schema = schema
         self._file_schema = pa.schema([f.remove_metadata() for f in schema if f.name != PARTITION])
         self._replacement = replacement
-        self._partition = self._path / f"{PARTITION}={replacement.snapshot_date.isoformat()}"
+        self._partition = f"{PARTITION}={replacement.snapshot_date.isoformat()}"
         self._run_id = run_id
         self._is_prepared = False
         self._file: DataFile | None = None
@@ -152,27 +153,33 @@ class Stage:
             self._prepare()
             self._close_file()
         self._ensure_table()
-        for _ in range(_COMMIT_TRIES):
+        tried: list[DataFile] = []  # what former tries have carried over
+        for tries in range(_COMMIT_TRIES + 1):
             table = self._tables.take(self._name)
             assert table is not None
             before = table.version()
-            if (table.transaction_version(app_id) or 0) >= number:
-                self.discard()
-                sync_log(self._path)
+            is_there = (table.transaction_version(app_id) or 0) >= number
+            self._drop_unnamed(table if is_there else None, tried)
+            if is_there:  # as a former job has left it; or it has landed, and its answer was lost
+                self._tables.give_back(self._name, table, is_changed=False)
+                sync_log(self._store, self._name)
                 return
+            if tries == _COMMIT_TRIES:
+                break
             existing = data_files(table).get(self._replacement.snapshot_date, [])
             with storage_errors(self._path):
                 replaced = [name for name in existing if self._replaces_rows_of(name)]
                 if not self._staged and not replaced:
-                    self._tables.give_back(self._name, table)
+                    self._tables.give_back(self._name, table, is_changed=False)
                     return
                 if len(existing) > _MOST_FILES:
                     replaced = existing
                 carried = self._carry_over(replaced, pa.schema(table.schema().to_arrow()))
-                sync_names(self._partition)
+                sync_names(self._store, self._name, self._partition)
             reach("table.synced")
             try:
                 append_entry(
+                    self._store,
                     table,
                     Schema.from_arrow(self._schema),
                     [*map(self._add, [*self._staged, *carried]), *map(self._remove, replaced)],
@@ -180,9 +187,10 @@ class Stage:
                     Transaction(app_id, number),
                 )
             except CommitFailedError:
-                # Proven not landed: another commit has taken the version number or removed the same files.
+                # Another commit has taken the version number or removed the same files. In an object store, it may be
+                # this one: its answer was lost, and the client has asked once more. The next try finds it in the log.
                 log.info("%s: another writer was faster; trying again", self._name)
-                remove_files(file.path for file in carried)
+                tried = carried
                 continue
             except (DeltaError, OSError) as exc:
                 self._staged.clear()  # they may be part of the table now
@@ -192,18 +200,26 @@ class Stage:
                 ) from exc
             reach("table.committed")
             self._staged.clear()  # they are part of the table now
-            sync_log(self._path, since=before)
+            sync_log(self._store, self._name, since=before)
             reach("table.durable")
             every = int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
             if (before + 1) % every == 0:
                 try:
-                    write_checkpoint(self._path)
+                    write_checkpoint(self._store, self._name)
                 except StorageError as exc:
                     log.warning("%s. The commit is durable; a later commit sums up the log", exc)
             self._tables.give_back(self._name, table)
             return
         self.discard()
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
+
+    def _drop_unnamed(self, landed: DeltaTable | None, carried: Sequence[DataFile]) -> None:
+        """Remove what former tries have carried over; if a commit has landed, what is staged and not part of it too."""
+        named = {file for files in data_files(landed).values() for file in files} if landed else set()
+        left = [*carried, *(self._staged if landed else ())]
+        self._store.discard(one.name for one in left if one.name.removeprefix(f"{self._path}/") not in named)
+        if landed:
+            self._staged.clear()
 
     def _ensure_table(self) -> None:
         """Make the table if it is new, and add the columns that it lacks. Raises as `commit` says."""
@@ -220,9 +236,14 @@ class Stage:
         table, schema = self._tables.take(self._name), Schema.from_arrow(self._schema)
         if table is None:
             DeltaTable.create(
-                self._path, schema=schema, mode="ignore", partition_by=[PARTITION], configuration=CONFIGURATION
+                self._path,
+                schema=schema,
+                mode="ignore",
+                partition_by=[PARTITION],
+                configuration=CONFIGURATION,
+                storage_options=self._store.delta_options(),
             )
-            sync_log(self._path)
+            sync_log(self._store, self._name)
             return
         types = {field.name: str(field.type) for field in table.schema().fields}
         for field in schema.fields:
@@ -237,8 +258,8 @@ class Stage:
         if not tells_nulls(table):
             table.alter.set_table_properties(CONFIGURATION, post_commithook_properties=NO_HOOKS)
         if table.version() != before:
-            sync_log(self._path, since=before)
-        self._tables.give_back(self._name, table)
+            sync_log(self._store, self._name, since=before)
+        self._tables.give_back(self._name, table, is_changed=table.version() != before)
 
     def discard(self) -> None:
         """Remove the staged files, except those that are or may be part of the table."""
@@ -246,24 +267,28 @@ class Stage:
         if self._file is not None:
             self._file.abandon()
             self._file = None
-        remove_files(file.path for file in self._staged)
+        self._store.discard(file.name for file in self._staged)
         self._staged.clear()
 
     def _prepare(self) -> None:
-        """Make the directory of the date, and remove the files that a killed try of the same run has left there."""
-        if self._is_prepared:
+        """Make the directory of the date, and remove the files that a killed try of the same run has left there.
+
+        In an object store, they wait for `vacuum`: to look for them would cost a request for each table and night.
+        """
+        if self._is_prepared or not self._store.local:
             return
-        self._partition.mkdir(parents=True, exist_ok=True)
+        partition = self._store.local / self._name / self._partition
+        partition.mkdir(parents=True, exist_ok=True)
         live = self._tables.files(self._name, self._replacement.snapshot_date)
-        leftovers = [file for file in self._partition.glob(f"{self._run_id}-*") if str(file) not in live]
+        leftovers = [file for file in partition.glob(f"{self._run_id}-*") if str(file) not in live]
         if leftovers:
             # Files that any log entry names stay: a catalog that is open may still read them.
-            log_text = "".join(entry.read_text() for entry in (self._path / "_delta_log").glob("*.json"))
+            log_text = "".join(entry.read_text() for entry in (self._store.local / self._name / LOG).glob("*.json"))
             remove_files(file for file in leftovers if file.name not in log_text)
         self._is_prepared = True
 
-    def _new_path(self) -> Path:
-        return self._partition / f"{self._run_id}-{uuid.uuid4().hex}.parquet"
+    def _new_name(self) -> str:
+        return self._store.at(self._name, self._partition, f"{self._run_id}-{uuid.uuid4().hex}.parquet")
 
     def write_row_group(self) -> None:
         """Write the waiting batches as one row group: small row groups cost more space and time.
@@ -276,11 +301,11 @@ class Stage:
         with storage_errors(self._path):
             if self._file is None:
                 self._prepare()
-                self._file = DataFile(self._new_path(), self._waiting[0].schema, self._unique)
+                self._file = DataFile(self._store, self._new_name(), self._waiting[0].schema, self._unique)
             rows = pa.Table.from_batches(self._waiting).unify_dictionaries()
             self._waiting, self.waiting_bytes = [], 0
             self._file.write(rows)
-            if self._file.path.stat().st_size > _FILE_BYTES:
+            if self._file.size_so_far() > _FILE_BYTES:
                 self._close_file()
 
     def _close_file(self) -> None:
@@ -300,7 +325,7 @@ class Stage:
 
         values = pa.array(self._replacement.values, pa.string())
         try:
-            batches = read_batches(str(self._path / name), [self._replacement.column])
+            batches = read_batches(self._store, f"{self._path}/{name}", [self._replacement.column])
             return not len(values) or any(pc.any(pc.is_in(batch.column(0), values)).as_py() for batch in batches)
         except WarehouseError:
             if not self._rebuild:
@@ -318,7 +343,7 @@ class Stage:
         first = next(kept, None)
         if first is None:
             return []
-        with data_file(self._new_path(), first.schema) as file:
+        with data_file(self._store, self._new_name(), first.schema) as file:
             for batch in chain([first], kept):
                 file.write(batch, _ROW_GROUP_ROWS)
         return [file]
@@ -328,33 +353,28 @@ class Stage:
 
         Checksums are verified: otherwise a damaged page would be written again with a correct checksum.
         """
-        import pyarrow.dataset as pads  # noqa: PLC0415  so that `status` is quick
+        import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
 
-        options = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
-        proven = pads.ParquetFileFormat(default_fragment_scan_options=options)
-        replaced = self._replacement.values
-        keep = ~pads.field(self._replacement.column).isin(replaced) if replaced else None
+        replaced = pa.array(self._replacement.values, pa.string())
         for name in names:
+            file = f"{self._path}/{name}"
             try:
-                dataset = pads.dataset([str(self._path / name)], schema=schema, format=proven)
-                for batch in dataset.scanner(filter=keep, use_threads=False).to_batches():
-                    if batch.num_rows:
-                        yield batch
-            except (OSError, pa.ArrowException) as exc:
+                for batch in read_batches(self._store, file, None):
+                    gone = pc.is_in(batch[self._replacement.column], replaced)
+                    kept = batch.filter(pc.invert(gone)) if len(replaced) else batch
+                    if kept.num_rows:
+                        yield fill(kept, schema, {})
+            except WarehouseError as exc:
                 if self._rebuild:
-                    log.warning("%s: cannot be read; its rows are written again", self._path / name)
+                    log.warning("%s: cannot be read; its rows are written again", file)
                     continue
-                raise WarehouseError(
-                    f"{self._path / name}: cannot be read: {exc}; rows of other slices would be lost. "
-                    f"`nimble-etl replay --since {self._replacement.snapshot_date}` writes them again from the ledgers"
-                ) from exc
+                raise WarehouseError(f"{exc}; rows of other slices would be lost") from exc
 
     def _add(self, file: DataFile) -> AddAction:
-        facts = FileFacts(file.path.stat().st_size, file.rows, file.nulls)
-        return add_action(self._path, file.path.relative_to(self._path).as_posix(), facts)
+        return add_action(file.name.removeprefix(f"{self._path}/"), FileFacts(file.size, file.rows, file.nulls))
 
     def _remove(self, name: str) -> RemoveAction:
-        return remove_action(self._path, name)
+        return remove_action(self._store, self._name, name)
 
 
 def make_room(stages: Collection[Stage]) -> None:
@@ -363,28 +383,27 @@ def make_room(stages: Collection[Stage]) -> None:
         max(stages, key=lambda stage: stage.waiting_bytes).write_row_group()
 
 
-def add_action(table: Path, name: str, facts: FileFacts) -> AddAction:
+def add_action(name: str, facts: FileFacts) -> AddAction:
     """Return what a log entry says about a data file that becomes part of a table. The file must exist."""
-    file = table / name
     told = {"numRecords": facts.rows, **({"nullCount": facts.nulls} if facts.nulls else {})}
     return AddAction(
         path=name,
         size=facts.size,
         partition_values=_partition_values(name),
-        modification_time=int(file.stat().st_mtime * 1000),
+        modification_time=int(dt.datetime.now(dt.UTC).timestamp() * 1000),
         data_change=True,
         stats=json.dumps(told),
     )
 
 
-def remove_action(table: Path, name: str) -> RemoveAction:
+def remove_action(store: Store, table: str, name: str) -> RemoveAction:
     """Return what a log entry says about a data file that is no longer part of a table. The file may be missing."""
-    file = table / name
+    ((_, size),) = store.sizes([store.at(table, name)])
     return RemoveAction(
         path=name,
         data_change=True,
         deletion_timestamp=int(dt.datetime.now(dt.UTC).timestamp() * 1000),
-        size=file.stat().st_size if file.exists() else 0,
+        size=size or 0,
         partition_values=_partition_values(name),
     )
 

@@ -2,10 +2,9 @@
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +12,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from etl.errors import WarehouseError
-from etl.load.delta.log import is_newest, said, table_paths
+from etl.load.delta.log import LOG, delta_table, is_newest, said
 from etl.load.delta.parquet import count_rows, read_batches
+from etl.storage.store import Store
 
 PARTITION = "snapshot_date"
 CONFIGURATION = {"delta.dataSkippingNumIndexedCols": "-1"}
@@ -52,11 +52,12 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """One version of a table: its schema, and its data files (absolute paths) by snapshot date.
+    """One version of a table: its schema, and its data files (absolute names) by snapshot date.
 
     `facts` has an entry for each file if `Tables.read` was called with `with_facts`.
     """
 
+    store: Store
     name: str
     version: int
     schema: pa.Schema
@@ -65,17 +66,32 @@ class Committed:
 
 
 class Tables:
-    """The Delta tables below one directory.
+    """The Delta tables in one store.
 
     Tables stay open between calls: polling a log for new entries is far cheaper than reading it again. Whatever reads a
     table raises a WarehouseError if the table or a file is damaged or missing, or if a newer version has written it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self._opened: dict[str, DeltaTable] = {}
+        self._options = store.delta_options()
         self._read: dict[str, Committed] = {}
         self._frozen = False
+        self._looked: set[str] | None = None
+        self._names: set[str] | None = None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside the block, whose caller holds the lock, nobody else commits: a table is looked at once.
+
+        On a disk, it is looked at each time: that costs nothing, and a file system may only seem to have locks.
+        """
+        self._looked = None if self.store.local else set()
+        try:
+            yield
+        finally:
+            self._looked = self._names = None
 
     def freeze(self) -> None:
         """From now on, show every table as it is at this moment. One that cannot be read raises when it is read."""
@@ -86,7 +102,7 @@ class Tables:
 
     def is_current(self) -> bool:
         """Tell whether no table that is open has a newer version."""
-        return all(is_newest(self.path / name, found) for name, found in self._opened.items())
+        return all(is_newest(self.store, name, found) for name, found in self._opened.items())
 
     def last_transaction(self, table: str, app_id: str) -> int:
         """Return the number of a writer's last commit to a table; 0 before the first."""
@@ -94,7 +110,7 @@ class Tables:
         try:
             return (found.transaction_version(app_id) if found else None) or 0
         except DeltaError as exc:
-            raise WarehouseError(f"{self.path / table}: its log is damaged: {said(exc)}; {_MOVE}") from exc
+            raise WarehouseError(f"{self.store.at(table)}: its log is damaged: {said(exc)}; {_MOVE}") from exc
 
     def versions(self) -> dict[str, int]:
         """Return the newest version of each table, by name."""
@@ -103,15 +119,16 @@ class Tables:
 
     def read(self, table: str, *, with_facts: bool = False) -> Committed | None:
         """Return the newest version of a table; None if it was never committed to."""
-        path = self.path / table
+        path = self.store.at(table)
         found = self.open(table)
         if found is None:
             return None
         known = self._read.get(table)
         if known is None or known.version != found.version() or (with_facts and not known.facts):
             files = {date: [f"{path}/{name}" for name in names] for date, names in data_files(found).items()}
-            facts = {f"{path}/{name}": told for name, told in file_facts(found, path)} if with_facts else {}
-            known = Committed(table, found.version(), pa.schema(found.schema().to_arrow()), files, facts)
+            told = file_facts(self.store, table, found) if with_facts else ()
+            facts = {f"{path}/{name}": one for name, one in told}
+            known = Committed(self.store, table, found.version(), pa.schema(found.schema().to_arrow()), files, facts)
             self._read[table] = known
         return known
 
@@ -119,29 +136,45 @@ class Tables:
         """Return the newest version of a table as deltalake has it; None if it was never committed to."""
         found = self.take(table)
         if found is not None:
-            self.give_back(table, found)
+            self.give_back(table, found, is_changed=False)
         return found
 
     def take(self, table: str) -> DeltaTable | None:
         """Return the newest version as `open` does, for this caller alone, who may commit to it."""
+        if (options := self.store.delta_options()) != self._options:
+            self._options = options
+            self._opened.clear()  # with credentials that are over by now
         found = self._opened.pop(table, None)
         try:
-            if found is not None and not self._frozen and not is_newest(self.path / table, found):
-                found.update_incremental()
+            is_known = self._frozen or (self._looked is not None and table in self._looked)
+            if found is not None and not is_known:
+                is_alone = self._looked is not None  # then it was changed here, or is looked at for the first time
+                if is_alone or not is_newest(self.store, table, found):
+                    found.update_incremental()
         except DeltaError:
             found = None  # opening the table again below raises the error that tells what is wrong
-        found = found or _open(self.path / table)
+        found = found or _open(self.store, table)
         if found is not None:
-            _check_protocol(self.path / table, found)
+            _check_protocol(self.store.at(table), found)
+            if self._looked is not None:
+                self._looked.add(table)
+            if self._names is not None:
+                self._names.add(table)
         return found
 
-    def give_back(self, table: str, found: DeltaTable) -> None:
-        """Keep a table open for the next caller of `open` or `take`."""
+    def give_back(self, table: str, found: DeltaTable, *, is_changed: bool = True) -> None:
+        """Keep a table open for the next caller of `open` or `take`. Most callers have committed to it."""
         self._opened[table] = found
+        if is_changed and self._looked is not None:
+            self._looked.discard(table)
 
     def names(self) -> list[str]:
         """Return the names of all tables."""
-        return [path.name for path in table_paths(self.path)]
+        if self._looked is None:
+            return self.store.folders_with(LOG)
+        if self._names is None:
+            self._names = {*self.store.folders_with(LOG)}
+        return sorted(self._names)
 
     def dates(self, table: str) -> list[dt.date]:
         """Return the dates for which a table has rows, oldest first."""
@@ -183,7 +216,7 @@ class Tables:
 
     def _batches(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for file in self.files(table, snapshot_date):
-            yield from read_batches(file, columns)
+            yield from read_batches(self.store, file, columns)
 
 
 def tells_nulls(table: DeltaTable) -> bool:
@@ -191,10 +224,11 @@ def tells_nulls(table: DeltaTable) -> bool:
     return CONFIGURATION.items() <= table.metadata().configuration.items()
 
 
-def _open(path: Path) -> DeltaTable | None:
+def _open(store: Store, table: str) -> DeltaTable | None:
     """Open a table; return None if it was never committed to."""
+    path = store.at(table)
     try:
-        return DeltaTable(path)
+        return delta_table(store, table)
     except TableNotFoundError:
         return None
     except DeltaError as exc:
@@ -208,7 +242,7 @@ def _open(path: Path) -> DeltaTable | None:
         ) from exc
 
 
-def _check_protocol(path: Path, table: DeltaTable) -> None:
+def _check_protocol(path: str, table: DeltaTable) -> None:
     """Raise a WarehouseError if a table needs a newer version of nimble-etl."""
     found = table.protocol()
     if found.min_reader_version > _READER_VERSION or found.min_writer_version > _WRITER_VERSION:
@@ -239,8 +273,8 @@ def _date_of(partition: str) -> dt.date:
     return dt.date.fromisoformat(partition.removeprefix(f"{PARTITION}="))
 
 
-def file_facts(table: DeltaTable, path: Path) -> Iterator[tuple[str, FileFacts]]:
-    """Yield the live data files of the table at a path, named as in `data_files`, with what the log says about them.
+def file_facts(store: Store, name: str, table: DeltaTable) -> Iterator[tuple[str, FileFacts]]:
+    """Yield the live data files of a table of this name, as `data_files` does, with what the log says about them.
 
     Raises:
         WarehouseError: the log does not say how many rows a file has, and the file cannot be read.
@@ -253,8 +287,8 @@ def file_facts(table: DeltaTable, path: Path) -> Iterator[tuple[str, FileFacts]]
     # Statistics are optional in a log, and what damages them need not damage the rest of it.
     counted = actions["num_records"].to_pylist() if "num_records" in actions.schema.names else [None] * len(actions)
     for rows, (uri, size, *counts) in zip(counted, zip(*listed, strict=True), strict=True):
-        name = "/".join(uri.rsplit("/", 2)[-2:])
+        file = "/".join(uri.rsplit("/", 2)[-2:])
         nulls = dict(zip(columns, counts, strict=True))
         if None in counts:
             nulls = {column: count for column, count in nulls.items() if count is not None}
-        yield name, FileFacts(size, count_rows(str(path / name)) if rows is None else rows, nulls)
+        yield file, FileFacts(size, count_rows(store, store.at(name, file)) if rows is None else rows, nulls)

@@ -4,11 +4,10 @@ import datetime as dt
 import math
 import uuid
 
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from etl.errors import StorageError
-from etl.load.delta.log import NO_HOOKS, said, sync_log, write_checkpoint
+from etl.load.delta.log import NO_HOOKS, delta_table, said, sync_log, write_checkpoint
 from etl.load.delta.parquet import read_batches
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
@@ -32,7 +31,8 @@ def drop(tables: Tables, table: str, snapshot_date: dt.date) -> None:
         WarehouseError, CommitConflictError, CommitUnknownError, StorageError: as `compact`.
     """
     if files := tables.files(table, snapshot_date):
-        slices = {name for file in files for rows in read_batches(file, ["slice_id"]) for name in rows[0].to_pylist()}
+        read = (rows for file in files for rows in read_batches(tables.store, file, ["slice_id"]))
+        slices = {name for rows in read for name in rows[0].to_pylist()}
         replacement = Replacement(snapshot_date, "slice_id", tuple(sorted(slices)))
         _replace(tables, table, replacement, f"drop-{uuid.uuid4().hex}")
 
@@ -54,7 +54,7 @@ def vacuum(tables: Tables, table: str, grace: dt.timedelta) -> int:
     found = tables.open(table)
     if found is None:
         return 0
-    path, before = tables.path / table, found.version()
+    store, before = tables.store, found.version()
     try:
         removed = found.vacuum(
             math.ceil(grace / dt.timedelta(hours=1)),
@@ -63,9 +63,9 @@ def vacuum(tables: Tables, table: str, grace: dt.timedelta) -> int:
             full=True,
             post_commithook_properties=NO_HOOKS,
         )
-        sync_log(path, since=before)
-        write_checkpoint(path)
-        DeltaTable(path).cleanup_metadata()
+        sync_log(store, table, since=before)
+        write_checkpoint(store, table)
+        delta_table(store, table).cleanup_metadata()
     except (DeltaError, OSError) as exc:
-        raise StorageError.at(path, said(exc)) from exc
+        raise StorageError.at(store.at(table), said(exc)) from exc
     return len(removed)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import ConfigError, WarehouseError
+from etl.model import CATALOG_NAME
 from etl.read.query import bind, open_catalog
 from etl.read.report.contents import SECTIONS, Answers, Rows
 from etl.sqlfiles import sql_files
 from etl.storage.disk import storage_errors
+from etl.storage.store import Store
 
 try:
     from etl.read.report import charts, page
@@ -26,27 +28,27 @@ _NAMES = "select account_id, region, studio_id, studio_name from studio_names"
 _PLACE = ("account_id", "region")
 
 
-def write_report(catalog: Path, output: Path) -> None:
+def write_report(store: Store, output: Path) -> None:
     """Write the report as one self-contained HTML file.
 
     Raises:
         WarehouseError: nothing is published yet.
         StorageError: the file cannot be written.
     """
-    answers = _ask(catalog)
+    answers = _ask(store)
     text = page.render(answers, dt.datetime.now(dt.UTC), version("nimble-etl"))
     with storage_errors(output):
         output.write_text(text, encoding="utf-8")
 
 
-def write_pictures(catalog: Path, directory: Path) -> list[Path]:
+def write_pictures(store: Store, directory: Path) -> list[Path]:
     """Write each chart that has rows as a PNG file, and return the paths.
 
     Raises:
         WarehouseError: nothing is published yet.
         StorageError: a file cannot be written.
     """
-    rows = _ask(catalog).rows
+    rows = _ask(store).rows
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         written = []
@@ -56,10 +58,10 @@ def write_pictures(catalog: Path, directory: Path) -> list[Path]:
     return written
 
 
-def _ask(catalog: Path) -> Answers:
+def _ask(store: Store) -> Answers:
     """Return the answers to all questions, all from the same night. Studios have their labels instead of their ids."""
     questions = sql_files("report")
-    with open_catalog(catalog) as opened:
+    with open_catalog(store) as opened:
         there = set(opened.ask(_RELATIONS).column(0).to_pylist())
         names = opened.ask(_NAMES).to_pylist() if "studio_names" in there else []
         missing = {name: frozenset(file.reads) - there for name, file in questions.items()}
@@ -69,6 +71,7 @@ def _ask(catalog: Path) -> Answers:
             if not missing[name]
         }
     if not rows.get("nights"):
+        catalog = store.at(CATALOG_NAME)
         raise WarehouseError(f"{catalog}: no night is published yet; `nimble-etl run` publishes the first")
     _label([row for found in rows.values() for row in found if "studio_id" in row], names)
     return Answers(rows, missing)

@@ -28,6 +28,7 @@ from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.sqlfiles import SqlFile
 from etl.storage import disk
+from etl.storage.disk import Disk
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import field
 
@@ -39,7 +40,7 @@ LEFT_OVER = {"etl_slices", "things", CATALOG_NAME}
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    tables = Tables(tmp_path_factory.mktemp("template") / "warehouse")
+    tables = Tables(Disk(tmp_path_factory.mktemp("template") / "warehouse"))
     publish(tables, {"a": [1]})
     publish_slices(tables, ["a"])
     build(tables)
@@ -49,8 +50,8 @@ def template(tmp_path_factory):
 @pytest.fixture
 def night(template, tmp_path):
     """A warehouse with one row, and its catalog: a copy."""
-    shutil.copytree(template.path, tmp_path / "warehouse")
-    return Tables(tmp_path / "warehouse")
+    shutil.copytree(template.store.path, tmp_path / "warehouse")
+    return Tables(Disk(tmp_path / "warehouse"))
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def ask(catalog, statement):
 
 
 def in_directory(tables):
-    return {entry.name for entry in tables.path.iterdir()}
+    return {entry.name for entry in tables.store.path.iterdir()}
 
 
 @contextmanager
@@ -121,7 +122,7 @@ READER = """
     )
 )
 def test_history_has_every_row_and_the_current_view_the_newest_complete_snapshot(tmp_path_factory, nights):
-    tables = Tables(tmp_path_factory.mktemp("nights"))
+    tables = Tables(Disk(tmp_path_factory.mktemp("nights")))
     for place, (date, slice_id, found, whole) in enumerate(nights):
         at = ARRIVED + dt.timedelta(days=place)
         publish(tables, {slice_id: found}, date=date, run=f"run-{place}")
@@ -154,7 +155,7 @@ def test_only_committed_files_are_read_of_all_that_lie_there(tables):
     publish(tables, {"a": [1], "b": [2]})
     publish(tables, {"a": [3]}, run="run-2")  # the file of run-1 is superseded
     stage(tables, {"a": [4]}, run="run-3")._close_file()  # staged, not committed
-    partition = tables.path / "things" / f"snapshot_date={DATE}"
+    partition = tables.store.path / "things" / f"snapshot_date={DATE}"
     (partition / "stray.parquet").write_bytes(next(partition.glob("run-1-*")).read_bytes())
 
     assert ask(build(tables), HISTORY) == [2, 3]
@@ -202,7 +203,7 @@ def test_fault_27_column_of_a_table_whose_log_tells_only_of_the_first_32_is_not_
 def test_fault_27_known_table_exists_with_its_types_before_its_first_row(tables):
     """A query or a dashboard does not break because a night had no tags, or no rejects."""
     publish(tables, {"a": []}, table="nothing_yet")
-    (tables.path / "half/_delta_log").mkdir(parents=True)  # its first commit was killed half-way
+    (tables.store.path / "half/_delta_log").mkdir(parents=True)  # its first commit was killed half-way
     catalog = build(tables, half=THINGS, other=THINGS)
     with connected(catalog) as connection:
         for name in ("nothing_yet", "half", "other", "other_history"):
@@ -214,7 +215,7 @@ def test_fault_27_known_table_exists_with_its_types_before_its_first_row(tables)
 
 def test_table_whose_first_commit_was_killed_half_way_is_not_shown(tables):
     publish(tables, {"a": [1]})
-    (tables.path / "half/_delta_log").mkdir(parents=True)
+    (tables.store.path / "half/_delta_log").mkdir(parents=True)
     assert ask(build(tables), "select 1 from duckdb_views() where view_name like 'half%'") == []
 
 
@@ -240,7 +241,7 @@ def test_mart_is_a_table_inside_the_file(tables, monkeypatch):
     publish(tables, {"a": [1, 2]})
     publish_slices(tables, ["a"])
     catalog = build(tables)
-    for file in tables.path.rglob("*.parquet"):
+    for file in tables.store.path.rglob("*.parquet"):
         file.unlink()
     assert ask(catalog, "select total from totals") == [3]
     assert ask(catalog, "select meaning || unit from etl_columns where column_name = 'total'") == ["sum of nthings"]
@@ -255,9 +256,11 @@ def test_catalog_without_marts_has_views_that_named_queries_read(tables):
     publish(tables, {"a": [1]}, table="studios", schema=STUDIOS, **STUDIO)
     publish_slices(tables, ["a"])
     assert module.build_catalog(tables, module.Content(ETL_TABLES, with_marts=False)) == []
-    assert ask(tables.path / CATALOG_NAME, "select studio_name from studio_names") == ["moon"]
-    assert ask(tables.path / CATALOG_NAME, "select slice_id from complete_snapshots") == ["a"]
-    assert ask(tables.path / CATALOG_NAME, "select 1 from duckdb_tables() where table_name = 'storage_held'") == []
+    assert ask(tables.store.path / CATALOG_NAME, "select studio_name from studio_names") == ["moon"]
+    assert ask(tables.store.path / CATALOG_NAME, "select slice_id from complete_snapshots") == ["a"]
+    assert (
+        ask(tables.store.path / CATALOG_NAME, "select 1 from duckdb_tables() where table_name = 'storage_held'") == []
+    )
 
 
 def test_table_that_a_view_cannot_be_made_of_keeps_no_catalog_from_being_built(tables, caplog):
@@ -266,13 +269,13 @@ def test_table_that_a_view_cannot_be_made_of_keeps_no_catalog_from_being_built(t
     publish_slices(tables, ["a"])
     assert module.build_catalog(tables, module.Content(ETL_TABLES, with_marts=False)) == []
     assert "are left out: Binder Error" in caplog.text
-    assert ask(tables.path / CATALOG_NAME, "select n from studios") == [1]
-    assert ask(tables.path / CATALOG_NAME, "select 1 from duckdb_views() where view_name = 'studio_names'") == []
+    assert ask(tables.store.path / CATALOG_NAME, "select n from studios") == [1]
+    assert ask(tables.store.path / CATALOG_NAME, "select 1 from duckdb_views() where view_name = 'studio_names'") == []
 
 
 @pytest.mark.parametrize("name", ["with space", "Größe-映画", 'it\'s "here"', "a=b&c#d", "*", "[ab]", "; drop"])
 def test_fault_53_warehouse_of_any_name_is_queried(tmp_path, name):
-    tables = Tables(tmp_path / name)
+    tables = Tables(Disk(tmp_path / name))
     publish(tables, {"a": [1], "b": [2]})
     assert ask(build(tables), HISTORY) == [1, 2]
 
@@ -290,7 +293,7 @@ def test_fault_54_hostile_column_names_are_names(tables):
 
 @pytest.mark.parametrize(("step", "shows"), [("half-built", [1]), ("catalog.built", [1]), ("catalog.swapped", [1, 2])])
 def test_fault_34_killed_while_the_catalog_is_swapped_it_is_the_old_or_the_new_and_rebuilt_next(night, step, shows):
-    catalog = night.path / CATALOG_NAME
+    catalog = night.store.path / CATALOG_NAME
     publish(night, {"b": [2]}, run="run-2")
     code = """
         import os, sys
@@ -298,13 +301,14 @@ def test_fault_34_killed_while_the_catalog_is_swapped_it_is_the_old_or_the_new_a
         import support.killable
         from support.warehouse import build
         from etl.load.delta.tables import Tables
+        from etl.storage.disk import Disk
         from etl.load.catalog import build as catalog
 
         if sys.argv[2] == "half-built":
             catalog.add_flat_views = lambda *_: os.kill(os.getpid(), 9)
-        build(Tables(Path(sys.argv[1])))
+        build(Tables(Disk(Path(sys.argv[1]))))
     """
-    with process(code, night.path, step, NIMBLE_ETL_FAILPOINT=step) as talk:
+    with process(code, night.store.path, step, NIMBLE_ETL_FAILPOINT=step) as talk:
         pass
     assert talk.exit_code == -signal.SIGKILL
     assert (".warehouse.duckdb.new" in in_directory(night)) == (step != "catalog.swapped")
@@ -321,32 +325,34 @@ def test_fault_34_first_catalog_of_all_is_whole_or_not_there(tables):
         import support.killable
         from support.warehouse import build
         from etl.load.delta.tables import Tables
+        from etl.storage.disk import Disk
 
-        build(Tables(Path(sys.argv[1])))
+        build(Tables(Disk(Path(sys.argv[1]))))
     """
-    with process(code, tables.path, NIMBLE_ETL_FAILPOINT="catalog.built") as talk:
+    with process(code, tables.store.path, NIMBLE_ETL_FAILPOINT="catalog.built") as talk:
         pass
     assert talk.exit_code == -signal.SIGKILL
-    assert not (tables.path / CATALOG_NAME).exists()
+    assert not (tables.store.path / CATALOG_NAME).exists()
     assert ask(build(tables), HISTORY) == [1]
 
 
 def test_fault_37_disk_that_refuses_at_any_size_leaves_the_old_catalog_and_no_draft(night):
     """Closing a DuckDB file is silent where the disk refuses the last write: then a file without any table is left."""
-    catalog = night.path / CATALOG_NAME
+    catalog = night.store.path / CATALOG_NAME
     content, size = catalog.read_bytes(), catalog.stat().st_size
     code = """
         import os, resource, signal, sys
         from pathlib import Path
         from support.warehouse import build
         from etl.load.delta.tables import Tables
+        from etl.storage.disk import Disk
         from etl.errors import StorageError
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         for limit in map(int, sys.argv[2:]):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
             try:
-                build(Tables(Path(sys.argv[1])))
+                build(Tables(Disk(Path(sys.argv[1]))))
             except StorageError as exc:
                 said = sys.argv[1] in str(exc) and "; the old one stays (" in str(exc) and "make room" in str(exc)
             else:
@@ -355,7 +361,7 @@ def test_fault_37_disk_that_refuses_at_any_size_leaves_the_old_catalog_and_no_dr
             print(said, os.path.exists(f"{sys.argv[1]}/.warehouse.duckdb.new"))
     """
     limits = [0, 5_000, 12_000, 15_000, 20_000, 30_000, size // 2, size - 1]
-    with process(code, night.path, *limits) as talk:
+    with process(code, night.store.path, *limits) as talk:
         assert [talk() for _ in limits] == ["True False"] * len(limits)
     assert talk.exit_code == 0
     assert catalog.read_bytes() == content
@@ -373,7 +379,7 @@ def test_fault_37_failed_sync_is_a_storage_error_and_leaves_no_draft(night, monk
         StorageError, match=r"warehouse\.duckdb: Input/output error \([\d,]+ MB free\); make room or repair"
     ):
         build(night)
-    assert ask(night.path / CATALOG_NAME, HISTORY) == [1]
+    assert ask(night.store.path / CATALOG_NAME, HISTORY) == [1]
     assert in_directory(night) == LEFT_OVER
 
 
@@ -387,7 +393,7 @@ def test_fault_36_the_new_file_is_on_the_disk_before_it_has_the_name_and_then_th
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-50])])
 def test_fault_39_missing_or_truncated_data_file_is_named_and_the_old_catalog_stays(night, damage):
-    catalog = night.path / CATALOG_NAME
+    catalog = night.store.path / CATALOG_NAME
     publish(night, {"b": [2]}, date=NEXT_DATE, run="run-2")
     content = catalog.read_bytes()
     (file,) = night.read("things").files[NEXT_DATE]
@@ -403,21 +409,21 @@ def test_fault_39_missing_or_truncated_data_file_is_named_and_the_old_catalog_st
 
 
 def test_fault_40_table_of_a_newer_version_leaves_the_old_catalog(night):
-    content = (night.path / CATALOG_NAME).read_bytes()
-    entry = night.path / "things/_delta_log/00000000000000000000.json"
+    content = (night.store.path / CATALOG_NAME).read_bytes()
+    entry = night.store.path / "things/_delta_log/00000000000000000000.json"
     newer = entry.read_text().replace('"minReaderVersion":1', '"minReaderVersion":42')
     entry.write_text(newer)
     assert "42" in newer
     with pytest.raises(WarehouseError, match=r"reader version 42.*expected reader version 1"):
         build(night)
-    assert (night.path / CATALOG_NAME).read_bytes() == content
+    assert (night.store.path / CATALOG_NAME).read_bytes() == content
     assert in_directory(night) == LEFT_OVER
 
 
 def test_fault_45_warehouse_that_is_a_file_is_a_storage_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"file/warehouse\.duckdb: .*expected a directory there"):
-        build(Tables(tmp_path / "file"))
+        build(Tables(Disk(tmp_path / "file")))
 
 
 # Readers
@@ -468,7 +474,7 @@ def test_fault_50_whoever_connects_at_any_moment_sees_a_whole_night(tables):
                 print(seen[-1][0], flush=True)
         print(all(a == b for a, b in seen), seen == sorted(seen), flush=True)
     """
-    done = tables.path.parent / "done"
+    done = tables.store.path.parent / "done"
     with process(code, catalog, done) as talk:
         assert talk() == "ready"
         for n in range(1, 4):
@@ -484,7 +490,7 @@ def test_fault_50_whoever_connects_at_any_moment_sees_a_whole_night(tables):
 @pytest.mark.parametrize("mode", ["read-only", "read-write"])
 def test_fault_51_connection_held_open_all_day_does_not_block_the_job(night, mode):
     """It keeps the night on which it connected; one that could write takes DuckDB's exclusive lock on its file."""
-    catalog = night.path / CATALOG_NAME
+    catalog = night.store.path / CATALOG_NAME
     look = f"connection.execute('{CURRENT}').fetchall()"
     with process(READER, catalog, mode) as talk:
         assert talk(look) == "[(1,)]"
@@ -567,7 +573,7 @@ BEFORE = {
 
 @pytest.mark.parametrize("kind", BEFORE)
 def test_fault_52_whatever_lies_in_place_of_the_catalog_is_rebuilt(night, kind):
-    catalog = night.path / CATALOG_NAME
+    catalog = night.store.path / CATALOG_NAME
     original, files = catalog.read_bytes(), in_directory(night)
     BEFORE[kind](catalog)
     assert catalog.is_symlink() or in_directory(night) != files or catalog.read_bytes() != original
@@ -581,10 +587,10 @@ def test_fault_52_whatever_lies_in_place_of_the_catalog_is_rebuilt(night, kind):
 
 
 def test_fault_52_directory_in_place_of_the_catalog_is_not_deleted(tables):
-    (tables.path / CATALOG_NAME / "theirs").mkdir(parents=True)
+    (tables.store.path / CATALOG_NAME / "theirs").mkdir(parents=True)
     with pytest.raises(StorageError, match=r"warehouse\.duckdb: Is a directory"):
         build(tables)
-    assert (tables.path / CATALOG_NAME / "theirs").is_dir()
+    assert (tables.store.path / CATALOG_NAME / "theirs").is_dir()
     assert in_directory(tables) == {CATALOG_NAME}
 
 
@@ -598,6 +604,7 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
         from pathlib import Path
         from support.warehouse import build_alone
         from etl.load.delta.tables import Tables
+        from etl.storage.disk import Disk
         from etl.load.catalog import build as catalog
 
         real = catalog.add_flat_views
@@ -608,7 +615,7 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
             real(*arguments)
 
         catalog.add_flat_views = in_the_middle
-        build_alone(Tables(Path(sys.argv[1])))
+        build_alone(Tables(Disk(Path(sys.argv[1]))))
         print("done", flush=True)
     """
     waits, flock = threading.Event(), fcntl.flock
@@ -618,7 +625,7 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", announced)
-    with process(code, night.path) as talk:
+    with process(code, night.store.path) as talk:
         assert talk() == "in the middle"
         publish(night, {"b": [2]}, run="run-2")
         publish_slices(night, ["b"], run="run-2")
@@ -628,5 +635,5 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
         assert talk("go on") == "done"
         other.join()
     assert talk.exit_code == 0
-    assert ask(night.path / CATALOG_NAME, CURRENT) == [1, 2]
+    assert ask(night.store.path / CATALOG_NAME, CURRENT) == [1, 2]
     assert in_directory(night) == {*LEFT_OVER, ".lock"}

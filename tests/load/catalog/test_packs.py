@@ -20,6 +20,7 @@ from etl.load.catalog import packs as module
 from etl.load.catalog.packs import packs_of, remove_old_packs
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
+from etl.storage.disk import Disk
 from etl.transform.schema import field
 
 FIRST = dt.date(2026, 9, 1)
@@ -44,7 +45,7 @@ def month(tables):
 
 
 def answer(tables, statement=ALL):
-    with connected(tables.path / CATALOG_NAME) as connection:
+    with connected(tables.store.path / CATALOG_NAME) as connection:
         return connection.execute(statement).fetchall()
 
 
@@ -53,7 +54,7 @@ def view_of(tables, name="things_history"):
 
 
 def files(tables):
-    return sorted(path for path in (tables.path / ".packs").rglob("*.*") if path.suffix != ".sha256")
+    return sorted(path for path in (tables.store.path / ".packs").rglob("*.*") if path.suffix != ".sha256")
 
 
 def without_packs(tables, monkeypatch):
@@ -185,7 +186,7 @@ def test_fault_37_disk_that_refuses_a_pack_leaves_the_old_catalog(month, monkeyp
         with pytest.raises(StorageError, match=r"2026-09-\w+\.parquet: No space left"):
             build(month)
     assert refused
-    assert (month.path / CATALOG_NAME).read_bytes() == content
+    assert (month.store.path / CATALOG_NAME).read_bytes() == content
     assert files(month) == []
 
 
@@ -196,7 +197,7 @@ def test_few_files_many_rows_and_the_newest_month_are_left_alone(month, monkeypa
     ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)
-            found = packs_of(month.path, month.read("things", with_facts=True))
+            found = packs_of(month.read("things", with_facts=True))
             assert [pack.path.name[:7] for pack in found] == packed
 
 
@@ -230,7 +231,7 @@ def test_columns_that_came_later_are_null_in_a_pack_of_before(tables, monkeypatc
 )
 def test_whatever_was_published_in_whichever_order_packs_say_what_the_tables_do(tmp_path_factory, nights):
     """Months are packed from two files on; every third catalog is followed by a vacuum."""
-    tables = Tables(tmp_path_factory.mktemp("nights"))
+    tables = Tables(Disk(tmp_path_factory.mktemp("nights")))
     expected = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_FEWEST_FILES", 2)

@@ -16,6 +16,7 @@ from etl.errors import StorageError, WarehouseError
 from etl.load.delta.log import mend
 from etl.load.delta.parquet import check_file
 from etl.load.delta.tables import Replacement, Tables
+from etl.storage.disk import Disk
 
 # What a killed attempt leaves
 
@@ -27,7 +28,7 @@ def killed(tables, slices, **rest):
     for slice_id in slices:
         staged.write(rows_of(slice_id, [99]))
     staged.write_row_group()
-    left = [file.path for file in [*staged._staged, staged._file]]
+    left = [Path(file.name) for file in [*staged._staged, staged._file]]
     staged._file._writer.close()
     assert all(file.exists() for file in left)
     return left
@@ -78,7 +79,7 @@ def test_stage_that_was_committed_is_not_harmed_by_discard(tables):
 
 
 def test_table_whose_first_commit_was_killed_half_way_is_made_anew(tables):
-    (tables.path / "things/_delta_log").mkdir(parents=True)
+    (tables.store.path / "things/_delta_log").mkdir(parents=True)
     assert tables.read("things") is None
     publish(tables, {"a": [1]})
     assert numbers(tables) == {(DATE, "a"): [1]}
@@ -111,7 +112,7 @@ def test_fault_36_data_is_on_the_disk_before_the_commit_and_the_log_after_it(tab
     publish(tables, {"a": [1], "b": [2]}, run="run-0")  # so that there is something to carry over
     synced.clear()
     publish(tables, {"a": [3]})
-    path = tables.path / "things"
+    path = tables.store.path / "things"
     commit = synced.index(("commit", None))
     before = {found for _, found in synced[:commit]}
     after = {found for _, found in synced[commit + 1 :]}
@@ -125,7 +126,7 @@ def test_fault_36_names_are_synced_after_the_files_that_they_name(tables, synced
     publish(tables, {"a": [1]})
     order = [found for _, found in synced]
     (file,) = live_files(tables)
-    log = tables.path / "things/_delta_log"
+    log = tables.store.path / "things/_delta_log"
     assert order.index(file) < order.index(file.parent)
     last = len(order) - 1 - order[::-1].index(log / "00000000000000000001.json")
     assert log in order[last:]
@@ -135,7 +136,7 @@ def test_fault_36_every_log_entry_is_synced_be_it_the_first_or_new_columns(table
     """The entry that makes the table is as needed as the one that fills it."""
     publish(tables, {"a": [1]})
     publish(tables, {"a": [1]}, run="run-2", schema=WIDE, colour=["red"], weight=[0.5])
-    log = sorted((tables.path / "things/_delta_log").glob("*.json"))
+    log = sorted((tables.store.path / "things/_delta_log").glob("*.json"))
     assert len(log) == 4  # create, commit, add columns, commit
     assert set(log) <= {found for _, found in synced}
     # An entry that a later one builds on is on the disk before that one is written.
@@ -160,7 +161,7 @@ def test_fault_36_own_entry_is_synced_even_if_another_writer_follows_at_once(tab
     monkeypatch.setattr(DeltaTable, "create_write_transaction", then_another)
     publish(tables, {"a": [1]})
     assert others
-    assert ("sync", tables.path / "things/_delta_log/00000000000000000002.json") in synced
+    assert ("sync", tables.store.path / "things/_delta_log/00000000000000000002.json") in synced
 
 
 def test_fault_36_commit_found_by_the_next_run_is_synced_by_it(tables, synced):
@@ -168,7 +169,7 @@ def test_fault_36_commit_found_by_the_next_run_is_synced_by_it(tables, synced):
     publish(tables, {"a": [1]})
     synced.clear()
     publish(tables, {"a": [1]})
-    assert ("sync", tables.path / "things/_delta_log/00000000000000000001.json") in synced
+    assert ("sync", tables.store.path / "things/_delta_log/00000000000000000001.json") in synced
 
 
 # Disks that say no, files that are not what was written
@@ -199,7 +200,7 @@ def test_fault_39_damaged_file_is_named_whoever_reads_it_and_nothing_is_committe
     DAMAGE[kind](file)
     version = tables.read("things").version
     for ask in (
-        lambda: check_file(str(file)),
+        lambda: check_file(tables.store, str(file)),
         lambda: tables.count("things", Replacement(DATE, "slice_id", ("a",))),
         lambda: publish(tables, {"a": [2]}, run="run-2"),
     ):
@@ -231,14 +232,14 @@ def test_fault_39_flipped_byte_anywhere_in_the_pages_is_noticed_or_harmless(tabl
     for _ in range(150):
         flip_byte(file, chance.randrange(4, footer), 0x10)
         try:
-            check_file(str(file))
+            check_file(tables.store, str(file))
         except WarehouseError:
             noticed += 1
         else:
             assert pq.ParquetFile(file).read() == rows
         file.write_bytes(content)
     assert noticed > 100
-    check_file(str(file))
+    check_file(tables.store, str(file))
 
 
 NEWER = {
@@ -261,8 +262,8 @@ def test_fault_40_table_of_a_newer_version_is_refused_with_both_versions(tables,
     publish(tables, {"a": [1]})
     newer, found = NEWER[kind]
     version = tables.open("things").version() + 1
-    (tables.path / f"things/_delta_log/{version:020}.json").write_text(f'{{"protocol":{{{newer}}}}}\n')
-    tables = tables if is_open else Tables(tables.path)
+    (tables.store.path / f"things/_delta_log/{version:020}.json").write_text(f'{{"protocol":{{{newer}}}}}\n')
+    tables = tables if is_open else Tables(tables.store)
     before = data_files(tables)
     for ask in (lambda: tables.read("things"), lambda: publish(tables, {"a": [2]}, run="run-2")):
         with pytest.raises(WarehouseError, match=f"things: .*{found}.*expected reader version 1, writer version 2"):
@@ -272,9 +273,9 @@ def test_fault_40_table_of_a_newer_version_is_refused_with_both_versions(tables,
 
 def test_log_that_is_garbage_is_one_line_that_names_the_table(tables):
     publish(tables, {"a": [1]})
-    (tables.path / "things/_delta_log/00000000000000000001.json").write_text("{garbage")
+    (tables.store.path / "things/_delta_log/00000000000000000001.json").write_text("{garbage")
     with pytest.raises(WarehouseError, match=r"things: the table cannot be opened: .*; expected reader") as caught:
-        Tables(tables.path).read("things")
+        Tables(tables.store).read("things")
     assert "\n" not in str(caught.value)
 
 
@@ -287,9 +288,10 @@ def test_fault_37_disk_that_refuses_leaves_readers_what_they_had(tmp_path):
         from support.warehouse import publish, rows_of, stage
         from etl.errors import StorageError
         from etl.load.delta.tables import Replacement, Tables
+        from etl.storage.disk import Disk
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        tables = Tables(Path(sys.argv[1]))
+        tables = Tables(Disk(Path(sys.argv[1])))
         publish(tables, {"a": [1]})
 
         def attempt(name, limit, slices, table):
@@ -300,7 +302,7 @@ def test_fault_37_disk_that_refuses_leaves_readers_what_they_had(tmp_path):
                     staged.write(rows_of(slice_id, numbers))
                 staged.commit("run-2", 1)
             except StorageError as exc:
-                print(name, "refused", str(tables.path / table) in str(exc), "make room" in str(exc))
+                print(name, "refused", str(tables.store.path / table) in str(exc), "make room" in str(exc))
             finally:
                 staged.discard()
                 resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
@@ -309,7 +311,7 @@ def test_fault_37_disk_that_refuses_leaves_readers_what_they_had(tmp_path):
         attempt("footer", 300, {"b": [2]}, "things")
         attempt("new table", 300, {"b": []}, "others")
         print(tables.count("things", Replacement(DATE, "slice_id", ("a", "b"))))
-        print(len(list(tables.path.rglob("*.parquet"))))
+        print(len(list(tables.store.path.rglob("*.parquet"))))
         publish(tables, {"b": [2]}, run="run-2")
         print(tables.count("things", Replacement(DATE, "slice_id", ("a", "b"))))
     """
@@ -327,17 +329,17 @@ def test_fault_37_disk_that_refuses_leaves_readers_what_they_had(tmp_path):
 def test_fault_45_warehouse_that_is_a_file_is_a_storage_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"file.*expected a directory there"):
-        publish(Tables(tmp_path / "file"), {"a": [1]})
+        publish(Tables(Disk(tmp_path / "file")), {"a": [1]})
 
 
 def test_summing_up_of_another_machine_is_left_alone_and_that_of_a_dead_one_is_not(tables):
     stage(tables, {"a": [1]}).commit("writer", 1)
-    fresh, old = (tables.path / "things" / f"_checkpoint-{name}" for name in ("fresh", "old"))
+    fresh, old = (tables.store.path / "things" / f"_checkpoint-{name}" for name in ("fresh", "old"))
     for path in (fresh, old):
         path.mkdir()
     os.utime(old, (0, 0))
 
-    mend(tables.path)
+    mend(tables.store)
 
     assert fresh.exists()
     assert not old.exists()
@@ -347,8 +349,8 @@ def test_commit_whose_log_cannot_be_summed_up_has_landed_all_the_same(tables, mo
     """It is durable by then: an error would leave the other tables of the night uncommitted."""
     monkeypatch.setattr("etl.load.delta.stage._CHECKPOINT_COMMITS", 1)
 
-    def refused(path):
-        raise StorageError.at(path, "no room")
+    def refused(store, name):
+        raise StorageError.at(store.at(name), "no room")
 
     monkeypatch.setattr("etl.load.delta.stage.write_checkpoint", refused)
 

@@ -5,128 +5,130 @@ import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shapes import DATE
-from support.warehouse import NEXT_DATE, THINGS, WIDE, data_files, live_files, numbers, publish, rows_of, stage
+from support.warehouse import NEXT_DATE, THINGS, WIDE, data_files, live_files, numbers, place, publish, rows_of, stage
 
 from etl.errors import CommitConflictError, CommitUnknownError, WarehouseError
 from etl.load.delta import stage as module
 from etl.load.delta.stage import Stage, make_room
 from etl.load.delta.tables import Replacement, Tables
+from etl.load.delta.upkeep import vacuum
+from etl.storage.disk import Disk
 from etl.transform.schema import field
 
 # Replacement
 
 
-def test_committed_rows_are_what_was_written(tables):
-    staged = stage(tables, {"a": []})
+def test_committed_rows_are_what_was_written(anywhere):
+    staged = stage(anywhere, {"a": []})
     hostile = ["", "\0", "\U0001f3ac", "a\nb", "'; drop table x; --", "../../x"]
     staged.write(rows_of("a", range(6), text=hostile))
     staged.commit("run-1", 1)
-    (file,) = live_files(tables)
+    (file,) = live_files(anywhere)
     expected = rows_of("a", range(6), text=hostile).drop_columns(["snapshot_date"])
     assert pq.ParquetFile(file).read().to_pylist() == expected.to_pylist()
     assert file.parent.name == f"snapshot_date={DATE}"
 
 
-def test_any_reader_of_delta_tables_sees_the_same(tables):
-    publish(tables, {"a": [1, 2], "b": [3]})
-    publish(tables, {"a": [9]}, run="run-2")
-    table = DeltaTable(tables.path / "things")
+def test_any_reader_of_delta_tables_sees_the_same(anywhere):
+    publish(anywhere, {"a": [1, 2], "b": [3]})
+    publish(anywhere, {"a": [9]}, run="run-2")
+    table = DeltaTable(place(anywhere) / "things")
     assert sorted(table.to_pyarrow_table().column("n").to_pylist()) == [3, 9]
     assert table.metadata().partition_columns == ["snapshot_date"]
     assert table.history(1)[0]["run_id"] == "run-2"
 
 
-def test_nothing_is_seen_before_the_commit(tables):
-    staged = stage(tables, {"a": [1]})
-    assert tables.read("things") is None
+def test_nothing_is_seen_before_the_commit(anywhere):
+    staged = stage(anywhere, {"a": [1]})
+    assert anywhere.read("things") is None
     staged.commit("run-1", 1)
-    staged = stage(tables, {"b": [2]}, run="run-2")
-    assert numbers(tables) == {(DATE, "a"): [1]}
+    staged = stage(anywhere, {"b": [2]}, run="run-2")
+    assert numbers(anywhere) == {(DATE, "a"): [1]}
     staged.commit("run-2", 1)
-    assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [2]}
+    assert numbers(anywhere) == {(DATE, "a"): [1], (DATE, "b"): [2]}
 
 
-def test_second_run_for_a_date_replaces_and_never_appends(tables):
+def test_second_run_for_a_date_replaces_and_never_appends(anywhere):
     for run in ("run-1", "run-2", "run-3"):
-        publish(tables, {"a": [1, 2]}, run=run)
-    assert numbers(tables) == {(DATE, "a"): [1, 2]}
+        publish(anywhere, {"a": [1, 2]}, run=run)
+    assert numbers(anywhere) == {(DATE, "a"): [1, 2]}
 
 
-def test_rows_of_other_slices_are_carried_over_value_for_value(tables):
-    publish(tables, {"a": [1], "b": [2, 3]})
-    before = [row for file in live_files(tables) for row in pq.ParquetFile(file).read().to_pylist()]
-    publish(tables, {"a": [7]}, run="run-2")
-    after = [row for file in live_files(tables) for row in pq.ParquetFile(file).read().to_pylist()]
+def test_rows_of_other_slices_are_carried_over_value_for_value(anywhere):
+    publish(anywhere, {"a": [1], "b": [2, 3]})
+    before = [row for file in live_files(anywhere) for row in pq.ParquetFile(file).read().to_pylist()]
+    publish(anywhere, {"a": [7]}, run="run-2")
+    after = [row for file in live_files(anywhere) for row in pq.ParquetFile(file).read().to_pylist()]
     assert [row for row in after if row["slice_id"] == "b"] == [row for row in before if row["slice_id"] == "b"]
-    assert numbers(tables) == {(DATE, "a"): [7], (DATE, "b"): [2, 3]}
+    assert numbers(anywhere) == {(DATE, "a"): [7], (DATE, "b"): [2, 3]}
 
 
-def test_files_without_rows_that_are_replaced_stay_as_they_are(tables):
-    publish(tables, {"a": [1], "b": [2]})
-    (first,) = live_files(tables)
-    publish(tables, {"c": [3]}, run="run-2")
-    publish(tables, {"d": []}, run="run-2", number=2)
-    assert len(live_files(tables)) == 2
-    assert first in live_files(tables)
+def test_files_without_rows_that_are_replaced_stay_as_they_are(anywhere):
+    publish(anywhere, {"a": [1], "b": [2]})
+    (first,) = live_files(anywhere)
+    publish(anywhere, {"c": [3]}, run="run-2")
+    publish(anywhere, {"d": []}, run="run-2", number=2)
+    assert len(live_files(anywhere)) == 2
+    assert first in live_files(anywhere)
 
-    publish(tables, {"b": [4]}, run="run-3")
+    publish(anywhere, {"b": [4]}, run="run-3")
 
-    assert first not in live_files(tables)
-    assert len(live_files(tables)) == 3, "what it had besides, the other one, and the new one"
-    assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [4], (DATE, "c"): [3]}
+    assert first not in live_files(anywhere)
+    assert len(live_files(anywhere)) == 3, "what it had besides, the other one, and the new one"
+    assert numbers(anywhere) == {(DATE, "a"): [1], (DATE, "b"): [4], (DATE, "c"): [3]}
 
 
-def test_many_files_of_a_date_become_one(tables, monkeypatch):
+def test_many_files_of_a_date_become_one(anywhere, monkeypatch):
     monkeypatch.setattr(module, "_MOST_FILES", 3)
     for n, name in enumerate("abcd"):
-        publish(tables, {name: [n]}, run=f"run-{n}")
-    assert len(live_files(tables)) == 4
-    publish(tables, {"e": [4]}, run="run-4")
-    assert len(live_files(tables)) == 2
-    assert numbers(tables) == {(DATE, name): [n] for n, name in enumerate("abcde")}
+        publish(anywhere, {name: [n]}, run=f"run-{n}")
+    assert len(live_files(anywhere)) == 4
+    publish(anywhere, {"e": [4]}, run="run-4")
+    assert len(live_files(anywhere)) == 2
+    assert numbers(anywhere) == {(DATE, name): [n] for n, name in enumerate("abcde")}
 
 
-def test_other_dates_are_not_touched_not_even_their_files(tables):
-    publish(tables, {"a": [1]}, date=DATE)
-    before = {file: file.read_bytes() for file in live_files(tables)}
-    publish(tables, {"a": [2]}, date=NEXT_DATE, run="run-2")
-    publish(tables, {"a": [3]}, date=NEXT_DATE, run="run-3")
-    assert {file: file.read_bytes() for file in live_files(tables) if str(DATE) in file.parent.name} == before
-    assert numbers(tables) == {(DATE, "a"): [1], (NEXT_DATE, "a"): [3]}
+def test_other_dates_are_not_touched_not_even_their_files(anywhere):
+    publish(anywhere, {"a": [1]}, date=DATE)
+    before = {file: file.read_bytes() for file in live_files(anywhere)}
+    publish(anywhere, {"a": [2]}, date=NEXT_DATE, run="run-2")
+    publish(anywhere, {"a": [3]}, date=NEXT_DATE, run="run-3")
+    assert {file: file.read_bytes() for file in live_files(anywhere) if str(DATE) in file.parent.name} == before
+    assert numbers(anywhere) == {(DATE, "a"): [1], (NEXT_DATE, "a"): [3]}
 
 
-def test_slice_that_has_become_empty_has_no_rows_any_more(tables):
-    publish(tables, {"a": [1], "b": [2]})
-    publish(tables, {"a": []}, run="run-2")
-    assert numbers(tables) == {(DATE, "b"): [2]}
-    publish(tables, {"b": []}, run="run-3")
-    assert numbers(tables) == {}
+def test_slice_that_has_become_empty_has_no_rows_any_more(anywhere):
+    publish(anywhere, {"a": [1], "b": [2]})
+    publish(anywhere, {"a": []}, run="run-2")
+    assert numbers(anywhere) == {(DATE, "b"): [2]}
+    publish(anywhere, {"b": []}, run="run-3")
+    assert numbers(anywhere) == {}
 
 
-def test_table_without_any_row_exists_after_its_commit(tables):
-    publish(tables, {"a": []})
-    assert tables.names() == ["things"]
-    assert tables.read("things").files == {}
-    assert data_files(tables) == []
+def test_table_without_any_row_exists_after_its_commit(anywhere):
+    publish(anywhere, {"a": []})
+    assert anywhere.names() == ["things"]
+    assert anywhere.read("things").files == {}
+    assert data_files(anywhere) == []
 
 
 @pytest.mark.parametrize("there", [{}, {"b": [2, 3]}])
-def test_nothing_that_replaces_nothing_is_no_commit(tables, there):
-    publish(tables, {"a": [], **there})
-    before = tables.read("things").version, live_files(tables)
+def test_nothing_that_replaces_nothing_is_no_commit(anywhere, there):
+    publish(anywhere, {"a": [], **there})
+    before = anywhere.read("things").version, live_files(anywhere)
 
-    publish(tables, {"a": []}, run="run-2")
-    assert (tables.read("things").version, live_files(tables)) == before
-    assert data_files(tables) == before[1], "what was carried over for nothing is removed"
+    publish(anywhere, {"a": []}, run="run-2")
+    assert (anywhere.read("things").version, live_files(anywhere)) == before
+    assert data_files(anywhere) == before[1], "what was carried over for nothing is removed"
 
 
 @settings(deadline=None, max_examples=20)
@@ -141,59 +143,59 @@ def test_nothing_that_replaces_nothing_is_no_commit(tables, there):
     )
 )
 def test_any_sequence_of_publications_equals_a_plain_model(tmp_path_factory, nights):
-    tables, model = Tables(tmp_path_factory.mktemp("model")), {}
-    for place, (date, slices) in enumerate(nights):
-        publish(tables, slices, date=date, run=f"run-{place}")
+    tables, model = Tables(Disk(tmp_path_factory.mktemp("model"))), {}
+    for number, (date, slices) in enumerate(nights):
+        publish(tables, slices, date=date, run=f"run-{number}")
         for slice_id, found in slices.items():
             model[date, slice_id] = sorted(found)
         assert numbers(tables) == {key: found for key, found in model.items() if found}
 
 
-def test_rows_of_a_run_are_replaced_by_run(tables):
+def test_rows_of_a_run_are_replaced_by_run(anywhere):
     """Facts about runs are keyed by run, not by slice."""
     schema = pa.schema([*THINGS, field("run_id", pa.string(), "run")])
     for run, found in (("r1", [1]), ("r2", [2]), ("r1", [3])):
-        staged = Stage(tables, "etl_x", schema, Replacement(DATE, "run_id", (run,)), run)
+        staged = Stage(anywhere, "etl_x", schema, Replacement(DATE, "run_id", (run,)), run)
         staged.write(rows_of("s", found, schema=schema, run_id=[run] * len(found)))
         staged.commit(f"{run}/{found}", 1)
-    assert numbers(tables, "etl_x") == {(DATE, "s"): [2, 3]}
+    assert numbers(anywhere, "etl_x") == {(DATE, "s"): [2, 3]}
 
 
-def test_many_rows_are_split_into_files_and_all_of_them_committed(tables, monkeypatch):
+def test_many_rows_are_split_into_files_and_all_of_them_committed(anywhere, monkeypatch):
     monkeypatch.setattr(module, "_FILE_BYTES", 0)
     monkeypatch.setattr(module, "_ROW_GROUP_BYTES", 0)
-    staged = stage(tables, {"a": []})
+    staged = stage(anywhere, {"a": []})
     for n in range(5):
         staged.write(rows_of("a", [n]))
     staged.commit("run-1", 1)
-    assert len(live_files(tables)) == 5
-    assert numbers(tables) == {(DATE, "a"): [0, 1, 2, 3, 4]}
+    assert len(live_files(anywhere)) == 5
+    assert numbers(anywhere) == {(DATE, "a"): [0, 1, 2, 3, 4]}
 
 
-def test_batches_of_any_size_become_row_groups_of_many_rows(tables):
+def test_batches_of_any_size_become_row_groups_of_many_rows(anywhere):
     """A row group has its own dictionaries and statistics: small ones cost a third of the bytes."""
-    staged = stage(tables, {"a": []})
+    staged = stage(anywhere, {"a": []})
     for n in range(50):
         staged.write(rows_of("a", [n, n], text=["same", f"text {n}"]))
     staged.commit("run-1", 1)
-    (file,) = live_files(tables)
+    (file,) = live_files(anywhere)
     assert pq.read_metadata(file).num_row_groups == 1
     assert pq.read_schema(file).field("text").type == pa.string()
     texts = pq.ParquetFile(file).read().column("text").to_pylist()
     assert texts == [text for n in range(50) for text in ("same", f"text {n}")]
 
 
-def test_texts_that_come_as_dictionaries_are_stored_as_they_are(tables):
+def test_texts_that_come_as_dictionaries_are_stored_as_they_are(anywhere):
     """Whether the first batch says that they repeat, or that they do not."""
     for name, texts in (("a", ["x", "x", None, "x"]), ("b", ["p", "q", None, "r"])):
         rows = rows_of(name, range(4), text=texts)
         place = rows.schema.get_field_index("text")
         encoded = rows.set_column(place, "text", rows.column(place).dictionary_encode())
-        staged = stage(tables, {name: []}, run=f"run-{name}")
+        staged = stage(anywhere, {name: []}, run=f"run-{name}")
         staged.write(encoded)
         staged.write(rows_of(name, range(4), text=texts))
         staged.commit(f"run-{name}", 1)
-        (file,) = (file for file in live_files(tables) if file.name.startswith(f"run-{name}"))
+        (file,) = (file for file in live_files(anywhere) if file.name.startswith(f"run-{name}"))
         assert pq.ParquetFile(file).read().column("text").to_pylist() == 2 * texts
 
 
@@ -213,18 +215,18 @@ def test_stages_together_keep_no_more_rows_in_memory_than_one_may(tables, monkey
     assert (data_files(tables, "small"), len(data_files(tables, "large"))) == ([], 1)
 
 
-def test_text_that_repeats_in_the_first_batch_only_is_stored_as_it_is(tables):
-    staged = stage(tables, {"a": []})
+def test_text_that_repeats_in_the_first_batch_only_is_stored_as_it_is(anywhere):
+    staged = stage(anywhere, {"a": []})
     staged.write(rows_of("a", range(4), text=["x", "x", None, "x"]))
     staged.write(rows_of("a", range(4), text=["p", "", None, "q"]))
     staged.commit("run-1", 1)
-    (file,) = live_files(tables)
+    (file,) = live_files(anywhere)
     assert pq.ParquetFile(file).read().column("text").to_pylist() == ["x", "x", None, "x", "p", "", None, "q"]
 
 
 @pytest.mark.parametrize("name", ["with space", "Größe-映画", 'it\'s "here"', "a=b&c#d", "x" * 60])
 def test_fault_53_path_of_any_name_works(tmp_path, name):
-    tables = Tables(tmp_path / name)
+    tables = Tables(Disk(tmp_path / name))
     publish(tables, {"a": [1], "b": [2]})
     publish(tables, {"a": [3]}, run="run-2")
     assert numbers(tables) == {(DATE, "a"): [3], (DATE, "b"): [2]}
@@ -234,7 +236,7 @@ def test_fault_53_path_of_any_name_works(tmp_path, name):
 
 def test_warehouse_can_be_moved(tables, tmp_path):
     publish(tables, {"a": [1]})
-    moved = Tables(tables.path.rename(tmp_path / "elsewhere"))
+    moved = Tables(Disk(tables.store.path.rename(tmp_path / "elsewhere")))
     publish(moved, {"b": [2]}, run="run-2")
     assert numbers(moved) == {(DATE, "a"): [1], (DATE, "b"): [2]}
 
@@ -242,61 +244,61 @@ def test_warehouse_can_be_moved(tables, tmp_path):
 # Columns
 
 
-def test_fault_27_columns_that_come_later_are_null_in_older_rows(tables):
-    publish(tables, {"a": [1]})
-    publish(tables, {"b": [2]}, run="run-2", schema=WIDE, colour=["red"], weight=[1.5])
-    table = DeltaTable(tables.path / "things").to_pyarrow_table()
+def test_fault_27_columns_that_come_later_are_null_in_older_rows(anywhere):
+    publish(anywhere, {"a": [1]})
+    publish(anywhere, {"b": [2]}, run="run-2", schema=WIDE, colour=["red"], weight=[1.5])
+    table = DeltaTable(place(anywhere) / "things").to_pyarrow_table()
     assert {row["slice_id"]: (row["colour"], row["weight"]) for row in table.to_pylist()} == {
         "a": (None, None),
         "b": ("red", 1.5),
     }
-    assert [entry.name for entry in tables.read("things").schema] == WIDE.names
+    assert [entry.name for entry in anywhere.read("things").schema] == WIDE.names
 
 
-def test_older_run_that_knows_fewer_columns_loses_none_of_others(tables):
+def test_older_run_that_knows_fewer_columns_loses_none_of_others(anywhere):
     """Two machines on two versions: the one with the older model carries over what it has never heard of."""
-    publish(tables, {"a": [1], "b": [2]}, schema=WIDE, colour=["red"], weight=[1.5])
-    publish(tables, {"a": [1]}, run="run-2")
-    rows = DeltaTable(tables.path / "things").to_pyarrow_table().to_pylist()
+    publish(anywhere, {"a": [1], "b": [2]}, schema=WIDE, colour=["red"], weight=[1.5])
+    publish(anywhere, {"a": [1]}, run="run-2")
+    rows = DeltaTable(place(anywhere) / "things").to_pyarrow_table().to_pylist()
     assert {row["slice_id"]: row["colour"] for row in rows} == {"a": None, "b": "red"}
-    assert [entry.name for entry in tables.read("things").schema] == WIDE.names
+    assert [entry.name for entry in anywhere.read("things").schema] == WIDE.names
 
 
-def test_column_of_another_type_is_refused_with_both_types(tables):
-    publish(tables, {"a": [1]})
+def test_column_of_another_type_is_refused_with_both_types(anywhere):
+    publish(anywhere, {"a": [1]})
     changed = pa.schema([entry.with_type(pa.int64()) if entry.name == "n" else entry for entry in THINGS])
     with pytest.raises(WarehouseError, match=r"column n is .*integer.*; the service model now says .*long"):
-        publish(tables, {"a": [2**40]}, run="run-2", schema=changed)
-    assert numbers(tables) == {(DATE, "a"): [1]}
+        publish(anywhere, {"a": [2**40]}, run="run-2", schema=changed)
+    assert numbers(anywhere) == {(DATE, "a"): [1]}
 
 
-def test_descriptions_are_part_of_the_table(tables):
-    publish(tables, {"a": [1]})
-    assert tables.read("things").schema.field("at").metadata[b"description"] == b"an instant"
+def test_descriptions_are_part_of_the_table(anywhere):
+    publish(anywhere, {"a": [1]})
+    assert anywhere.read("things").schema.field("at").metadata[b"description"] == b"an instant"
 
 
 # The same commit again
 
 
-def test_fault_33_commit_that_landed_is_recognised_and_not_repeated(tables):
-    publish(tables, {"a": [1]})
-    version = tables.read("things").version
-    publish(tables, {"a": [1]})
-    assert tables.read("things").version == version
-    assert data_files(tables) == live_files(tables)
+def test_fault_33_commit_that_landed_is_recognised_and_not_repeated(anywhere):
+    publish(anywhere, {"a": [1]})
+    version = anywhere.read("things").version
+    publish(anywhere, {"a": [1]})
+    assert anywhere.read("things").version == version
+    assert data_files(anywhere) == live_files(anywhere)
 
 
-def test_commit_is_known_by_its_writer_and_its_number(tables):
-    assert tables.last_transaction("things", "run-1") == 0
-    publish(tables, {"a": [1]}, number=2)
-    publish(tables, {"b": [1]}, run="run-2", number=1)
-    assert [tables.last_transaction("things", run) for run in ("run-1", "run-2", "run-3")] == [2, 1, 0]
+def test_commit_is_known_by_its_writer_and_its_number(anywhere):
+    assert anywhere.last_transaction("things", "run-1") == 0
+    publish(anywhere, {"a": [1]}, number=2)
+    publish(anywhere, {"b": [1]}, run="run-2", number=1)
+    assert [anywhere.last_transaction("things", run) for run in ("run-1", "run-2", "run-3")] == [2, 1, 0]
 
 
-def test_next_number_of_the_same_writer_is_another_commit(tables):
-    publish(tables, {"a": [1]})
-    publish(tables, {"a": [2]}, number=2)
-    assert numbers(tables) == {(DATE, "a"): [2]}
+def test_next_number_of_the_same_writer_is_another_commit(anywhere):
+    publish(anywhere, {"a": [1]})
+    publish(anywhere, {"a": [2]}, number=2)
+    assert numbers(anywhere) == {(DATE, "a"): [2]}
 
 
 # Other writers
@@ -323,47 +325,47 @@ def before_commit(monkeypatch):
 
 
 @pytest.mark.parametrize("theirs", [{"b": [2]}, {"b": [2], "c": [5]}, {"a": [8]}])
-def test_fault_42_conflict_is_retried_and_nobodys_rows_are_lost(tables, before_commit, theirs):
+def test_fault_42_conflict_is_retried_and_nobodys_rows_are_lost(anywhere, before_commit, theirs):
     """The other writer commits in the very moment: what it wrote is carried over on the second try."""
-    publish(tables, {"c": [3]}, run="run-0")
-    mine = stage(tables, {"a": [1]})
+    publish(anywhere, {"c": [3]}, run="run-0")
+    mine = stage(anywhere, {"a": [1]})
     done = []
-    before_commit([lambda: done.append(publish(tables, theirs, run="run-2"))])
+    before_commit([lambda: done.append(publish(anywhere, theirs, run="run-2"))])
     mine.commit("run-1", 1)
     assert done
     expected = {(DATE, "c"): [3], **{(DATE, name): found for name, found in theirs.items()}, (DATE, "a"): [1]}
-    assert numbers(tables) == expected
-    assert [tables.last_transaction("things", run) for run in ("run-1", "run-2")] == [1, 1]
+    assert numbers(anywhere) == expected
+    assert [anywhere.last_transaction("things", run) for run in ("run-1", "run-2")] == [1, 1]
 
 
-def test_fault_42_files_of_a_lost_try_are_removed(tables, before_commit):
-    publish(tables, {"c": [3]}, run="run-0")
-    mine = stage(tables, {"a": [1]})
-    before_commit([lambda: publish(tables, {"b": [2]}, run="run-2")])
+def test_fault_42_files_of_a_lost_try_are_removed(anywhere, before_commit):
+    publish(anywhere, {"c": [3]}, run="run-0")
+    mine = stage(anywhere, {"a": [1]})
+    before_commit([lambda: publish(anywhere, {"b": [2]}, run="run-2")])
     mine.commit("run-1", 1)
-    once_committed = DeltaTable(tables.path / "things").history()
+    once_committed = DeltaTable(place(anywhere) / "things").history()
     assert len(once_committed) == 4
-    log = "".join(path.read_text() for path in (tables.path / "things/_delta_log").glob("*.json"))
-    assert all(file.name in log for file in data_files(tables))
+    log = "".join(path.read_text() for path in (place(anywhere) / "things/_delta_log").glob("*.json"))
+    assert all(file.name in log for file in data_files(anywhere))
 
 
-def test_fault_42_columns_added_by_another_at_the_same_time_stay(tables, before_commit):
-    publish(tables, {"c": [3]}, run="run-0")
-    mine = stage(tables, {"a": [1]})
-    before_commit([lambda: publish(tables, {"b": [2]}, run="run-2", schema=WIDE, colour=["red"], weight=[0.5])])
+def test_fault_42_columns_added_by_another_at_the_same_time_stay(anywhere, before_commit):
+    publish(anywhere, {"c": [3]}, run="run-0")
+    mine = stage(anywhere, {"a": [1]})
+    before_commit([lambda: publish(anywhere, {"b": [2]}, run="run-2", schema=WIDE, colour=["red"], weight=[0.5])])
     mine.commit("run-1", 1)
-    rows = DeltaTable(tables.path / "things").to_pyarrow_table().to_pylist()
+    rows = DeltaTable(place(anywhere) / "things").to_pyarrow_table().to_pylist()
     assert {row["slice_id"]: row["colour"] for row in rows} == {"a": None, "b": "red", "c": None}
 
 
-def test_fault_42_writer_that_always_loses_says_so_and_leaves_nothing(tables, before_commit):
-    publish(tables, {"c": [3]}, run="run-0")
-    mine = stage(tables, {"a": [1]})
-    before_commit([lambda n=n: publish(tables, {"b": [n]}, run=f"other-{n}") for n in range(5)])
+def test_fault_42_writer_that_always_loses_says_so_and_leaves_nothing(anywhere, before_commit):
+    publish(anywhere, {"c": [3]}, run="run-0")
+    mine = stage(anywhere, {"a": [1]})
+    before_commit([lambda n=n: publish(anywhere, {"b": [n]}, run=f"other-{n}") for n in range(5)])
     with pytest.raises(CommitConflictError, match="other writers were faster 5 times"):
         mine.commit("run-1", 1)
-    assert numbers(tables) == {(DATE, "b"): [4], (DATE, "c"): [3]}
-    assert not [file for file in data_files(tables) if file.name.startswith("run-1-")]
+    assert numbers(anywhere) == {(DATE, "b"): [4], (DATE, "c"): [3]}
+    assert not [file for file in data_files(anywhere) if file.name.startswith("run-1-")]
 
 
 def test_fault_42_threads_that_make_a_table_at_the_same_time_all_land(tables):
@@ -380,59 +382,79 @@ def test_fault_42_threads_that_make_a_table_at_the_same_time_all_land(tables):
     assert numbers(tables) == {(DATE, name): [1] for name in names}
 
 
-def test_commit_that_failed_half_way_deletes_nothing_and_the_next_run_finds_out(tables, monkeypatch):
+def test_fault_83_commit_that_landed_and_whose_answer_was_lost_keeps_its_files(anywhere, monkeypatch):
+    """The client of an object store has asked once more, and was told that there is an entry of that number already."""
+    publish(anywhere, {"a": [1], "b": [2]}, run="run-0")
+    staged = stage(anywhere, {"a": [3]})
+    real, lost = DeltaTable.create_write_transaction, [True]
+
+    def committing(*args, **kwargs):
+        real(*args, **kwargs)
+        if lost.pop():
+            raise CommitFailedError("Transaction failed: Version 2 already exists.")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", committing)
+    staged.commit("run-1", 1)
+    assert not lost
+    assert numbers(anywhere) == {(DATE, "a"): [3], (DATE, "b"): [2]}
+    assert set(live_files(anywhere)) <= set(data_files(anywhere))
+
+
+def test_commit_that_failed_half_way_deletes_nothing_and_the_next_run_finds_out(anywhere, monkeypatch):
     """The answer was lost, the entry was written: deleting the data files would break the table."""
-    publish(tables, {"b": [2]}, run="run-0")
+    publish(anywhere, {"b": [2]}, run="run-0")
     real = DeltaTable.create_write_transaction
 
     def lost_answer(self, *args, **kwargs):
         real(self, *args, **kwargs)
         raise OSError("connection reset")
 
-    staged = stage(tables, {"a": [1]})
+    staged = stage(anywhere, {"a": [1]})
     with monkeypatch.context() as patch:
         patch.setattr(DeltaTable, "create_write_transaction", lost_answer)
         with pytest.raises(CommitUnknownError, match="nothing was deleted"):
             staged.commit("run-1", 1)
     staged.discard()
-    assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [2]}
-    version = tables.read("things").version
-    publish(tables, {"a": [1]})
-    assert tables.read("things").version == version
+    assert numbers(anywhere) == {(DATE, "a"): [1], (DATE, "b"): [2]}
+    version = anywhere.read("things").version
+    publish(anywhere, {"a": [1]})
+    assert anywhere.read("things").version == version
 
 
-def test_commit_that_failed_before_it_landed_is_made_by_the_next_run(tables, monkeypatch):
-    publish(tables, {"b": [2]}, run="run-0")
+def test_commit_that_failed_before_it_landed_is_made_by_the_next_run(anywhere, monkeypatch):
+    publish(anywhere, {"b": [2]}, run="run-0")
 
     def unreachable(*_args, **_kwargs):
         raise OSError("connection reset")
 
-    staged = stage(tables, {"a": [1]})
+    staged = stage(anywhere, {"a": [1]})
     with monkeypatch.context() as patch:
         patch.setattr(DeltaTable, "create_write_transaction", unreachable)
         with pytest.raises(CommitUnknownError):
             staged.commit("run-1", 1)
-    assert numbers(tables) == {(DATE, "b"): [2]}
-    publish(tables, {"a": [1]})
-    assert numbers(tables) == {(DATE, "a"): [1], (DATE, "b"): [2]}
-    live = live_files(tables)
-    assert [file for file in data_files(tables) if file.name.startswith("run-1-") and file not in live] == []
+    assert numbers(anywhere) == {(DATE, "b"): [2]}
+    publish(anywhere, {"a": [1]})
+    assert numbers(anywhere) == {(DATE, "a"): [1], (DATE, "b"): [2]}
+    if anywhere.store.local is None:
+        vacuum(anywhere, "things", dt.timedelta(0))  # nobody looks for them in an object store before
+    live = live_files(anywhere)
+    assert [file for file in data_files(anywhere) if file.name.startswith("run-1-") and file not in live] == []
 
 
 # What the log says of the files
 
 
-def test_log_says_of_every_file_how_long_it_is_and_how_many_values_of_each_column_are_null(tables):
+def test_log_says_of_every_file_how_long_it_is_and_how_many_values_of_each_column_are_null(anywhere):
     wide = pa.schema([*THINGS, *(field(f"c{number:02}", pa.int32(), "one of many") for number in range(40))])
     blank = {f"c{number:02}": [None, 1, None] for number in range(40)}
-    publish(tables, {"a": [1, 2, 3]}, schema=wide, text=["x", None, None], tags=[None, [], [("k", None)]], **blank)
-    publish(tables, {"b": []}, run="run-2", schema=wide, **{name: [] for name in blank})  # a is carried over
+    publish(anywhere, {"a": [1, 2, 3]}, schema=wide, text=["x", None, None], tags=[None, [], [("k", None)]], **blank)
+    publish(anywhere, {"b": []}, run="run-2", schema=wide, **{name: [] for name in blank})  # a is carried over
 
-    committed = tables.read("things", with_facts=True)
+    committed = anywhere.read("things", with_facts=True)
 
-    (file,) = live_files(tables)
-    assert committed.facts.keys() == {str(file)}
-    facts = committed.facts[str(file)]
+    (file,) = live_files(anywhere)
+    ((name, facts),) = committed.facts.items()
+    assert name.rpartition("/")[2] == file.name
     assert facts.size == file.stat().st_size
     counts = {"slice_id": 0, "n": 0, "text": 2, "tags": 1, "at": 0, **dict.fromkeys(blank, 2)}
     assert facts.nulls == counts
@@ -440,60 +462,60 @@ def test_log_says_of_every_file_how_long_it_is_and_how_many_values_of_each_colum
 
 def test_file_of_a_writer_that_did_not_tell_has_no_null_counts_and_the_table_is_told_to_keep_them(tables):
     """As tables were before: Delta then keeps counts of the first 32 columns only, and a column seems to be missing."""
-    DeltaTable.create(tables.path / "things", schema=Schema.from_arrow(THINGS), partition_by=["snapshot_date"])
+    DeltaTable.create(tables.store.path / "things", schema=Schema.from_arrow(THINGS), partition_by=["snapshot_date"])
     publish(tables, {"a": [1]})
     (file,) = live_files(tables)
-    entry = max((tables.path / "things/_delta_log").glob("*.json"))
+    entry = max((tables.store.path / "things/_delta_log").glob("*.json"))
     entry.write_text(re.sub(r',\\"nullCount\\":\{.*?\}|, \\"nullCount\\": \{.*?\}', "", entry.read_text()))
     assert "nullCount" not in entry.read_text()
 
-    tables = Tables(tables.path)
+    tables = Tables(tables.store)
     assert tables.read("things", with_facts=True).facts[str(file)].nulls == {}
     publish(tables, {"b": [2]}, date=NEXT_DATE, run="run-2")
     facts = tables.read("things", with_facts=True).facts
     assert sorted(len(known.nulls) for known in facts.values()) == [0, 5]
 
 
-def test_log_is_summed_up_every_ten_commits(tables):
+def test_log_is_summed_up_every_ten_commits(anywhere):
     """Without, who opens the table reads every night of its life."""
     for number in range(1, 22):
-        publish(tables, {"a": [number]}, number=number)
-    logs = tables.path / "things/_delta_log"
+        publish(anywhere, {"a": [number]}, number=number)
+    logs = place(anywhere) / "things/_delta_log"
     assert [int(file.name[:20]) for file in sorted(logs.glob("*.checkpoint.parquet"))] == [10, 20]
     assert json.loads((logs / "_last_checkpoint").read_text())["version"] == 20
-    assert numbers(Tables(tables.path)) == {(DATE, "a"): [21]}
+    assert numbers(Tables(anywhere.store)) == {(DATE, "a"): [21]}
 
 
 # Looking
 
 
-def test_counts_are_per_value_and_of_one_date(tables):
-    publish(tables, {"a": [1, 2], "b": [3]})
-    publish(tables, {"a": [4]}, date=NEXT_DATE, run="run-2")
-    assert tables.count("things", Replacement(DATE, "slice_id", ("b", "a", "c"))) == {"b": 1, "a": 2, "c": 0}
-    assert tables.count("things", Replacement(NEXT_DATE, "slice_id", ("a", "b"))) == {"a": 1, "b": 0}
-    assert tables.count("nothing", Replacement(DATE, "slice_id", ("a",))) == {"a": 0}
+def test_counts_are_per_value_and_of_one_date(anywhere):
+    publish(anywhere, {"a": [1, 2], "b": [3]})
+    publish(anywhere, {"a": [4]}, date=NEXT_DATE, run="run-2")
+    assert anywhere.count("things", Replacement(DATE, "slice_id", ("b", "a", "c"))) == {"b": 1, "a": 2, "c": 0}
+    assert anywhere.count("things", Replacement(NEXT_DATE, "slice_id", ("a", "b"))) == {"a": 1, "b": 0}
+    assert anywhere.count("nothing", Replacement(DATE, "slice_id", ("a",))) == {"a": 0}
 
 
-def test_rows_of_a_date_are_found_by_column(tables):
-    publish(tables, {"a": [1, 2]})
-    assert tables.rows("things", DATE, ["n", "slice_id"]) == [{"n": 1, "slice_id": "a"}, {"n": 2, "slice_id": "a"}]
-    assert tables.rows("things", NEXT_DATE, ["n"]) == []
-    assert tables.rows("nothing", DATE, ["n"]) == []
+def test_rows_of_a_date_are_found_by_column(anywhere):
+    publish(anywhere, {"a": [1, 2]})
+    assert anywhere.rows("things", DATE, ["n", "slice_id"]) == [{"n": 1, "slice_id": "a"}, {"n": 2, "slice_id": "a"}]
+    assert anywhere.rows("things", NEXT_DATE, ["n"]) == []
+    assert anywhere.rows("nothing", DATE, ["n"]) == []
 
 
 def test_names_are_those_of_tables_only(tables):
     assert tables.names() == []
     publish(tables, {"a": [1]}, table="b_things")
     publish(tables, {"a": [1]}, table="a_things")
-    (tables.path / "something").mkdir()
-    (tables.path / "warehouse.duckdb").write_text("")
+    (tables.store.path / "something").mkdir()
+    (tables.store.path / "warehouse.duckdb").write_text("")
     assert tables.names() == ["a_things", "b_things"]
 
 
-def test_dates_are_dates_and_files_are_absolute(tables):
-    publish(tables, {"a": [1]})
-    files = tables.read("things").files
+def test_dates_are_dates_and_files_are_absolute(anywhere):
+    publish(anywhere, {"a": [1]})
+    files = anywhere.read("things").files
     assert list(files) == [DATE]
     assert isinstance(next(iter(files)), dt.date)
-    assert all(Path(file).is_absolute() for file in files[DATE])
+    assert all(file.startswith(anywhere.store.at("things", f"snapshot_date={DATE}/")) for file in files[DATE])
