@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+import support.buckets
 import support.job
 from support.buckets import started
 from support.catalogue import pytest_addoption, pytest_configure  # noqa: F401  pytest looks for its hooks here
@@ -23,6 +24,7 @@ def _answers_are_quick(monkeypatch):
 def _store(request):
     """Tests that look at files in the directory of the warehouse need a disk: they are left out elsewhere."""
     support.job.KIND = request.config.getoption("store")
+    support.buckets.APART = support.job.KIND != "disk"
 
 
 def pytest_collection_modifyitems(config, items):

@@ -5,9 +5,11 @@ moto and ministack are two servers that others wrote, without anything of each o
 
 import atexit
 import io
+import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,8 +55,14 @@ class Server:
         bucket = Bucket(region=REGION, endpoint_url=self.url, path_style=True)
         return ObjectStore(f"s3://{BUCKET}/{prefix}", bucket, lambda: (*KEY, None), **options)
 
+    def make_bucket(self) -> None:
+        """Make the bucket if it is not there: `support.cloud` empties all that moto plays in this process."""
+        if BUCKET not in {found["Name"] for found in self.client().list_buckets()["Buckets"]}:
+            self.client().create_bucket(Bucket=BUCKET)
+
     def clear(self) -> None:
         """Remove all objects: moto has them in memory."""
+        self.make_bucket()
         self.requests.clear()
         self.faults.clear()
         self.fired.clear()
@@ -119,7 +127,7 @@ def moto() -> Iterator[Server]:
     thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     server.url = f"http://127.0.0.1:{web.server_port}"
-    server.client().create_bucket(Bucket=BUCKET)
+    server.make_bucket()
     yield server
     web.shutdown()
     thread.join()
@@ -139,8 +147,38 @@ def ministack() -> Iterator[Server]:
     atexit.register(program.kill)
     threading.Thread(target=lambda: [None for _ in told], daemon=True).start()  # or its pipe would be full
     server = Server(url)
-    server.client().create_bucket(Bucket=BUCKET)
+    server.make_bucket()
     yield server
+    program.kill()
+    program.wait()
+
+
+APART = False
+"""Whether moto runs in a process of its own: `pytest --store`. No faults can be injected there then."""
+_PROGRAM = """
+import sys
+from support.buckets import moto
+
+with moto() as server:
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def moto_apart() -> Iterator[Server]:
+    """Yield a server that moto plays in another process.
+
+    While deltalake changes the properties of a table, it keeps the interpreter's lock: a server in this process could
+    not answer it.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", _PROGRAM]
+    program = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
+    atexit.register(program.kill)
+    yield Server(program.stdout.readline().strip())
     program.kill()
     program.wait()
 
@@ -148,11 +186,10 @@ def ministack() -> Iterator[Server]:
 def running(kind: str) -> Server:
     """Return the one server of a kind of this process; it runs until the process ends."""
     if kind not in _RUNNING:
-        manager = {"moto": moto, "ministack": ministack}[kind]()
+        manager = {"moto": moto_apart if APART else moto, "ministack": ministack}[kind]()
         _RUNNING[kind] = manager, manager.__enter__()
     server = _RUNNING[kind][1]
-    if not server.client().list_buckets()["Buckets"]:  # `support.cloud` empties all that moto plays in this process
-        server.client().create_bucket(Bucket=BUCKET)
+    server.make_bucket()
     return server
 
 

@@ -232,7 +232,8 @@ def reading(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
         return
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / CATALOG_NAME
-        copy.write_bytes(store.read(store.at(CATALOG_NAME)) or b"")
+        if content := store.read(store.at(CATALOG_NAME)):
+            copy.write_bytes(content)
         with duckdb.connect(copy, read_only=True) as connection:
             connection.execute("set TimeZone = 'UTC'")
             store.connect(connection)

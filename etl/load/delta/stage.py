@@ -158,7 +158,7 @@ class Stage:
             table = self._tables.take(self._name)
             assert table is not None
             before = table.version()
-            is_there = (table.transaction_version(app_id) or 0) >= number
+            is_there = self._tables.transaction_in(self._name, table, app_id) >= number
             self._drop_unnamed(table if is_there else None, tried)
             if is_there:  # as a former job has left it; or it has landed, and its answer was lost
                 self._tables.give_back(self._name, table, is_changed=False)

@@ -78,6 +78,7 @@ class Tables:
         self._options = store.delta_options()
         self._read: dict[str, Committed] = {}
         self._frozen = False
+        self._transactions: dict[tuple[str, int, str], int] = {}
         self._looked: set[str] | None = None
         self._names: set[str] | None = None
 
@@ -108,9 +109,19 @@ class Tables:
         """Return the number of a writer's last commit to a table; 0 before the first."""
         found = self.open(table)
         try:
-            return (found.transaction_version(app_id) if found else None) or 0
+            return self.transaction_in(table, found, app_id) if found else 0
         except DeltaError as exc:
             raise WarehouseError(f"{self.store.at(table)}: its log is damaged: {said(exc)}; {_MOVE}") from exc
+
+    def transaction_in(self, table: str, found: DeltaTable, app_id: str) -> int:
+        """Return the number of a writer's last commit in the version of a table that was read; 0 before the first.
+
+        deltalake reads the whole log for it each time.
+        """
+        key = (table, found.version(), app_id)
+        if key not in self._transactions:
+            self._transactions[key] = found.transaction_version(app_id) or 0
+        return self._transactions[key]
 
     def versions(self) -> dict[str, int]:
         """Return the newest version of each table, by name."""
