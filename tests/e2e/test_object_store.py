@@ -234,3 +234,18 @@ def test_downloaded_catalog_is_read_by_duckdb_1_5_with_httpfs(cloudy, studio, tm
     read = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     listed = len(list(listed_sessions(studio.world)))
     assert read.stdout == f"[({listed}, {listed})]\n", read.stderr
+
+
+@pytest.mark.parametrize("cloudy", ["moto"], indirect=True)
+def test_night_makes_few_objects_and_requests_besides_its_data(cloudy):
+    """However many slices it has: seven tables get an entry and a data file; the catalog and the lock are replaced."""
+    job = cloudy()
+    assert job.finish("run", "--snapshot-date", BEFORE.isoformat()) == 0, job.log
+    server = running(job.kind)
+    server.requests.clear()
+    assert job.finish(*RUN) == 0, job.log
+    asked = [*server.requests]
+    made = {key for method, key in asked if method == "PUT" and ".probe/" not in key}
+    assert len([key for key in made if key.endswith(".parquet")]) <= 10
+    assert len([key for key in made if not key.endswith(".parquet")]) <= 12
+    assert len([key for _, key in asked if not key.endswith(".parquet")]) < 300
