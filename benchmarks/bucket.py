@@ -1,6 +1,6 @@
 """A bucket on loopback that moto plays, in a process of its own: python -m benchmarks.bucket prints its URL."""
 
-import time
+import signal
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -18,8 +18,7 @@ def main() -> None:
     session = boto3.session.Session("key", "secret", region_name=REGION)
     session.client("s3", endpoint_url=url).create_bucket(Bucket=BUCKET)
     print(url, flush=True)
-    while True:
-        time.sleep(3600)
+    signal.pause()
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""How a name becomes durable."""
+"""Where a warehouse is, how a name becomes durable there, and who holds the lock."""

@@ -73,6 +73,8 @@ def check_links(path: Path, setting: str) -> None:
         second.unlink(missing_ok=True)
         os.link(first, second)
     except OSError as exc:
+        if exc.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}:
+            raise not_writable(path, setting, exc) from exc
         then = f"{setting} must be on a file system that has hard links, such as ext4, xfs or NFS"
         raise DeniedError.at(path, exc, then) from exc
     finally:

@@ -50,6 +50,7 @@ _BUFFER_BYTES = 1024 * 1024
 """Of larger ones, at least so much is asked for."""
 _MANY = 8
 """From so many objects on, one listing of their folders costs less than to ask for each."""
+_SWAP_TRIES = 5
 _TIMEOUT = dt.timedelta(seconds=60)
 
 Keys = tuple[str, str, str | None]
@@ -210,7 +211,7 @@ class ObjectStore:
         with _errors(name):
             return str(obstore.put(self._store, self._key(name), content, mode="create")["e_tag"])
 
-    def replace(self, name: str, content: bytes | Path, e_tag: str, **attributes: str) -> str:
+    def replace(self, name: str, content: bytes | Path, e_tag: str) -> str:
         """Replace the object that had an ETag and return the new ETag.
 
         Raises:
@@ -218,7 +219,7 @@ class ObjectStore:
         """
         with _errors(name):
             mode: Any = {"e_tag": e_tag}
-            return str(obstore.put(self._store, self._key(name), content, mode=mode, attributes=attributes)["e_tag"])
+            return str(obstore.put(self._store, self._key(name), content, mode=mode)["e_tag"])
 
     def draft(self, name: str) -> Path:
         """Return the path of a file on this machine that does not exist yet."""
@@ -245,10 +246,10 @@ class ObjectStore:
         """Upload a finished draft in the place of an older one, and remove it here.
 
         Raises:
-            ConditionError: the one that is there was made of newer tables.
+            ConditionError: the one that is there was made of newer tables, or others were faster each time.
         """
         try:
-            while True:
+            for _ in range(_SWAP_TRIES):
                 try:
                     with _errors(name):
                         found = obstore.get(self._store, self._key(name), options={"range": (0, 1)})
@@ -262,6 +263,7 @@ class ObjectStore:
                     told: Any = {_MADE_OF: json.dumps(dict(made_of))}
                     obstore.put(self._store, self._key(name), draft, mode=mode, attributes=told)
                     return
+            raise ConditionError(errno.EAGAIN, "other jobs were faster each time")
         finally:
             draft.unlink(missing_ok=True)
 
@@ -272,7 +274,8 @@ class ObjectStore:
         with storage_errors(folder):
             make_directory(folder, 0o700)
             known = {path.stem: path for path in folder.glob(f"*{Path(name).suffix}")}
-        options: Any = {"if_none_match": ", ".join(f'"{tag}"' for tag in known)} if known else {}
+        # Of several copies, which two processes have left, the answer would not say which one is the present one.
+        options: Any = {"if_none_match": f'"{next(iter(known))}"'} if len(known) == 1 else {}
         try:
             with _errors(name):
                 found = obstore.get(self._store, self._key(name), options=options)
@@ -283,7 +286,7 @@ class ObjectStore:
                 Path(draft.name).replace(path)
         except NotModifiedError:
             return next(iter(known.values()))
-        for former in known.values():
+        for former in {*known.values()} - {path}:
             former.unlink(missing_ok=True)  # whoever has it open keeps it
         return path
 

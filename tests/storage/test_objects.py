@@ -1,14 +1,17 @@
 """What only happens to an object store: lost answers, conditions that nobody keeps, holders that stand still."""
 
 import datetime as dt
+import socket
 import stat
 import threading
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import duckdb
 import pytest
 from support.buckets import BUCKET, KEY, moto, prefix_of, running
-from support.warehouse import publish
+from support.shapes import DATE
+from support.warehouse import numbers, publish
 
 from etl.errors import DeniedError, LockedError, StorageError
 from etl.load.delta.tables import Tables
@@ -278,3 +281,30 @@ def test_what_duckdb_is_lent_can_only_read(stores):
 def test_servers_of_tests_are_ended():
     with moto() as server:
         assert server.client().list_buckets()["Buckets"]
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(urlsplit(server.url).netloc.split(":"))
+
+
+def test_of_several_copies_of_a_catalog_none_is_taken_for_the_present_one(server, stores, tmp_path, monkeypatch):
+    """Two processes may each have left one, and "not modified" would not say which of them it is."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store, name = stores(), stores().at("warehouse.duckdb")
+    swap(store, b"the present one", things=1)
+    asked = []
+    server.faults.append(lambda method, _key, headers: asked.append((method, "HTTP_IF_NONE_MATCH" in headers)))
+    copy = store.fetch(name)
+    assert stores().fetch(name) == copy
+    (copy.parent / "another.duckdb").write_bytes(b"an older one")
+    assert stores().fetch(name).read_bytes() == b"the present one"
+    assert [is_conditional for method, is_conditional in asked if method == "GET"] == [False, True, False]
+    assert list(copy.parent.iterdir()) == [copy]
+
+
+def test_frozen_tables_stay_at_their_versions_when_credentials_are_renewed(server, stores):
+    keys = [("AKIDFIRST", "secret", None)]
+    reader = Tables(ObjectStore(stores().uri, server.store("x")._bucket, lambda: keys[-1]))
+    publish(Tables(stores()), {"a": [1]})
+    reader.freeze()
+    publish(Tables(stores()), {"a": [2]}, run="run-2")
+    keys.append(("AKIDAGAIN", "secret", "token"))
+    assert numbers(reader) == {(DATE, "a"): [1]}

@@ -81,6 +81,7 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
     try:
         with storage_errors(path):
             _remove(draft)
+        made_of = tables.versions()
         found = _fill_as_far_as_possible(draft, tables, content)
         with storage_errors(path):
             reach("catalog.built")
@@ -88,7 +89,7 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
             if store.local:
                 # DuckDB would replay a log that another program has left into the new file.
                 Path(f"{path}.wal").unlink(missing_ok=True)
-            store.swap(draft, path, tables.versions())
+            store.swap(draft, path, made_of)
     except BaseException as exc:
         with suppress(OSError):  # the disk may refuse this too
             _remove(draft)

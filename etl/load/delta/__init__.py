@@ -1,1 +1,1 @@
-"""Delta tables on a disk. The only room that imports deltalake."""
+"""Delta tables, on a disk or in a bucket. The only room that imports deltalake."""

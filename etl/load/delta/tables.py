@@ -154,7 +154,9 @@ class Tables:
         """Return the newest version as `open` does, for this caller alone, who may commit to it."""
         if (options := self.store.delta_options()) != self._options:
             self._options = options
-            self._opened.clear()  # with credentials that are over by now
+            # Open tables have credentials that are over by now. Frozen ones stay at the versions that they are at.
+            versions = {name: one.version() for name, one in self._opened.items()} if self._frozen else {}
+            self._opened = {name: delta_table(self.store, name, version) for name, version in versions.items()}
         found = self._opened.pop(table, None)
         try:
             is_known = self._frozen or (self._looked is not None and table in self._looked)
