@@ -21,7 +21,8 @@ def store_of(settings: Settings) -> Store:
     from etl.extract.clients import Clients, Endpoint  # noqa: PLC0415  boto3 takes half a second
 
     try:
-        from etl.storage.objects import Bucket, Keys, ObjectStore  # noqa: PLC0415  of an extra
+        from etl.storage.bucket import Bucket, Keys  # noqa: PLC0415  of an extra
+        from etl.storage.objects import ObjectStore  # noqa: PLC0415  of an extra
     except ImportError as exc:
         raise ConfigError(f"warehouse.path {place}: needs {exc.name}; install nimble-etl[s3]") from exc
     clients = Clients(settings.source, Endpoint(), profile=s3.profile)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl.errors import DeniedError, StorageError
+from etl.storage.store import Taken
 
 if TYPE_CHECKING:
     import duckdb  # loaded by callers that have a connection
@@ -130,6 +131,10 @@ class Disk:
         self.uri = str(path)
 
     @property
+    def mirror(self) -> None:
+        """Return None: nothing is copied."""
+
+    @property
     def local(self) -> Path | None:
         """Return the directory."""
         return self.path
@@ -204,7 +209,7 @@ class Disk:
         check_writable(self.path, _SETTING)
         check_links(self.path, _SETTING)
 
-    def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> AbstractContextManager[bool]:
+    def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> AbstractContextManager[Taken]:
         """Hold the lock of the kernel on a file, which is free as soon as its holder has ended."""
         from etl.storage.locks import locked  # noqa: PLC0415  which imports this module
 

@@ -18,6 +18,7 @@ import base64
 import datetime as dt
 import json
 import logging
+import math
 import os
 import socket
 import threading
@@ -30,7 +31,8 @@ from typing import Self
 from etl.errors import StorageError
 from etl.storage.disk import storage_errors
 from etl.storage.locks import Waiting
-from etl.storage.objects import ConditionError, ObjectStore
+from etl.storage.objects import ObjectStore
+from etl.storage.store import ConditionError
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,9 @@ class Lease:
     Attributes:
         note: what is noted in it.
         has_replaced: whether the lock was taken from a holder that seemed dead.
+        found: the ETag of the lock before it was taken; None if there was none.
+        e_tag: its ETag as this process has left it.
+        held_at: an instant of `time.monotonic` at which this process held it for sure; minus infinity once it is lost.
     """
 
     def __init__(self, store: ObjectStore, name: str, lease_s: float) -> None:
@@ -66,7 +71,9 @@ class Lease:
         self._lease_s = lease_s
         self._id = uuid.uuid4().hex
         self._puts = 0
-        self._e_tag: str | None = None
+        self.found: str | None = None
+        self.e_tag: str | None = None
+        self.held_at = -math.inf
         self._mutex = threading.Lock()
         self._ended = threading.Event()
         self._is_lost = False
@@ -114,7 +121,7 @@ class Lease:
                 try:
                     return self._put(noted[0] if noted else self.note, held=True)
                 except ConditionError:
-                    self._is_lost = True
+                    self._is_lost, self.held_at = True, -math.inf
             raise StorageError(
                 f"{self._name}: another job has taken the lock, because this one stood still for longer than "
                 "warehouse.s3.lease; nothing more is committed. Run again"
@@ -131,7 +138,7 @@ class Lease:
                 seen, since = e_tag or "", time.monotonic()
             is_dead = time.monotonic() - since > self._lease_s
             if not holder.get("holder") or is_dead:
-                self._e_tag = e_tag
+                self.found = self.e_tag = e_tag
                 try:
                     self._put(note_in(content), held=True)
                 except ConditionError:
@@ -145,6 +152,7 @@ class Lease:
     def _put(self, note: bytes | None, *, held: bool) -> None:
         """Write the object anew; raise a ConditionError if it is not as this process has left it."""
         self._puts += 1
+        began = time.monotonic()
         who = f"process {os.getpid()} on {socket.gethostname()}, since {dt.datetime.now(dt.UTC):%FT%TZ}"
         content = {
             "holder": who if held else None,
@@ -153,17 +161,17 @@ class Lease:
         }
         text = json.dumps(content).encode()
         try:
-            if self._e_tag is None:
-                self._e_tag = self._store.put_new(self._name, text)
+            if self.e_tag is None:
+                self.e_tag = self._store.put_new(self._name, text)
             else:
-                self._e_tag = self._store.replace(self._name, text, self._e_tag)
+                self.e_tag = self._store.replace(self._name, text, self.e_tag)
         except ConditionError:
             # The answer to a put that has landed may have been lost, and the client has asked again.
             found = self._store.get(self._name)
             if found is None or _parse(found[1]).get("id") != content["id"]:
                 raise
-            self._e_tag = found[0]
-        self.note = note
+            self.e_tag = found[0]
+        self.note, self.held_at = note, began
 
     def _renew(self) -> None:
         while not self._ended.wait(self._lease_s / _RENEWALS) and not self._is_lost:

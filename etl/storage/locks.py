@@ -12,6 +12,7 @@ from pathlib import Path
 
 from etl.errors import DeniedError, LockedError, StoppedError
 from etl.storage.disk import not_writable, open_own
+from etl.storage.store import Taken
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ _LOOK_S = 0.1
 @contextmanager
 def locked(
     path: Path, setting: str, wait: dt.timedelta = dt.timedelta(0), stopped: Callable[[], bool] = lambda: False
-) -> Iterator[bool]:
+) -> Iterator[Taken]:
     """Hold the lock on a file, which is made if it is missing and says who holds it.
 
     Args:
@@ -51,7 +52,7 @@ def locked(
             file.truncate()
             file.write(f"process {os.getpid()} on {socket.gethostname()}, since {dt.datetime.now(dt.UTC):%FT%TZ}\n")
             file.flush()
-        yield False
+        yield Taken()
     finally:
         with suppress(OSError):  # closing lets the lock go even if the disk refuses the text
             file.close()

@@ -1,4 +1,4 @@
-"""A prefix of a bucket as the store of a warehouse. The only room that imports obstore.
+"""A prefix of a bucket as the store of a warehouse.
 
 What a put has accepted is whole and durable, so nothing is synced here. Two promises of S3 carry the warehouse: a put
 that must make a new object, and a put that must replace the one that was read, each land for one writer only. A store
@@ -11,31 +11,25 @@ import datetime as dt
 import errno
 import io
 import json
-import os
-import re
+import math
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
-from hashlib import sha256
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    NotModifiedError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import NotModifiedError
 from obstore.store import S3Store
 
-from etl.errors import DeniedError, StorageError, first_line
+from etl.errors import DeniedError, StorageError
+from etl.storage.bucket import Bucket, Keys, Ranges, object_errors
 from etl.storage.disk import make_directory, storage_errors
+from etl.storage.mirror import Mirror, cache_of
+from etl.storage.store import ConditionError, Taken
 
 if TYPE_CHECKING:
     import duckdb
@@ -48,47 +42,14 @@ _WHOLE_BYTES = 8 * 1024 * 1024
 """Objects up to this size are read in one request."""
 _BUFFER_BYTES = 1024 * 1024
 """Of larger ones, at least so much is asked for."""
+_SMALL_BYTES, _SMALL_KEPT = 256 * 1024, 128
+"""Data files below this size are kept in memory, but not more than so many."""
 _MANY = 8
 """From so many objects on, one listing of their folders costs less than to ask for each."""
 _SWAP_TRIES = 5
+_MADE_OF = "made-of"
+"""Attribute of a catalog with the versions of the tables in it."""
 _TIMEOUT = dt.timedelta(seconds=60)
-
-Keys = tuple[str, str, str | None]
-"""Access key id, secret access key, session token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """How a bucket is reached.
-
-    Attributes:
-        region: of the bucket.
-        endpoint_url: of another server than AWS; None: that of AWS.
-        path_style: whether the bucket stands in the path of a URL, and not in its host.
-        encryption: what the server encrypts with: `AES256` or `aws:kms`; None: what the bucket says.
-        kms_key_id: the key for `aws:kms`; None: that of the account.
-    """
-
-    region: str
-    endpoint_url: str | None = None
-    path_style: bool = False
-    encryption: str | None = None
-    kms_key_id: str | None = None
-
-    def config(self) -> dict[str, str]:
-        """Return it in the words of object_store, which obstore and deltalake share."""
-        found = {
-            "aws_region": self.region,
-            "aws_endpoint_url": self.endpoint_url,
-            "aws_virtual_hosted_style_request": str(not self.path_style).lower(),
-            "aws_server_side_encryption": self.encryption,
-            "aws_sse_kms_key_id": self.kms_key_id,
-        }
-        return {name: value for name, value in found.items() if value}
-
-
-class ConditionError(OSError):
-    """A conditional put was refused: another writer was first."""
 
 
 class ObjectStore:
@@ -113,6 +74,8 @@ class ObjectStore:
         self._lease_s = lease.total_seconds()
         self._lease: Lease | None = None
         self._tables: set[str] = set()
+        self._looked_at = -math.inf
+        self._let_go: str | None = None
         self.known_sizes: dict[str, int] = {}
         name, _, prefix = self.uri.removeprefix("s3://").partition("/")
         is_open = keys() is None
@@ -155,12 +118,34 @@ class ObjectStore:
 
     def folders_with(self, name: str) -> list[str]:
         """Return the names of the folders directly below the prefix that have a folder of this name, sorted."""
-        with _errors(self.uri):
+        with object_errors(self.uri):
             folders = obstore.list_with_delimiter(self._store)["common_prefixes"]
-            for folder in {*folders} - self._tables:
-                if f"{folder}/{name}" in obstore.list_with_delimiter(self._store, prefix=folder)["common_prefixes"]:
-                    self._tables.add(folder)
+        self._tables.update(folder for folder in {*folders} - self._tables if self.mirror.look(f"{folder}/{name}"))
         return sorted(self._tables & {*folders})
+
+    def listed(self, folder: str) -> dict[str, str]:
+        """Return the names of the objects directly below a folder of a folder, with their ETags, without quotes.
+
+        The holder of the lock hears of everything in the upper folder at once: it will ask for the sizes of these, too.
+        """
+        with object_errors(self.at(folder)):
+            if self._lease:
+                upper = folder.partition("/")[0]
+                listed = [one for part in obstore.list(self._store, prefix=upper, chunk_size=1000) for one in part]
+                others = {
+                    name: size for name, size in self.known_sizes.items() if not name.startswith(self.at(upper, ""))
+                }
+                self.known_sizes = others | {self.at(one["path"]): one["size"] for one in listed}
+            else:
+                listed = list(obstore.list_with_delimiter(self._store, prefix=folder)["objects"])
+        self._looked_at = time.monotonic()
+        found = {one["path"].rpartition("/"): str(one["e_tag"]).strip('"') for one in listed}
+        return {name: e_tag for (at, _, name), e_tag in found.items() if at == folder}
+
+    @cached_property
+    def mirror(self) -> Mirror:
+        """Return the copies on this machine."""
+        return Mirror(self)
 
     def exists(self, name: str) -> bool:
         """Tell whether an object is there."""
@@ -168,7 +153,7 @@ class ObjectStore:
 
     def _size(self, name: str) -> int | None:
         try:
-            with _errors(name):
+            with object_errors(name):
                 self.known_sizes[name] = size = int(obstore.head(self._store, self._key(name))["size"])
                 return size
         except FileNotFoundError:
@@ -177,12 +162,15 @@ class ObjectStore:
     def sizes(self, names: Iterable[str]) -> Iterator[tuple[str, int | None]]:
         """Yield objects with their sizes in bytes; None for one that is missing."""
         names = list(names)
+        if self._lease and self.known_sizes.keys() >= {*names}:
+            yield from ((name, self.known_sizes[name]) for name in names)
+            return
         if len(names) < _MANY:
             yield from ((name, self._size(name)) for name in names)
             return
         found: dict[str, int] = {}
         for folder in {self._key(name).partition("/")[0] for name in names}:
-            with _errors(self.at(folder)):
+            with object_errors(self.at(folder)):
                 for objects in obstore.list(self._store, prefix=folder, chunk_size=1000):
                     found |= {one["path"]: one["size"] for one in objects}
         self.known_sizes |= {name: found[self._key(name)] for name in names if self._key(name) in found}
@@ -196,11 +184,16 @@ class ObjectStore:
     def get(self, name: str) -> tuple[str, bytes] | None:
         """Return the ETag and the content of an object; None if it is missing."""
         try:
-            with _errors(name):
+            with object_errors(name):
                 found = obstore.get(self._store, self._key(name))
                 return str(found.meta["e_tag"]), bytes(found.bytes())
         except FileNotFoundError:
             return None
+
+    def put(self, name: str, content: bytes | Path) -> str:
+        """Make or replace an object and return its ETag."""
+        with object_errors(name):
+            return str(obstore.put(self._store, self._key(name), content)["e_tag"])
 
     def put_new(self, name: str, content: bytes | Path) -> str:
         """Make an object and return its ETag.
@@ -208,7 +201,7 @@ class ObjectStore:
         Raises:
             ConditionError: there is one already.
         """
-        with _errors(name):
+        with object_errors(name):
             return str(obstore.put(self._store, self._key(name), content, mode="create")["e_tag"])
 
     def replace(self, name: str, content: bytes | Path, e_tag: str) -> str:
@@ -217,7 +210,7 @@ class ObjectStore:
         Raises:
             ConditionError: it has another one by now.
         """
-        with _errors(name):
+        with object_errors(name):
             mode: Any = {"e_tag": e_tag}
             return str(obstore.put(self._store, self._key(name), content, mode=mode)["e_tag"])
 
@@ -251,14 +244,14 @@ class ObjectStore:
         try:
             for _ in range(_SWAP_TRIES):
                 try:
-                    with _errors(name):
+                    with object_errors(name):
                         found = obstore.get(self._store, self._key(name), options={"range": (0, 1)})
                         e_tag, theirs = found.meta["e_tag"], json.loads(found.attributes.get(_MADE_OF, "{}"))
                 except FileNotFoundError:
                     e_tag, theirs = None, {}
                 if any(version > made_of.get(table, -1) for table, version in theirs.items()):
                     raise ConditionError(errno.EAGAIN, "another job has put a newer one there")
-                with suppress(ConditionError), _errors(name):
+                with suppress(ConditionError), object_errors(name):
                     mode: Any = {"e_tag": e_tag} if e_tag else "create"
                     told: Any = {_MADE_OF: json.dumps(dict(made_of))}
                     obstore.put(self._store, self._key(name), draft, mode=mode, attributes=told)
@@ -269,15 +262,14 @@ class ObjectStore:
 
     def fetch(self, name: str) -> Path:
         """Return the path of a copy of an object on this machine, which is read again only if the object is another."""
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nimble-etl"
-        folder = base / sha256(name.encode()).hexdigest()[:16]
+        folder = cache_of(name)
         with storage_errors(folder):
             make_directory(folder, 0o700)
             known = {path.stem: path for path in folder.glob(f"*{Path(name).suffix}")}
         # Of several copies, which two processes have left, the answer would not say which one is the present one.
         options: Any = {"if_none_match": f'"{next(iter(known))}"'} if len(known) == 1 else {}
         try:
-            with _errors(name):
+            with object_errors(name):
                 found = obstore.get(self._store, self._key(name), options=options)
                 path = folder / f"{str(found.meta['e_tag']).strip(chr(34))}{Path(name).suffix}"
                 with tempfile.NamedTemporaryFile(dir=folder, delete=False) as draft:
@@ -292,7 +284,8 @@ class ObjectStore:
 
     def remove(self, name: str) -> None:
         """Remove an object if it is there."""
-        with suppress(FileNotFoundError), _errors(name):
+        with suppress(FileNotFoundError), object_errors(name):
+            self.known_sizes.pop(name, None)
             obstore.delete(self._store, self._key(name))
 
     def discard(self, names: Iterable[str]) -> None:
@@ -303,11 +296,24 @@ class ObjectStore:
 
     def opened(self, name: str) -> IO[bytes]:
         """Return a file that reads an object: a small one as a whole, of a large one what is asked for."""
-        with _errors(name):
+        if self.known_sizes.get(name, _SMALL_BYTES) < _SMALL_BYTES:
+            return io.BytesIO(self._small(name))
+        with object_errors(name):
             found = obstore.get(self._store, self._key(name))
             if found.meta["size"] <= _WHOLE_BYTES:
                 return io.BytesIO(bytes(found.bytes()))
-            return io.BufferedReader(_Ranges(self._store, self._key(name), found.meta["size"]), _BUFFER_BYTES)
+            return io.BufferedReader(Ranges(self._store, self._key(name), found.meta["size"]), _BUFFER_BYTES)
+
+    @cached_property
+    def _small(self) -> Callable[[str], bytes]:
+        """Return what reads a small data file, which never changes: a night asks for the same ones again and again."""
+
+        @lru_cache(_SMALL_KEPT)
+        def content_of(name: str) -> bytes:
+            with object_errors(name):
+                return bytes(obstore.get(self._store, self._key(name)).bytes())
+
+        return content_of
 
     def connect(self, connection: "duckdb.DuckDBPyConnection") -> None:
         """Let a connection read objects of the prefix, and write none."""
@@ -354,20 +360,25 @@ class ObjectStore:
         )
 
     @contextmanager
-    def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> Iterator[bool]:
+    def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> Iterator[Taken]:
         """Hold the lock that an object stands for: see `storage.lease`."""
         from etl.storage.lease import Lease  # noqa: PLC0415  which imports this module
 
         with Lease.taken(self, name, self._lease_s, wait, stopped) as lease:
             self._lease = lease
             try:
-                yield lease.has_replaced
+                yield Taken(lease.has_replaced, lease.found is not None and lease.found == self._let_go)
             finally:
                 self._lease = None
+        self._let_go = lease.e_tag
 
     def still_locked(self) -> None:
-        """Raise a StorageError if another job has taken the lock meanwhile, because this one seemed dead."""
-        if self._lease:
+        """Raise a StorageError if another job has taken the lock meanwhile, because this one seemed dead.
+
+        Nothing is asked if the lock was held after the newest look at a log: what another holder has written there
+        since refuses a commit on top of what was read.
+        """
+        if self._lease and self._lease.held_at <= self._looked_at:
             self._lease.confirm()
 
     def note(self, name: str) -> bytes | None:
@@ -386,64 +397,3 @@ class ObjectStore:
         """Note something as the holder of the lock. Whoever takes the lock after this job has died finds it."""
         assert self._lease, f"{name}: nobody holds it"
         self._lease.set_note(content)
-
-
-_MADE_OF = "made-of"
-
-
-class _Ranges(io.RawIOBase):
-    """An object whose bytes are asked for when they are read."""
-
-    def __init__(self, store: S3Store, key: str, size: int) -> None:
-        self._store = store
-        self._key = key
-        self._size = size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        count = min(len(buffer), self._size - self._position)
-        if count <= 0:
-            return 0
-        with _errors(self._key):
-            read = obstore.get_range(self._store, self._key, start=self._position, length=count)
-        buffer[:count] = bytes(read)
-        self._position += count
-        return count
-
-
-@contextmanager
-def _errors(name: str) -> Iterator[None]:
-    """Make an error of obstore one of Python."""
-    try:
-        yield
-    except NotModifiedError:
-        raise
-    except (AlreadyExistsError, PreconditionError) as exc:
-        raise ConditionError(errno.EAGAIN, "another writer was first", name) from exc
-    except (PermissionDeniedError, UnauthenticatedError) as exc:
-        raise PermissionError(errno.EACCES, _said(exc), name) from exc
-    except FileNotFoundError as exc:
-        raise FileNotFoundError(errno.ENOENT, _said(exc), name) from exc
-    except BaseError as exc:
-        raise OSError(errno.EIO, _said(exc), name) from exc
-
-
-def _said(exc: Exception) -> str:
-    """Return what the server says, otherwise what object_store says, without the debugging text after it."""
-    text = str(exc).partition("\n\nDebug source")[0]
-    told = re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", text, re.DOTALL)
-    return first_line(OSError(f"{told[1]}: {told[2]}" if told else " ".join(text.split())))

@@ -7,11 +7,31 @@ FileNotFoundError, a right that is missing a PermissionError.
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import duckdb  # loaded by callers that have a connection
+
+    from etl.storage.mirror import Mirror
+
+
+class ConditionError(OSError):
+    """A conditional put was refused: another writer was first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How a lock was taken.
+
+    Attributes:
+        has_replaced: from a holder that seemed dead, but may wake up.
+        is_untouched: nobody has held it since this process has let it go.
+    """
+
+    has_replaced: bool = False
+    is_untouched: bool = False
 
 
 class Store(Protocol):
@@ -23,6 +43,10 @@ class Store(Protocol):
     """
 
     uri: str
+
+    @property
+    def mirror(self) -> "Mirror | None":
+        """Return the copies on this machine of what is in a bucket; None for a disk."""
 
     @property
     def local(self) -> Path | None:
@@ -81,11 +105,8 @@ class Store(Protocol):
             StorageError: it does not work now.
         """
 
-    def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> AbstractContextManager[bool]:
-        """Hold the lock of this name; raises as `storage.locks.locked`.
-
-        The value tells whether it was taken from a holder that seemed dead, but may wake up.
-        """
+    def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> AbstractContextManager[Taken]:
+        """Hold the lock of this name; raises as `storage.locks.locked`."""
 
     def still_locked(self) -> None:
         """Return if this process holds the lock, or holds none; else raise a StorageError."""

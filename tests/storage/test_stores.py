@@ -12,7 +12,7 @@ from support.stores import KINDS, store_of
 
 from etl.errors import LockedError, StoppedError
 from etl.storage import objects
-from etl.storage.objects import ConditionError
+from etl.storage.store import ConditionError
 
 NO_WAIT = dt.timedelta(0)
 
@@ -117,15 +117,36 @@ def test_usable_store_passes_the_probe_which_leaves_nothing(store):
 
 def test_one_holds_the_lock_and_the_next_has_it_when_that_one_has_ended(store):
     lock = store.at(".lock")
-    with store.locked(lock, NO_WAIT, lambda: False) as has_replaced:
-        assert not has_replaced
+    with store.locked(lock, NO_WAIT, lambda: False) as taken:
+        assert not taken.has_replaced
         store.still_locked()
         with pytest.raises(LockedError, match=r"\.lock: another run holds the lock \(process \d+ on "):
             _again(store).locked(lock, NO_WAIT, lambda: False).__enter__()
         with pytest.raises(StoppedError, match="was stopped; run again"):
             _again(store).locked(lock, dt.timedelta(hours=1), lambda: True).__enter__()
-    with _again(store).locked(lock, NO_WAIT, lambda: False) as has_replaced:
-        assert not has_replaced
+    with _again(store).locked(lock, NO_WAIT, lambda: False) as taken:
+        assert not taken.has_replaced
+
+
+def test_lock_that_nobody_has_held_since_is_untouched_in_a_bucket(store):
+    lock, found = store.at(".lock"), []
+    for holder in (store, store, _again(store), store, store):
+        with holder.locked(lock, NO_WAIT, lambda: False) as taken:
+            found.append(taken.is_untouched)
+    assert found == ([False] * 5 if store.local else [False, True, False, False, True])
+
+
+def test_holder_of_the_lock_hears_of_files_that_are_gone(store):
+    names = [store.at("a", "_delta_log", "0.json"), store.at("a", "1.parquet"), store.at("a", "2.parquet")]
+    for name in names:
+        keep(store, name)
+    assert dict(store.sizes(names)) == dict.fromkeys(names, 7)
+    _again(store).remove(names[1])
+    with store.locked(store.at(".lock"), NO_WAIT, lambda: False):
+        assert store.folders_with("_delta_log") == ["a"]
+        if store.mirror:
+            store.mirror.look("a/_delta_log")
+        assert dict(store.sizes(names)) == {names[0]: 7, names[1]: None, names[2]: 7}
 
 
 def test_of_many_that_want_the_lock_one_has_it_at_a_time(store):

@@ -105,7 +105,8 @@ def moto() -> Iterator[Server]:
         body = environ["wsgi.input"].read(int(length or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         method, key = environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix(f"/{BUCKET}").lstrip("/")
-        server.requests.append((method, key))
+        if environ["PATH_INFO"] != "/":  # or it asks which buckets there are
+            server.requests.append((method, key))
         conditions = [name for name in ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH") if name in environ]
         does = next((does for fault in server.faults if (does := fault(method, key, environ))), None)
         if method == "PUT" and not server.keeps_conditions:

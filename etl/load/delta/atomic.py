@@ -88,11 +88,11 @@ def alone(
         WarehouseError: a table that must be put back cannot be read.
     """
     store = tables.store
-    with store.locked(store.at(_LOCK), wait, stopped) as has_replaced:
-        if has_replaced:
+    with store.locked(store.at(_LOCK), wait, stopped) as taken:
+        if taken.has_replaced:
             _come_first(tables)
         mend(store)
-        with tables.alone():
+        with tables.alone(is_untouched=taken.is_untouched):
             note = _read(store)
             if note and not finish(note):
                 log.warning("%s: a job ended between its commits; the tables are put back to what they were", store.uri)
@@ -172,7 +172,8 @@ def _put_back(tables: Tables, versions: Mapping[str, int]) -> None:
                 if back or gone:
                     before = table.version()
                     number = (table.transaction_version(_WRITER) or 0) + 1
-                    append_entry(store, table, table.schema(), [*back, *gone], "put-back", Transaction(_WRITER, number))
+                    transaction = Transaction(_WRITER, number)
+                    append_entry(store, name, table, table.schema(), [*back, *gone], "put-back", transaction)
                     sync_log(store, name, since=before)
             except (DeltaError, OSError) as exc:
                 raise CommitUnknownError(
@@ -190,7 +191,7 @@ def _come_first(tables: Tables) -> None:
                 break
             number = (table.transaction_version(_LOCK_WRITER) or 0) + 1
             try:
-                append_entry(tables.store, table, table.schema(), [], "lock", Transaction(_LOCK_WRITER, number))
+                append_entry(tables.store, name, table, table.schema(), [], "lock", Transaction(_LOCK_WRITER, number))
             except CommitFailedError:
                 continue  # that was its commit; the tables are put back below
             except (DeltaError, OSError) as exc:

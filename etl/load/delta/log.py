@@ -1,7 +1,11 @@
 """The log of a Delta table: made durable, summed up in checkpoints, and mended after a power loss.
 
 deltalake syncs nothing. On a disk, this module syncs log entries and checkpoints, so that a power loss does not undo
-them. What an object store has accepted is durable and whole.
+them.
+
+In an object store, deltalake reads copies of the newest entries in a directory of this process, and writes the next one
+there. Then the entry is put under its name in the store, which must be new: that is the commit. What the store has
+accepted is durable and whole.
 """
 
 import json
@@ -10,18 +14,18 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import StorageError
 from etl.storage.disk import put_in_place, storage_errors, sync_directory, sync_file
-from etl.storage.store import Store
+from etl.storage.store import ConditionError, Store
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +37,47 @@ _LAST = "_last_checkpoint"
 _ASIDE = "_checkpoint-"
 _LEFT_AFTER_S = 3600
 _ENTRY = re.compile(r"[0-9]{20}\.json")
+_OF_VERSION = re.compile(r"[0-9]{20}\.(json$|checkpoint\.)")
 
 
-def delta_table(store: Store, name: str, version: int | None = None) -> DeltaTable:
-    """Open a table as it is, or as it was in a version; raises what deltalake raises."""
-    return DeltaTable(store.at(name), version=version, storage_options=store.delta_options())
+def place_of(store: Store, table: str) -> Path:
+    """Return the directory on this machine with the log of a table."""
+    root = store.mirror.path if store.mirror else store.local
+    assert root is not None
+    return root / table
+
+
+def look(store: Store, table: str, *, again: bool = True) -> None:
+    """Bring the log of a table to this machine, as far as its newest version needs it. Do nothing on a disk.
+
+    `again` asks the store even if that was done before.
+    """
+    if mirror := store.mirror:
+        folder = f"{table}/{LOG}"
+        if folder not in mirror.unread and (again or not mirror.knows(folder)):
+            mirror.look(folder)
+        if folder in mirror.unread:
+            mirror.bring(folder, needed)
+
+
+def delta_table(store: Store, table: str, version: int | None = None) -> DeltaTable:
+    """Open a table as it was when it was last looked at, or as it was in a version; raises what deltalake raises."""
+    if store.mirror and version is not None:
+        store.mirror.bring(f"{table}/{LOG}", lambda names: needed(names, version))
+    return DeltaTable(place_of(store, table), version=version)
+
+
+def needed(names: Collection[str], version: int | None = None) -> list[str]:
+    """Return what deltalake reads of a log to open a version, or the newest: a checkpoint, and what follows."""
+    upto = f"{version:020}~" if version is not None else "~"
+    known = [name for name in names if _OF_VERSION.match(name) and name <= upto]
+    since = max((name[:20] for name in known if ".checkpoint." in name), default="")
+    return sorted(name for name in known if name >= since)
+
+
+def in_store(store: Store, table: str) -> DeltaTable:
+    """Open a table where its data files are, for what deltalake does to them."""
+    return DeltaTable(store.at(table), storage_options=store.delta_options())
 
 
 def mend(store: Store) -> None:
@@ -72,24 +112,38 @@ def sync_names(store: Store, table: str, folder: str) -> None:
 
 
 def sync_log(store: Store, table: str, since: int = 0) -> None:
-    """Sync the log entries of a table from the version `since` on."""
-    if store.local:
-        logs = store.local / table / LOG
-        with storage_errors(logs):
-            for entry in log_entries(logs, since):
-                sync_file(entry)
-            sync_names(store, table, LOG)
+    """Make the log entries of a table from the version `since` on durable. In an object store, this puts them there.
+
+    Raises:
+        CommitFailedError: in an object store, another entry has that number; or the answer to the put was lost.
+        OSError: in an object store, the entry may have landed.
+        StorageError: the disk refused.
+    """
+    logs = place_of(store, table) / LOG
+    if store.mirror:
+        try:
+            store.mirror.publish(f"{table}/{LOG}", [entry.name for entry in log_entries(logs, since)])
+        except ConditionError as exc:
+            raise CommitFailedError(f"{exc.filename}: {exc.strerror}") from exc
+        return
+    with storage_errors(logs):
+        for entry in log_entries(logs, since):
+            sync_file(entry)
+        sync_names(store, table, LOG)
 
 
 def append_entry(  # noqa: PLR0913, PLR0917  what is committed, where, and by whom
     store: Store,
+    name: str,
     table: DeltaTable,
     schema: Schema,
     actions: Sequence[AddAction | RemoveAction],
     run_id: str,
     transaction: Transaction,
 ) -> None:
-    """Append one entry to the log of a table, on top of the version that `table` has read. `sync_log` makes it durable.
+    """Append one entry to the log of the table of a name, on top of the version that `table` has read.
+
+    On a disk, `sync_log` makes it durable afterwards.
 
     The transaction is the last line of the entry: without it, `mend` takes the entry for one that was cut.
 
@@ -111,6 +165,8 @@ def append_entry(  # noqa: PLR0913, PLR0917  what is committed, where, and by wh
         ),
         post_commithook_properties=NO_HOOKS,
     )
+    if store.mirror:
+        sync_log(store, name, since=table.version())
 
 
 def log_entries(logs: Path, since: int = 0) -> list[Path]:
@@ -125,9 +181,8 @@ def _entry_names(logs: Path) -> list[str]:
 
 def is_newest(store: Store, name: str, table: DeltaTable) -> bool:
     """Tell whether a table was read up to its newest version. Versions have no gaps, so the next number decides."""
-    entries = [store.at(name, LOG, f"{table.version() + i:020}.json") for i in (0, 1)]
-    there = [size is not None for _, size in store.sizes(entries)]
-    return there == [True, False]
+    logs = os.fspath(place_of(store, name) / LOG)
+    return [os.path.exists(f"{logs}/{table.version() + i:020}.json") for i in (0, 1)] == [True, False]  # noqa: PTH110
 
 
 def write_checkpoint(store: Store, name: str) -> None:
@@ -136,15 +191,16 @@ def write_checkpoint(store: Store, name: str) -> None:
     Raises:
         StorageError: the disk refused. The table has not changed.
     """
-    if not store.local:
-        try:
-            delta_table(store, name).create_checkpoint()
-        except (DeltaError, OSError) as exc:
-            raise StorageError.at(store.at(name, LOG), said(exc)) from exc
-        return
-    path = store.local / name
+    path = place_of(store, name)
     logs = path / LOG
     try:
+        if store.mirror:
+            table = delta_table(store, name)
+            table.create_checkpoint()
+            for entry in (f"{table.version():020}.checkpoint.parquet", _LAST):
+                store.mirror.replace(f"{name}/{LOG}", entry)
+            (logs / _LAST).unlink()  # that of the store may be a newer one tomorrow
+            return
         # The checkpoint is made in another directory, synced and renamed: readers cannot open a table whose newest
         # checkpoint is incomplete. What deltalake reads of the log is linked there: the last checkpoint, what follows.
         with TemporaryDirectory(prefix=_ASIDE, dir=path, ignore_cleanup_errors=True) as aside:

@@ -111,7 +111,7 @@ def _set(tables: Tables, name: str, value: str) -> None:
     before = table.version()
     try:
         table.alter.set_table_properties({name: value}, raise_if_not_exists=False, post_commithook_properties=NO_HOOKS)
+        sync_log(tables.store, _TABLE, since=before)
     except (DeltaError, OSError) as exc:
         raise WarehouseError(f"{tables.store.at(_TABLE)}: {said(exc)}; run again") from exc
-    sync_log(tables.store, _TABLE, since=before)
     tables.give_back(_TABLE, table)

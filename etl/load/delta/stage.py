@@ -30,7 +30,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.events import reach
-from etl.load.delta.log import LOG, NO_HOOKS, append_entry, said, sync_log, sync_names, write_checkpoint
+from etl.load.delta.log import LOG, NO_HOOKS, append_entry, place_of, said, sync_log, sync_names, write_checkpoint
 from etl.load.delta.parquet import DataFile, data_file, fill, read_batches
 from etl.load.delta.tables import (
     CONFIGURATION,
@@ -161,7 +161,7 @@ class Stage:
             is_there = self._tables.transaction_in(self._name, table, app_id) >= number
             self._drop_unnamed(table if is_there else None, tried)
             if is_there:  # as a former job has left it; or it has landed, and its answer was lost
-                self._tables.give_back(self._name, table, is_changed=False)
+                self._tables.give_back(self._name, table)
                 sync_log(self._store, self._name)
                 return
             if tries == _COMMIT_TRIES:
@@ -170,7 +170,7 @@ class Stage:
             with storage_errors(self._path):
                 replaced = [name for name in existing if self._replaces_rows_of(name)]
                 if not self._staged and not replaced:
-                    self._tables.give_back(self._name, table, is_changed=False)
+                    self._tables.give_back(self._name, table)
                     return
                 if len(existing) > _MOST_FILES:
                     replaced = existing
@@ -180,6 +180,7 @@ class Stage:
             try:
                 append_entry(
                     self._store,
+                    self._name,
                     table,
                     Schema.from_arrow(self._schema),
                     [*map(self._add, [*self._staged, *carried]), *map(self._remove, replaced)],
@@ -236,12 +237,11 @@ class Stage:
         table, schema = self._tables.take(self._name), Schema.from_arrow(self._schema)
         if table is None:
             DeltaTable.create(
-                self._path,
+                place_of(self._store, self._name),
                 schema=schema,
                 mode="ignore",
                 partition_by=[PARTITION],
                 configuration=CONFIGURATION,
-                storage_options=self._store.delta_options(),
             )
             sync_log(self._store, self._name)
             return
@@ -259,7 +259,7 @@ class Stage:
             table.alter.set_table_properties(CONFIGURATION, post_commithook_properties=NO_HOOKS)
         if table.version() != before:
             sync_log(self._store, self._name, since=before)
-        self._tables.give_back(self._name, table, is_changed=table.version() != before)
+        self._tables.give_back(self._name, table)
 
     def discard(self) -> None:
         """Remove the staged files, except those that are or may be part of the table."""

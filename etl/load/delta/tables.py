@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from etl.errors import WarehouseError
-from etl.load.delta.log import LOG, delta_table, is_newest, said
+from etl.load.delta.log import LOG, delta_table, is_newest, look, said
 from etl.load.delta.parquet import count_rows, read_batches
 from etl.storage.store import Store
 
@@ -75,24 +75,27 @@ class Tables:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._opened: dict[str, DeltaTable] = {}
-        self._options = store.delta_options()
         self._read: dict[str, Committed] = {}
         self._frozen = False
         self._transactions: dict[tuple[str, int, str], int] = {}
-        self._looked: set[str] | None = None
+        self._is_alone = False
         self._names: set[str] | None = None
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, *, is_untouched: bool = False) -> Iterator[None]:
         """Inside the block, whose caller holds the lock, nobody else commits: a table is looked at once.
 
-        On a disk, it is looked at each time: that costs nothing, and a file system may only seem to have locks.
+        With `is_untouched`, nobody has held the lock since the last such block. On a disk, a table is looked at each
+        time: that costs nothing, and a file system may only seem to have locks.
         """
-        self._looked = None if self.store.local else set()
+        if self.store.mirror and not is_untouched:
+            self.store.mirror.forget()
+            self._names = None
+        self._is_alone = self.store.mirror is not None
         try:
             yield
         finally:
-            self._looked = self._names = None
+            self._is_alone = False
 
     def freeze(self) -> None:
         """From now on, show every table as it is at this moment. One that cannot be read raises when it is read."""
@@ -103,6 +106,8 @@ class Tables:
 
     def is_current(self) -> bool:
         """Tell whether no table that is open has a newer version."""
+        for name in self._opened:
+            look(self.store, name)
         return all(is_newest(self.store, name, found) for name, found in self._opened.items())
 
     def last_transaction(self, table: str, app_id: str) -> int:
@@ -147,45 +152,33 @@ class Tables:
         """Return the newest version of a table as deltalake has it; None if it was never committed to."""
         found = self.take(table)
         if found is not None:
-            self.give_back(table, found, is_changed=False)
+            self.give_back(table, found)
         return found
 
     def take(self, table: str) -> DeltaTable | None:
         """Return the newest version as `open` does, for this caller alone, who may commit to it."""
-        if (options := self.store.delta_options()) != self._options:
-            self._options = options
-            # Open tables have credentials that are over by now. Frozen ones stay at the versions that they are at.
-            versions = {name: one.version() for name, one in self._opened.items()} if self._frozen else {}
-            self._opened = {name: delta_table(self.store, name, version) for name, version in versions.items()}
         found = self._opened.pop(table, None)
         try:
-            is_known = self._frozen or (self._looked is not None and table in self._looked)
-            if found is not None and not is_known:
-                is_alone = self._looked is not None  # then it was changed here, or is looked at for the first time
-                if is_alone or not is_newest(self.store, table, found):
-                    found.update_incremental()
-        except DeltaError:
+            if not self._frozen:
+                look(self.store, table, again=not self._is_alone)
+            if found is not None and not self._frozen and not is_newest(self.store, table, found):
+                found.update_incremental()
+        except (DeltaError, OSError):
             found = None  # opening the table again below raises the error that tells what is wrong
         found = found or _open(self.store, table)
         if found is not None:
             _check_protocol(self.store.at(table), found)
-            if self._looked is not None:
-                self._looked.add(table)
             if self._names is not None:
                 self._names.add(table)
         return found
 
-    def give_back(self, table: str, found: DeltaTable, *, is_changed: bool = True) -> None:
-        """Keep a table open for the next caller of `open` or `take`. Most callers have committed to it."""
+    def give_back(self, table: str, found: DeltaTable) -> None:
+        """Keep a table open for the next caller of `open` or `take`."""
         self._opened[table] = found
-        if is_changed and self._looked is not None:
-            self._looked.discard(table)
 
     def names(self) -> list[str]:
         """Return the names of all tables."""
-        if self._looked is None:
-            return self.store.folders_with(LOG)
-        if self._names is None:
+        if self._names is None or not self._is_alone:
             self._names = {*self.store.folders_with(LOG)}
         return sorted(self._names)
 

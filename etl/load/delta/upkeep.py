@@ -7,7 +7,7 @@ import uuid
 from deltalake.exceptions import DeltaError
 
 from etl.errors import StorageError
-from etl.load.delta.log import NO_HOOKS, delta_table, said, sync_log, write_checkpoint
+from etl.load.delta.log import NO_HOOKS, in_store, look, said, sync_log, write_checkpoint
 from etl.load.delta.parquet import read_batches
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
@@ -56,16 +56,17 @@ def vacuum(tables: Tables, table: str, grace: dt.timedelta) -> int:
         return 0
     store, before = tables.store, found.version()
     try:
-        removed = found.vacuum(
+        removed = (found if store.local else in_store(store, table)).vacuum(
             math.ceil(grace / dt.timedelta(hours=1)),
             dry_run=False,
             enforce_retention_duration=False,
             full=True,
             post_commithook_properties=NO_HOOKS,
         )
+        look(store, table)
         sync_log(store, table, since=before)
         write_checkpoint(store, table)
-        delta_table(store, table).cleanup_metadata()
+        in_store(store, table).cleanup_metadata()
     except (DeltaError, OSError) as exc:
         raise StorageError.at(store.at(table), said(exc)) from exc
     return len(removed)

@@ -47,6 +47,20 @@ def test_any_reader_of_delta_tables_sees_the_same(anywhere):
     assert table.history(1)[0]["run_id"] == "run-2"
 
 
+def test_holder_of_the_lock_sees_what_others_have_committed_before(anywhere):
+    """And what it has committed itself, each time."""
+    other = Tables(anywhere.store)
+    publish(anywhere, {"a": [1]})
+    for run in range(2, 5):
+        with anywhere.alone():
+            publish(anywhere, {"a": [run]}, run=f"run-{run}")
+            assert numbers(anywhere)[DATE, "a"] == [run]
+        publish(other, {"b": [run]}, run=f"other-{run}")
+        with anywhere.alone():
+            assert anywhere.names() == ["things"]
+            assert numbers(anywhere) == {(DATE, "a"): [run], (DATE, "b"): [run]}
+
+
 def test_nothing_is_seen_before_the_commit(anywhere):
     staged = stage(anywhere, {"a": [1]})
     assert anywhere.read("things") is None
