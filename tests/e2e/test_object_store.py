@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.buckets import KEY, running
 from support.job import DATE, EXPORTED, RUN, finished, job_at
-from support.stores import KINDS, files_of
+from support.stores import KINDS, THOROUGH, files_of
 from support.studios import listed_sessions, studio_of
 
 from etl.emulator import World
@@ -26,6 +26,8 @@ STEPS = (
     "tables.noted", "table.staged", "table.synced:2", "table.committed", "table.committed:3", "snapshot.read_back",
     "facts.published", "tables.whole", "catalog.built", "catalog.swapped", "run.closed",
 )  # fmt: skip
+SOME_STEPS = STEPS if THOROUGH else ("table.synced:2", "table.committed:3", "catalog.built")
+"""On a disk, all of them are tried by `tests.faults.test_kill_points`."""
 
 SLEEPS = """
 import os
@@ -97,7 +99,7 @@ def test_nights_history_and_upkeep_are_those_of_a_disk(cloudy, studio, tmp_path)
     assert cloud.problems() == []
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", SOME_STEPS)
 def test_fault_86_job_that_is_killed_at_any_step_is_finished_by_the_next(cloudy, studio, tmp_path, step):
     cloud, disk = cloudy(), job_at(tmp_path / "disk", studio, kind="disk")
     assert disk.finish(*RUN) == 0

@@ -297,3 +297,18 @@ def test_of_several_copies_of_a_catalog_none_is_taken_for_the_present_one(server
     assert stores().fetch(name).read_bytes() == b"the present one"
     assert [is_conditional for method, is_conditional in asked if method == "GET"] == [False, True, False]
     assert list(copy.parent.iterdir()) == [copy]
+
+
+def test_a_small_data_file_is_asked_for_once_and_a_larger_one_each_time(server, stores):
+    writer = stores()
+    for name, size in (("small", 1000), ("large", objects._SMALL_BYTES)):
+        draft = writer.draft(writer.at("things", name))
+        draft.write_bytes(b"1" * size)
+        writer.keep(draft, writer.at("things", name))
+    store = stores()
+    names = [store.at("things", name) for name in ("small", "large")]
+    assert [size for _, size in store.sizes(names)] == [1000, objects._SMALL_BYTES]
+    server.requests.clear()
+    for name in names * 3:
+        assert {*store.opened(name).read()} == {ord("1")}
+    assert [key.rpartition("/")[2] for method, key in server.requests if method == "GET"] == ["small", *["large"] * 3]

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.stores import KINDS, store_of
+from support.stores import KINDS, as_another_process, store_of
 
 from etl.errors import LockedError, StoppedError
 from etl.storage import objects
@@ -92,6 +92,7 @@ def test_removed_files_are_gone_and_one_that_was_not_there_is_no_mistake(store):
 @pytest.mark.parametrize("whole_bytes", [1, 100, objects._WHOLE_BYTES])
 def test_rows_are_read_by_arrow_and_by_duckdb(store, whole_bytes, monkeypatch):
     """Of a large object, only the bytes that are asked for are read."""
+    monkeypatch.setattr(objects, "_SMALL_BYTES", 0)
     monkeypatch.setattr(objects, "_WHOLE_BYTES", whole_bytes)
     rows = pa.table({"n": list(range(5000)), "text": [f"text {n}" for n in range(5000)]})
     name, bytes_ = store.at("things", "snapshot_date=2026-11-20", "f.parquet"), io.BytesIO()
@@ -121,16 +122,16 @@ def test_one_holds_the_lock_and_the_next_has_it_when_that_one_has_ended(store):
         assert not taken.has_replaced
         store.still_locked()
         with pytest.raises(LockedError, match=r"\.lock: another run holds the lock \(process \d+ on "):
-            _again(store).locked(lock, NO_WAIT, lambda: False).__enter__()
+            as_another_process(store).locked(lock, NO_WAIT, lambda: False).__enter__()
         with pytest.raises(StoppedError, match="was stopped; run again"):
-            _again(store).locked(lock, dt.timedelta(hours=1), lambda: True).__enter__()
-    with _again(store).locked(lock, NO_WAIT, lambda: False) as taken:
+            as_another_process(store).locked(lock, dt.timedelta(hours=1), lambda: True).__enter__()
+    with as_another_process(store).locked(lock, NO_WAIT, lambda: False) as taken:
         assert not taken.has_replaced
 
 
 def test_lock_that_nobody_has_held_since_is_untouched_in_a_bucket(store):
     lock, found = store.at(".lock"), []
-    for holder in (store, store, _again(store), store, store):
+    for holder in (store, store, as_another_process(store), store, store):
         with holder.locked(lock, NO_WAIT, lambda: False) as taken:
             found.append(taken.is_untouched)
     assert found == ([False] * 5 if store.local else [False, True, False, False, True])
@@ -141,7 +142,7 @@ def test_holder_of_the_lock_hears_of_files_that_are_gone(store):
     for name in names:
         keep(store, name)
     assert dict(store.sizes(names)) == dict.fromkeys(names, 7)
-    _again(store).remove(names[1])
+    as_another_process(store).remove(names[1])
     with store.locked(store.at(".lock"), NO_WAIT, lambda: False):
         assert store.folders_with("_delta_log") == ["a"]
         if store.mirror:
@@ -154,7 +155,7 @@ def test_of_many_that_want_the_lock_one_has_it_at_a_time(store):
     want = threading.Barrier(4)
 
     def work(number):
-        mine = _again(store)
+        mine = as_another_process(store)
         want.wait()
         for _ in range(3):
             with mine.locked(lock, dt.timedelta(minutes=1), lambda: False):
@@ -178,20 +179,13 @@ def test_note_stays_until_it_is_dropped_whoever_has_the_lock(store):
     with store.locked(lock, NO_WAIT, lambda: False):
         store.set_note(lock, b"versions")
         store.still_locked()
-        assert (store.note(lock), _again(store).note(lock)) == (b"versions", b"versions")
-    other = _again(store)
+        assert (store.note(lock), as_another_process(store).note(lock)) == (b"versions", b"versions")
+    other = as_another_process(store)
     assert other.note(lock) == b"versions"
     with other.locked(lock, NO_WAIT, lambda: False):
         assert other.note(lock) == b"versions"
         other.set_note(lock, None)
     assert store.note(lock) is None
-
-
-def _again(store):
-    """Return the same store as another process has it."""
-    if store.local:
-        return store
-    return objects.ObjectStore(store.uri, store._bucket, store._keys, dt.timedelta(seconds=store._lease_s))
 
 
 # What only object stores promise: see tests/storage/test_objects.py

@@ -14,6 +14,7 @@ from deltalake.exceptions import CommitFailedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shapes import DATE
+from support.stores import as_another_process
 from support.warehouse import NEXT_DATE, THINGS, WIDE, data_files, live_files, numbers, place, publish, rows_of, stage
 
 from etl.errors import CommitConflictError, CommitUnknownError, WarehouseError
@@ -49,7 +50,7 @@ def test_any_reader_of_delta_tables_sees_the_same(anywhere):
 
 def test_holder_of_the_lock_sees_what_others_have_committed_before(anywhere):
     """And what it has committed itself, each time."""
-    other = Tables(anywhere.store)
+    other = Tables(as_another_process(anywhere.store))
     publish(anywhere, {"a": [1]})
     for run in range(2, 5):
         with anywhere.alone():
