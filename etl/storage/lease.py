@@ -30,7 +30,8 @@ from typing import Self
 from etl.errors import StorageError
 from etl.storage.disk import storage_errors
 from etl.storage.locks import Waiting
-from etl.storage.objects import ConditionError, ObjectStore
+from etl.storage.objects import ObjectStore
+from etl.storage.store import ConditionError
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from support.warehouse import numbers, publish
 from etl.errors import DeniedError, LockedError, StorageError
 from etl.load.delta.tables import Tables
 from etl.storage import lease
-from etl.storage.objects import ConditionError, ObjectStore
+from etl.storage.objects import ObjectStore
+from etl.storage.store import ConditionError
 
 NO_WAIT = dt.timedelta(0)
 SHORT = dt.timedelta(seconds=0.3)
