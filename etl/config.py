@@ -78,6 +78,26 @@ Duration = Annotated[
 ]
 
 
+def _as_place(value: object) -> Path | str:
+    """Return a directory, or the URI of a bucket and prefix."""
+    if not isinstance(value, str | Path):
+        raise ValueError("expected a path, or s3://bucket/prefix")  # noqa: TRY004  pydantic's
+    text = str(value)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()=+-]+)+/?", text):
+            raise ValueError("is a URL; expected a path, or s3://bucket/prefix")
+        return text.rstrip("/")
+    # deltalake 1.6 treats a path as part of a URL: it would write to one directory and read from another.
+    found = sorted({character for character in text if character in "%?\\" or not character.isprintable()})
+    if found:
+        raise ValueError(f"has {', '.join(map(repr, found))} in it, which deltalake cannot handle; choose another")
+    return Path(value)
+
+
+Place = Annotated[Path | str, PlainValidator(_as_place), WithJsonSchema({"type": "string"})]
+"""A directory, or `s3://bucket/prefix`."""
+
+
 class Retry(Frozen):
     """How a page request is repeated after a temporary failure."""
 
@@ -257,6 +277,9 @@ class Run(Frozen):
         dt.timedelta(days=90),
         description="delete older ledgers, except the newest; such runs cannot be verified or replayed",
     )
+    keep_ledgers_at: Place | None = Field(
+        None, description="directory, or s3://bucket/prefix, for copies of ledgers: other machines can use them"
+    )
 
 
 class Publish(Frozen):
@@ -299,22 +322,6 @@ class OnFinish(Frozen):
     timeout: Duration = Field(dt.timedelta(seconds=30), gt=dt.timedelta(0), description="for the command, and the URL")
 
 
-def _as_place(value: object) -> Path | str:
-    """Return the directory of a warehouse, or the URI of its bucket and prefix."""
-    if not isinstance(value, str | Path):
-        raise ValueError("expected a path, or s3://bucket/prefix")  # noqa: TRY004  pydantic's
-    text = str(value)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
-        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()=+-]+)+/?", text):
-            raise ValueError("is a URL; expected a path, or s3://bucket/prefix")
-        return text.rstrip("/")
-    # deltalake 1.6 treats a path as part of a URL: it would write to one directory and read from another.
-    found = sorted({character for character in text if character in "%?\\" or not character.isprintable()})
-    if found:
-        raise ValueError(f"has {', '.join(map(repr, found))} in it, which deltalake cannot handle; choose another")
-    return Path(value)
-
-
 class S3(Frozen):
     """How the bucket of a warehouse is reached. Credentials come from the same places as those of boto3."""
 
@@ -342,9 +349,7 @@ class S3(Frozen):
 class Warehouse(Frozen):
     """Where the tables are written, and how long replaced data stays."""
 
-    path: Annotated[Path | str, PlainValidator(_as_place), WithJsonSchema({"type": "string"})] = Field(
-        Path("warehouse"), description="directory of the tables and the catalog, or s3://bucket/prefix"
-    )
+    path: Place = Field(Path("warehouse"), description="directory of the tables and the catalog, or s3://bucket/prefix")
     s3: S3 = S3()
     keep_snapshots: Duration | None = Field(
         None, description="`vacuum` drops older daily partitions, except the newest snapshots; the change log stays"

@@ -70,14 +70,15 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
     values = {
         **dict(layers),
         "state_dir": base / layers.state_dir,
+        "run": layers.run.model_copy(update={"keep_ledgers_at": _below(base, layers.run.keep_ledgers_at)}),
         "warehouse": layers.warehouse.model_copy(update={"path": _below(base, layers.warehouse.path)}),
         "marts": layers.marts.model_copy(update={"prices": prices and base / prices}),
     }
     return Settings.model_construct(**values).limited_to(overrides.datasets or ())
 
 
-def _below(base: Path, place: Path | str) -> Path | str:
-    """Return a path that is relative to a directory as one that is not; a URI as it is."""
+def _below(base: Path, place: Path | str | None) -> Path | str | None:
+    """Return a path that is relative to a directory as one that is not; a URI, or nothing, as it is."""
     return base / place if isinstance(place, Path) else place
 
 

@@ -22,13 +22,15 @@ STEPS: tuple[Step, ...] = get_args(Step)
 """Steps of an export at which tests kill it. The state of the disk differs between any two of them."""
 ForgetStep = Literal["forget.noted", "ledger.rewritten"]
 """Steps that only `forget` has; then come those of tables and catalog."""
+CopyStep = Literal["copy.fetched", "copy.sent", "copy.buried"]
+"""Steps of jobs whose ledgers have copies elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
     """A job has reached a step."""
 
-    step: Step | ForgetStep
+    step: Step | ForgetStep | CopyStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,6 @@ def tell(event: Event) -> None:
         listener(event)
 
 
-def reach(step: Step | ForgetStep) -> None:
+def reach(step: Step | ForgetStep | CopyStep) -> None:
     """Tell all listeners that a step is reached."""
     tell(Reached(step))

@@ -21,7 +21,7 @@ from etl.extract.datasets import select_datasets
 from etl.extract.dump import Dump
 from etl.extract.service_model import describe_operation, model_session
 from etl.jobs.workplace import Published, workplace
-from etl.ledger.directory import remove_ledger, remove_old_ledgers
+from etl.ledger.directory import remove_ledger
 from etl.ledger.ledger import Ledger
 from etl.load.delta.sources import Filler, check_filler, check_key
 from etl.model import Dataset, Page, RunState, Slice, SliceState, digest
@@ -100,7 +100,7 @@ def import_dump(settings: Settings, request: ImportRequest) -> Outcome:
                     publish(ledger, place.tables, layout, change, limits=limits, partial=request.publish_partial)
                 ),
             )
-        remove_old_ledgers(settings.state_dir, settings.run.keep_ledgers, settings.run.max_checkpoint_age)
+        place.remove_old_ledgers()
     return outcome
 
 

@@ -43,10 +43,13 @@ def forget(settings: Settings, selection: Selection, *, confirmed: bool) -> Forg
         StorageError: the disk refused.
     """
     with workplace(settings) as place, place.alone():
-        secret, ledgers = settings.privacy.secret, ledger_paths(settings.state_dir)
+        secret = settings.privacy.secret
         datasets = {**builtin_datasets(), **select_datasets(settings.datasets, settings.privacy.rules)}
         keys = {name: dataset.key or (DIGEST.name,) for name, dataset in datasets.items()}
         try:
+            for failure in place.fetch_ledgers():
+                raise failure
+            ledgers = ledger_paths(settings.state_dir)
             plan = make_plan(selection, place.tables, ledgers, keys, secret)
             touched, left = survey(plan, place.tables, ledgers, secret)
         except LedgerError as exc:

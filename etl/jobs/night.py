@@ -20,7 +20,8 @@ from etl.events import working_on
 from etl.extract.clients import Endpoint
 from etl.extract.source import Source
 from etl.jobs.workplace import Published, Workplace, plan_of, workplace
-from etl.ledger.directory import ledger_paths, remove_old_ledgers, set_aside
+from etl.ledger.copies import own_last
+from etl.ledger.directory import ledger_paths, set_aside
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import Change
 from etl.load.delta.sources import Filler, check_filler, check_key
@@ -86,7 +87,7 @@ def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
             is_done = any(outcome.run.snapshot_date == target for outcome in outcomes)
             if not is_done and not (request.unless_published and job.is_published(target)):
                 outcomes.append(job.work(job.begin(target)))
-        remove_old_ledgers(settings.state_dir, settings.run.keep_ledgers, settings.run.max_checkpoint_age)
+        place.remove_old_ledgers()
     return outcomes
 
 
@@ -108,7 +109,8 @@ class _Job:
             ConfigError: a changed service model would break readers, or another source fills this warehouse.
             EtlError: as `Source.account_id`.
         """
-        for change in find_changes(ledger_paths(self.settings.state_dir), self.plan.datasets, self.plan.operations):
+        ledgers = own_last(ledger_paths(self.settings.state_dir))  # other machines may have another botocore
+        for change in find_changes(ledgers, self.plan.datasets, self.plan.operations):
             if change.breaks_readers and not self.request.accept_model:
                 raise ConfigError(
                     f"{change}. Readers of these columns would break: keep the former version of botocore, or go on "

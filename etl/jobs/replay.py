@@ -101,6 +101,8 @@ def replay(settings: Settings, selection: Selection) -> list[Outcome]:
         WarehouseError: a data file cannot be read, and the ledgers do not have all of its rows.
     """
     with workplace(settings) as place, ExitStack() as opened, place.alone():
+        for failure in place.fetch_ledgers():
+            log.error("%s. It is left out", failure)
         chosen = sorted(_select(settings, selection, opened, place.tables).items())
         with all_or_nothing(place.tables) as change:
             dates = [_replay_date(settings, place.tables, change, date, found) for date, found in chosen]

@@ -80,6 +80,9 @@ def vacuum(settings: Settings, *, at_once: bool = False) -> list[Upkeep]:
     with workplace(settings) as place, place.alone():
         tables = place.tables
         place.show()  # a killed run may have left a catalog that names older files
+        if settings.warehouse.keep_snapshots is not None:
+            for failure in place.fetch_ledgers():
+                log.warning("%s", failure)
         if _drop_old_dates(settings, tables):
             place.show()
         grace = dt.timedelta(0) if at_once else settings.warehouse.vacuum_grace

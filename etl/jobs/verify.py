@@ -7,9 +7,11 @@ read, with what the log and its own statistics say about it, and what tables, fa
 """
 
 import datetime as dt
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -17,7 +19,7 @@ import pyarrow as pa
 
 from etl.config import Settings
 from etl.errors import EtlError, LedgerError, LockedError, WarehouseError, first_line, refused_by_system, unforeseen
-from etl.jobs.warehouse import store_of
+from etl.jobs.warehouse import copies_of, store_of
 from etl.ledger.directory import readable_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.packs import is_whole, packs_of
@@ -138,6 +140,19 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
         )
     yield from _verify_files(tables, snapshot_date)
     ledgers, _ = readable_ledgers(settings.state_dir)
+    with ExitStack() as opened:
+        if copies := copies_of(settings):
+            directory = opened.enter_context(tempfile.TemporaryDirectory(prefix="nimble-etl-"))
+            ledgers, failures = copies.present(ledgers, Path(directory))
+            yield from (Finding(None, "copy of a ledger", None, str(failure)) for failure in failures)
+        yield from _verify_ledgers(settings, tables, ledgers, snapshot_date)
+
+
+def _verify_ledgers(
+    settings: Settings, tables: Tables, ledgers: Sequence[Path], snapshot_date: dt.date | None
+) -> Iterator[Finding]:
+    """Name what was lost, and compare what the ledgers have published with what readers see."""
+    store = tables.store
     losses = [loss for loss in find_losses(tables, ledgers, None) if snapshot_date in (None, loss.snapshot_date)]
     yield from (Finding(loss.snapshot_date, loss.what, None, loss.problem) for loss in losses)
     lost = {(loss.snapshot_date, loss.what) for loss in losses}
@@ -178,7 +193,10 @@ def _raise_if_refused(exc: EtlError) -> None:
 def unread(settings: Settings) -> str | None:
     """Return what `verify` cannot compare because of the rights of this user; None if it compares all."""
     _, denied = readable_ledgers(settings.state_dir)
-    return denied and f"{denied}. Rows are not compared with the pages in these ledgers"
+    which = "these ledgers"
+    if settings.run.keep_ledgers_at:
+        which = f"those that have no copy at {settings.run.keep_ledgers_at}"
+    return denied and f"{denied}. Rows are not compared with the pages in {which}"
 
 
 def _published(tables: Tables, ledger: Ledger) -> Iterator[SliceFacts]:

@@ -1,11 +1,15 @@
-"""The store of the warehouse that the settings name."""
+"""The stores that the settings name: of the warehouse, and of the copies of ledgers."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from etl.config import Settings
 from etl.errors import ConfigError
 from etl.storage.disk import Disk
 from etl.storage.store import Store
+
+if TYPE_CHECKING:
+    from etl.ledger.copies import Copies
 
 
 def store_of(settings: Settings) -> Store:
@@ -15,22 +19,47 @@ def store_of(settings: Settings) -> Store:
         ConfigError: the warehouse is in a bucket, and the extra for that is not installed.
         CredentialsError: the credentials for the bucket cannot be had.
     """
-    place, s3 = settings.warehouse.path, settings.warehouse.s3
+    return _store_at(settings, settings.warehouse.path, "warehouse.path")
+
+
+def copies_of(settings: Settings) -> "Copies | None":
+    """Return the copies of ledgers; None if none are kept.
+
+    Raises:
+        ConfigError: they would be on the same disk as the ledgers; or as `store_of`.
+        CredentialsError: as `store_of`.
+    """
+    place = settings.run.keep_ledgers_at
+    if place is None:
+        return None
+    from etl.ledger.copies import SETTING, Copies  # noqa: PLC0415  commands that only ask load no SQLite
+
+    if isinstance(place, Path) and place.resolve().is_relative_to(settings.state_dir.resolve()):
+        raise ConfigError(
+            f"{SETTING} {place}: is in state_dir, so the copies would be lost with the ledgers; name a "
+            "directory that other machines share, or s3://bucket/prefix"
+        )
+    return Copies(_store_at(settings, place, SETTING), settings.state_dir)
+
+
+def _store_at(settings: Settings, place: Path | str, setting: str) -> Store:
+    """Return a store. `setting` is the name of its place in the configuration."""
+    s3 = settings.warehouse.s3
     if isinstance(place, Path):
-        return Disk(place)
+        return Disk(place, setting)
     from etl.extract.clients import Clients, Endpoint  # noqa: PLC0415  boto3 takes half a second
 
     try:
         from etl.storage.bucket import Bucket, Keys  # noqa: PLC0415  of an extra
         from etl.storage.objects import ObjectStore  # noqa: PLC0415  of an extra
     except ImportError as exc:
-        raise ConfigError(f"warehouse.path {place}: needs {exc.name}; install nimble-etl[s3]") from exc
+        raise ConfigError(f"{setting} {place}: needs {exc.name}; install nimble-etl[s3]") from exc
     clients = Clients(settings.source, Endpoint(), profile=s3.profile)
 
     def keys() -> Keys | None:
         found = clients.credentials()
         if found is None:
-            raise ConfigError(f"warehouse.path {place}: no AWS credentials found for it; see `warehouse.s3.profile`")
+            raise ConfigError(f"{setting} {place}: no AWS credentials found for it; see `warehouse.s3.profile`")
         frozen = found.get_frozen_credentials()
         return frozen.access_key, frozen.secret_key, frozen.token
 
@@ -41,4 +70,4 @@ def store_of(settings: Settings) -> Store:
         encryption=s3.encryption,
         kms_key_id=s3.kms_key_id,
     )
-    return ObjectStore(place, bucket, keys, s3.lease)
+    return ObjectStore(place, bucket, keys, s3.lease, setting)

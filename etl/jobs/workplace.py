@@ -13,11 +13,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from etl.config import Settings
-from etl.errors import ConfigError, EtlError, LedgerError
+from etl.errors import CommitConflictError, ConfigError, EtlError, LedgerError
 from etl.events import reach
 from etl.extract.datasets import builtin_datasets, select_datasets
-from etl.jobs.warehouse import store_of
-from etl.ledger.directory import forget_note, ledger_paths, lock, new_run_id
+from etl.jobs.warehouse import copies_of, store_of
+from etl.ledger.copies import Copies
+from etl.ledger.directory import (
+    forget_note,
+    ledger_paths,
+    lock,
+    new_run_id,
+    remove_ledger,
+    remove_old_ledgers,
+)
 from etl.ledger.ledger import Ledger
 from etl.load.catalog.build import Content, build_catalog
 from etl.load.catalog.prices import PRICES, read_prices
@@ -58,6 +66,7 @@ class Workplace:
         settings: flags of the command line merged in.
         tables: those of the warehouse.
         content: what the catalog shows besides the committed tables.
+        copies: those of the ledgers; None if none are kept.
         unsettled: why some half-finished publications cannot be finished.
         stopped: tells whether a signal has asked the job to end.
         lost: what was lost when the job began.
@@ -66,6 +75,7 @@ class Workplace:
     settings: Settings
     tables: Tables
     content: Content
+    copies: Copies | None
     unsettled: list[EtlError]
     stopped: Callable[[], bool]
     lost: list[str] = field(default_factory=list)
@@ -88,6 +98,27 @@ class Workplace:
             lambda left: finish(left, ledgers, self.tables, secret),
         ):
             yield
+
+    def fetch_ledgers(self) -> list[LedgerError]:
+        """Fetch the ledgers of other machines, if copies are kept; return why some cannot be read.
+
+        The caller holds the lock of the warehouse: nobody forgets something in a ledger meanwhile.
+
+        Raises:
+            StorageError: the store of the copies or the disk refused.
+        """
+        return self.copies.update(missing=True) if self.copies else []
+
+    def remove_old_ledgers(self) -> None:
+        """Delete ledgers that are older than `run.keep_ledgers`, and their copies.
+
+        Raises:
+            StorageError: the store of the copies or the disk refused.
+        """
+        run = self.settings.run
+        remove_old_ledgers(self.settings.state_dir, run.keep_ledgers, run.max_checkpoint_age)
+        if self.copies:
+            self.copies.remove_old(run.keep_ledgers)
 
     def begin_run(self, what: str, snapshot_date: dt.date, request: str, state: RunState = RunState.OPEN) -> Ledger:
         """Return the ledger of a new run. `what` names it in the log; `request` is a digest of the whole request."""
@@ -167,6 +198,8 @@ class Workplace:
     def forget(self, plan: "ForgetPlan") -> tuple[CheckResult, ...]:
         """Carry out a plan that is noted, build the catalog, drop the note; return the checks that fail, as `show`.
 
+        Copies of ledgers are part of it: no other machine may bring back what is forgotten.
+
         The caller holds the lock of the warehouse.
 
         Raises:
@@ -175,8 +208,14 @@ class Workplace:
         from etl.pipeline.forget import carry_out, drop_note  # noqa: PLC0415  few jobs need it
 
         settings = self.settings
-        carry_out(plan, self.tables, ledger_paths(settings.state_dir), settings.privacy.secret)
+        remove = self.copies.bury if self.copies else remove_ledger
+        carry_out(plan, self.tables, ledger_paths(settings.state_dir), settings.privacy.secret, remove)
         failed = self.show()
+        if self.copies and (behind := self.copies.put(settings.run.keep_ledgers)):
+            raise CommitConflictError(
+                f"{self.copies.store.at(behind[0])}: another machine has put this copy of a ledger there, and nothing "
+                "is forgotten in it yet; run again: the next job goes on"
+            )
         drop_note(settings.state_dir)
         return failed
 
@@ -197,15 +236,21 @@ def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -
         ConfigError: the price table is not one.
         LockedError: another job works on this state directory, or holds the lock of the warehouse for too long.
         StoppedError: `stopped` became true meanwhile.
-        StorageError: a directory cannot be written; found before the first request.
+        StorageError: a directory cannot be written; found before the first request. Or, when the job has done its
+            work, a ledger could not be copied to `run.keep_ledgers_at`.
     """
     content = content_of(settings)
     with lock(settings.state_dir):
         check_writable(settings.state_dir / "runs", "state_dir")
         store = store_of(settings)
         store.check_writable()
-        place = Workplace(settings, Tables(store), content, [], stopped)
+        copies = copies_of(settings)
+        if copies:
+            copies.check_writable()
+        place = Workplace(settings, Tables(store), content, copies, [], stopped)
         with place.alone():
+            for failure in copies.update() if copies else ():
+                log.error("%s", failure)
             ledgers = ledger_paths(settings.state_dir)
             place.unsettled[:] = settle(ledgers, place.tables, settings.privacy.secret)
             place.finish_forgetting()  # it may remove ledgers
@@ -213,6 +258,8 @@ def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -
             for loss in place.lost[:_SHOWN]:
                 log.error("%s", loss)
         yield place
+        if copies:
+            copies.put(settings.run.keep_ledgers)
 
 
 def content_of(settings: Settings) -> Content:

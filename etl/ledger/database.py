@@ -70,6 +70,11 @@ class Database:
                 connection.execute("commit")
         return cls(path, connection)
 
+    def copy_to(self, path: Path) -> None:
+        """Write everything as one file, without a write-ahead log, into an empty file. It is not synced."""
+        with self._lock, sqlite_errors(path):
+            self._connection.execute("vacuum into ?", (str(path),))
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 RUN_ID_TIME = "%Y%m%dT%H%M%SZ"
 """Run ids begin with the UTC time at which the run began; the microsecond follows, so that they sort by time."""
-_AT_ONCE = 10
+AT_ONCE = 10
 """How many ledgers one job deletes."""
 
 
@@ -71,6 +71,11 @@ def readable_ledgers(state_dir: Path) -> tuple[list[Path], str | None]:
     return found, f"{state_dir / 'runs'}: this user may not open {len(paths) - len(found)} of {len(paths)} ledgers"
 
 
+def mark_path(path: Path) -> Path:
+    """Return where the mark of a ledger stands that has a copy: see `ledger.copies`."""
+    return path.with_suffix(".kept")
+
+
 def _files_of(state_dir: Path, suffix: str) -> list[Path]:
     """Return the files of runs with a suffix. `Path.glob` would find none where this user may not look."""
     try:
@@ -82,6 +87,7 @@ def _files_of(state_dir: Path, suffix: str) -> list[Path]:
 def set_aside(path: Path) -> None:
     """Rename a ledger that cannot be read, and the files that SQLite keeps beside it, so that no run finds it again."""
     with storage_errors(path):
+        mark_path(path).unlink(missing_ok=True)
         for suffix in ("", "-wal", "-shm"):  # the ledger first: without its log it could pass for an older one
             file = Path(f"{path}{suffix}")
             if file.exists():
@@ -89,9 +95,9 @@ def set_aside(path: Path) -> None:
 
 
 def remove_ledger(path: Path) -> None:
-    """Delete a ledger after the files that SQLite keeps beside it, so that none of them is left alone."""
+    """Delete a ledger after the files beside it, so that none of them is left alone."""
     with storage_errors(path):
-        for file in (Path(f"{path}-wal"), Path(f"{path}-shm"), path):
+        for file in (mark_path(path), Path(f"{path}-wal"), Path(f"{path}-shm"), path):
             file.unlink(missing_ok=True)
 
 
@@ -101,20 +107,25 @@ def remove_old_ledgers(state_dir: Path, keep: dt.timedelta, max_checkpoint_age: 
     A clock that is wrong makes every ledger old. So the newest ledger stays, and those that may still be resumed or
     published. What is left over is deleted by the next jobs.
     """
-    now, files = dt.datetime.now(dt.UTC), ledger_paths(state_dir)
     old = []
-    for path in (*files[:-1], *damaged_ledgers(state_dir)):
-        try:
-            age = now - dt.datetime.strptime(path.stem.partition("-")[0], RUN_ID_TIME).replace(tzinfo=dt.UTC)
-        except ValueError:
-            continue  # the job gave this file no name of a run, so it does not delete it
-        if age > keep and not _is_needed(path, may_be_resumed=age <= max_checkpoint_age):
+    for path in (*ledger_paths(state_dir)[:-1], *damaged_ledgers(state_dir)):
+        age = age_of(path)
+        if age and age > keep and not _is_needed(path, may_be_resumed=age <= max_checkpoint_age):
             old.append(path)
-    for path in old[:_AT_ONCE]:
+    for path in old[:AT_ONCE]:
         log.info("%s is deleted: run.keep_ledgers is %s", path.name, keep)
         remove_ledger(path)
-    if len(old) > _AT_ONCE:
-        log.warning("%d more ledgers are older than run.keep_ledgers; is the clock right?", len(old) - _AT_ONCE)
+    if len(old) > AT_ONCE:
+        log.warning("%d more ledgers are older than run.keep_ledgers; is the clock right?", len(old) - AT_ONCE)
+
+
+def age_of(path: Path) -> dt.timedelta | None:
+    """Return how long ago the run of a ledger began; None if the job gave this file no name of a run."""
+    try:
+        began_at = dt.datetime.strptime(path.stem.partition("-")[0], RUN_ID_TIME).replace(tzinfo=dt.UTC)
+    except ValueError:
+        return None
+    return dt.datetime.now(dt.UTC) - began_at
 
 
 def _is_needed(path: Path, *, may_be_resumed: bool) -> bool:

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from etl.errors import LedgerError
 from etl.events import reach
-from etl.ledger.directory import forget_note, remove_ledger
+from etl.ledger.directory import forget_note
 from etl.ledger.erase import remove_slices, replace_pages, scrub
 from etl.ledger.ledger import Ledger
 from etl.load.changes import Comparison, compared_in, key_of_log, logged_dataset
@@ -150,10 +150,13 @@ def drop_note(state_dir: Path) -> None:
         sync_directory(state_dir)
 
 
-def carry_out(plan: Plan, tables: Tables, ledgers: Sequence[Path], secret: bytes | None) -> None:
+def carry_out(
+    plan: Plan, tables: Tables, ledgers: Sequence[Path], secret: bytes | None, remove: Callable[[Path], None]
+) -> None:
     """Remove what a plan says from ledgers and tables. The catalog still shows it. May be done twice.
 
-    The caller holds the lock of the warehouse, and has noted the plan.
+    The caller holds the lock of the warehouse, and has noted the plan. `remove` removes a ledger of which nothing is
+    left.
 
     Raises:
         LedgerError: a ledger cannot be read.
@@ -162,7 +165,7 @@ def carry_out(plan: Plan, tables: Tables, ledgers: Sequence[Path], secret: bytes
     """
     eraser = Eraser(plan, secret)
     for path in ledgers:
-        _erase_from_ledger(eraser, path)
+        _erase_from_ledger(eraser, path, remove)
         reach("ledger.rewritten")
     left = [path for path in ledgers if path.stem in plan.ledgers and path.exists()]
     with all_or_nothing(tables) as change:
@@ -176,7 +179,7 @@ def carry_out(plan: Plan, tables: Tables, ledgers: Sequence[Path], secret: bytes
             scrub(ledger)
 
 
-def _erase_from_ledger(eraser: Eraser, path: Path) -> None:
+def _erase_from_ledger(eraser: Eraser, path: Path, remove: Callable[[Path], None]) -> None:
     """Remove slices and records from a ledger, or the ledger if it has no other slices."""
     with Ledger.open(path) as ledger:
         run = ledger.run()
@@ -191,7 +194,7 @@ def _erase_from_ledger(eraser: Eraser, path: Path) -> None:
         if whole or changed:
             scrub(ledger)
     if whole and len(whole) == len(slices):
-        remove_ledger(path)
+        remove(path)
 
 
 def _erase_from_tables(eraser: Eraser, tables: Tables) -> None:

@@ -6,13 +6,14 @@ No other room calls fsync or renames a file into its place.
 import datetime as dt
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl.errors import DeniedError, StorageError
-from etl.storage.store import Taken
+from etl.storage.store import ConditionError, Taken, Version
 
 if TYPE_CHECKING:
     import duckdb  # loaded by callers that have a connection
@@ -120,14 +121,16 @@ def remove_files(files: Iterable[Path]) -> None:
             file.unlink()
 
 
-_SETTING = "warehouse.path"
+_SEND_WAIT = dt.timedelta(minutes=10)
+"""How long `send` waits for others that send: each holds the lock for one copy of a file."""
 
 
 class Disk:
-    """A directory as the store of a warehouse: see `storage.store.Store`."""
+    """A directory as a store: see `storage.store.Store`. `setting` is its name in the configuration."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, setting: str = "warehouse.path") -> None:
         self.path = path
+        self._setting = setting
         self.uri = str(path)
 
     @property
@@ -193,6 +196,34 @@ class Disk:
         Path(name).unlink(missing_ok=True)
         sync_directory(Path(name).parent)
 
+    def versions(self) -> dict[str, Version]:
+        """Return the files directly in the directory, and their versions."""
+        found = {}
+        for path in self.path.iterdir() if self.path.exists() else ():
+            with suppress(FileNotFoundError):  # it was removed meanwhile
+                if path.is_file():
+                    found[path.name] = _version(path.stat())
+        return found
+
+    def send(self, file: Path, name: str, former: str | None) -> str:
+        """Copy a file here. Whoever sends holds a lock, so that nothing changes between the look and the rename."""
+        with self.locked(self.at(".sending"), _SEND_WAIT, lambda: False):
+            path = Path(name)
+            there = _version(path.stat()).tag if path.exists() else None
+            if there != former:
+                raise ConditionError(errno.EAGAIN, "another writer was first", name)
+            draft = Path(self.at(".sending.new"))  # one name for all: what a killed job has left is overwritten
+            shutil.copyfile(file, draft)
+            put_in_place(draft, path)
+            return _version(path.stat()).tag
+
+    def receive(self, name: str, file: Path) -> str:
+        """Copy a file from here."""
+        with Path(name).open("rb") as source:
+            with storage_errors(file), file.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            return _version(os.fstat(source.fileno())).tag
+
     def discard(self, names: Iterable[str]) -> None:
         """Remove files and ignore failures."""
         remove_files(map(Path, names))
@@ -206,14 +237,14 @@ class Disk:
 
     def check_writable(self) -> None:
         """Refuse a directory that cannot be made or written."""
-        check_writable(self.path, _SETTING)
-        check_links(self.path, _SETTING)
+        check_writable(self.path, self._setting)
+        check_links(self.path, self._setting)
 
     def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> AbstractContextManager[Taken]:
         """Hold the lock of the kernel on a file, which is free as soon as its holder has ended."""
         from etl.storage.locks import locked  # noqa: PLC0415  which imports this module
 
-        return locked(Path(name), _SETTING, wait, stopped)
+        return locked(Path(name), self._setting, wait, stopped)
 
     def still_locked(self) -> None:
         """Do nothing: the kernel takes the lock from nobody."""
@@ -234,3 +265,8 @@ class Disk:
             draft = Path(self.note_of(lock)).with_suffix(".new")
             draft.write_bytes(content)
             put_in_place(draft, Path(self.note_of(lock)))
+
+
+def _version(stat: os.stat_result) -> Version:
+    """Return the version of a file that is only ever replaced by a rename: so another content has another inode."""
+    return Version(f"{stat.st_mtime_ns}-{stat.st_size}-{stat.st_ino}", stat.st_size)

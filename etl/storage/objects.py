@@ -29,7 +29,7 @@ from etl.errors import DeniedError, StorageError
 from etl.storage.bucket import Bucket, Keys, Ranges, object_errors
 from etl.storage.disk import make_directory, storage_errors
 from etl.storage.mirror import Mirror, cache_of
-from etl.storage.store import ConditionError, Taken
+from etl.storage.store import ConditionError, Taken, Version
 
 if TYPE_CHECKING:
     import duckdb
@@ -60,15 +60,22 @@ class ObjectStore:
         bucket: how it is reached.
         keys: returns the credentials that are valid now; None: requests are not signed.
         lease: for how long a job that has died keeps the lock.
+        setting: name of the URI in the configuration.
 
     Attributes:
         known_sizes: of objects that were written, read or listed, in bytes. A data file never changes.
     """
 
     def __init__(
-        self, uri: str, bucket: Bucket, keys: Callable[[], Keys | None], lease: dt.timedelta = dt.timedelta(seconds=30)
+        self,
+        uri: str,
+        bucket: Bucket,
+        keys: Callable[[], Keys | None],
+        lease: dt.timedelta = dt.timedelta(seconds=30),
+        setting: str = "warehouse.path",
     ) -> None:
         self.uri = uri.rstrip("/")
+        self._setting = setting
         self._bucket = bucket
         self._keys = keys
         self._lease_s = lease.total_seconds()
@@ -288,6 +295,30 @@ class ObjectStore:
             self.known_sizes.pop(name, None)
             obstore.delete(self._store, self._key(name))
 
+    def versions(self) -> dict[str, Version]:
+        """Return the objects directly below the prefix, with their ETags."""
+        with object_errors(self.uri):
+            found = obstore.list_with_delimiter(self._store)["objects"]
+        return {one["path"]: Version(str(one["e_tag"]), one["size"]) for one in found}
+
+    def send(self, file: Path, name: str, former: str | None) -> str:
+        """Upload a file, and return the ETag of the object."""
+        if former is None:
+            return self.put_new(name, file)
+        try:
+            return self.replace(name, file, former)
+        except FileNotFoundError as exc:  # so AWS says that there is nothing to replace
+            raise ConditionError(errno.EAGAIN, "another writer has removed it", name) from exc
+
+    def receive(self, name: str, file: Path) -> str:
+        """Download an object, and return its ETag."""
+        with object_errors(name):
+            found = obstore.get(self._store, self._key(name))
+            with storage_errors(file), file.open("wb") as target:
+                for part in found:
+                    target.write(part)
+            return str(found.meta["e_tag"])
+
     def discard(self, names: Iterable[str]) -> None:
         """Remove objects and ignore failures."""
         for name in names:
@@ -337,7 +368,7 @@ class ObjectStore:
             if self.read(probe) != b"3":
                 raise self._unfit("answers that a condition does not hold, and writes all the same")
         except FileNotFoundError as exc:
-            raise DeniedError(f"{self.uri}: {exc.strerror}; make the bucket, or correct warehouse.path") from exc
+            raise DeniedError(f"{self.uri}: {exc.strerror}; make the bucket, or correct {self._setting}") from exc
         except PermissionError as exc:
             needed = "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on it"
             raise DeniedError(f"{self.uri}: {exc.strerror}; {needed}, then run again") from exc
@@ -356,7 +387,7 @@ class ObjectStore:
     def _unfit(self, what: str) -> DeniedError:
         return DeniedError(
             f"{self.uri}: this store {what}, so two jobs could overwrite each other's commits; use AWS S3 or another "
-            "store that honours conditional writes, or a directory as warehouse.path"
+            f"store that honours conditional writes, or a directory as {self._setting}"
         )
 
     @contextmanager

@@ -1,4 +1,6 @@
-"""Where a warehouse is: what it asks of a disk, and of an object store. The setting is `warehouse.path`.
+"""Where a warehouse is, or copies of ledgers: what they ask of a disk, and of an object store.
+
+The settings are `warehouse.path` and `run.keep_ledgers_at`.
 
 Files have absolute names, which `Store.at` makes. A store raises OSError, whatever it is: a file that is missing is a
 FileNotFoundError, a right that is missing a PermissionError.
@@ -9,16 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import duckdb  # loaded by callers that have a connection
 
     from etl.storage.mirror import Mirror
-
-
-class ConditionError(OSError):
-    """A conditional put was refused: another writer was first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,17 @@ class Taken:
 
     has_replaced: bool = False
     is_untouched: bool = False
+
+
+class ConditionError(OSError):
+    """A file was not written, because it is not as the caller has seen it: another writer was first."""
+
+
+class Version(NamedTuple):
+    """Which content a file has: two contents of it have different tags."""
+
+    tag: str
+    size_bytes: int
 
 
 class Store(Protocol):
@@ -87,6 +96,21 @@ class Store(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there. It stays away."""
+
+    def versions(self) -> dict[str, Version]:
+        """Return the files directly in the store: the last part of each name, and its version."""
+
+    def send(self, file: Path, name: str, former: str | None) -> str:
+        """Copy a file of this machine to a name, in the place of the version with the tag `former`; None: of no file.
+
+        Durable when this returns the new tag.
+
+        Raises:
+            ConditionError: there is another version, or none; nothing has changed.
+        """
+
+    def receive(self, name: str, file: Path) -> str:
+        """Copy a file of the store to this machine, over a file that may be there; return the tag of its version."""
 
     def discard(self, names: Iterable[str]) -> None:
         """Remove files. Failures are ignored: the next run tries again, and an earlier error matters more."""

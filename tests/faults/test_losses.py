@@ -248,7 +248,7 @@ def test_fault_68_a_clock_that_is_far_ahead_deletes_a_few_ledgers_and_never_the_
 
     remove_old_ledgers(tmp_path, dt.timedelta(days=90), dt.timedelta(hours=12))
 
-    assert [path.name for path in ledger_paths(tmp_path)] == names[directory._AT_ONCE :]
+    assert [path.name for path in ledger_paths(tmp_path)] == names[directory.AT_ONCE :]
     for _ in range(5):
         remove_old_ledgers(tmp_path, dt.timedelta(days=90), dt.timedelta(hours=12))
     assert [path.name for path in ledger_paths(tmp_path)] == names[-1:]

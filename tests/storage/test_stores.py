@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import threading
+from contextlib import suppress
 
 import duckdb
 import pyarrow as pa
@@ -12,7 +13,7 @@ from support.stores import KINDS, as_another_process, store_of
 
 from etl.errors import LockedError, StoppedError
 from etl.storage import objects
-from etl.storage.store import ConditionError
+from etl.storage.store import ConditionError, Version
 
 NO_WAIT = dt.timedelta(0)
 
@@ -87,6 +88,64 @@ def test_removed_files_are_gone_and_one_that_was_not_there_is_no_mistake(store):
     store.discard(names)
     keep(store, store.at("x", "d"))
     store.remove(store.at("x", "never"))
+
+
+def test_file_is_sent_only_in_the_place_of_the_version_that_was_seen(store, tmp_path):
+    """Else two machines would overwrite each other's copies of a ledger."""
+    name, file, back = store.at("one.sqlite"), tmp_path / "file", tmp_path / "back"
+    file.write_bytes(b"first")
+    first = store.send(file, name, None)
+    assert store.versions()["one.sqlite"] == Version(first, 5)
+
+    file.write_bytes(b"second")
+    with pytest.raises(ConditionError):
+        store.send(file, name, None)
+    second = store.send(file, name, first)
+    file.write_bytes(b"third")
+    with pytest.raises(ConditionError):
+        store.send(file, name, first)
+    with pytest.raises(ConditionError):
+        store.send(file, store.at("none.sqlite"), first)
+
+    assert store.receive(name, back) == second == store.versions()["one.sqlite"].tag
+    assert (back.read_bytes(), file.read_bytes()) == (b"second", b"third")
+    assert "none.sqlite" not in store.versions()
+    file.write_bytes(b"")
+    store.send(file, name, second)
+    assert store.versions()["one.sqlite"].size_bytes == 0
+
+
+def test_of_many_that_send_at_once_one_lands(store, tmp_path):
+    name, file = store.at("one.sqlite"), tmp_path / "file"
+    file.write_bytes(b"0")
+    first = store.send(file, name, None)
+    landed, together = [], threading.Barrier(4)
+
+    def send(number):
+        content = tmp_path / str(number)
+        content.write_bytes(str(number).encode() * number)
+        together.wait()
+        with suppress(ConditionError):
+            landed.append((store.send(content, name, first), number))
+
+    threads = [threading.Thread(target=send, args=[number]) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    ((tag, number),) = landed
+    assert store.read(name) == str(number).encode() * number
+    assert store.versions()["one.sqlite"] == Version(tag, number)
+
+
+def test_versions_are_those_of_files_directly_in_the_store(store, tmp_path):
+    assert store.versions() == {} or store.local
+    keep(store, store.at("deeper", "one.sqlite"))
+    assert "one.sqlite" not in store.versions()
+    assert "deeper" not in store.versions()
+    with pytest.raises(FileNotFoundError):
+        store.receive(store.at("none"), tmp_path / "back")
 
 
 @pytest.mark.parametrize("whole_bytes", [1, 100, objects._WHOLE_BYTES])

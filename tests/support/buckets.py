@@ -99,6 +99,11 @@ def moto() -> Iterator[Server]:
     """Yield a server that moto plays."""
     application = DomainDispatcherApplication(create_backend_app)
     server = Server("")
+    one_at_a_time = threading.Lock()  # moto looks at a condition, and then writes: two at once could both land
+
+    def moto_does(environ, start_response):
+        with one_at_a_time:
+            return application(environ, start_response)
 
     def asked(environ, start_response):
         length = environ.get("CONTENT_LENGTH")
@@ -113,14 +118,14 @@ def moto() -> Iterator[Server]:
             for name in conditions:
                 del environ[name]
         if does is None:
-            return application(environ, start_response)
+            return moto_does(environ, start_response)
         server.fired.append(does)
         if does.isdigit():
             start_response(f"{does} Fault", [("Content-Type", "application/xml")])
             code = {"412": "PreconditionFailed", "409": "ConditionalRequestConflict"}.get(does, "SlowDown")
             return [f"<Error><Code>{code}</Code><Message>a fault</Message></Error>".encode()]
         if does == "lost":
-            list(application(environ, lambda *_: None))
+            list(moto_does(environ, lambda *_: None))
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         return []
 
