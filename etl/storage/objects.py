@@ -156,7 +156,8 @@ class ObjectStore:
     def folders_with(self, name: str) -> list[str]:
         """Return the names of the folders directly below the prefix that have a folder of this name, sorted."""
         with _errors(self.uri):
-            folders = obstore.list_with_delimiter(self._store)["common_prefixes"]
+            every = obstore.list_with_delimiter(self._store)["common_prefixes"]
+            folders = [folder for folder in every if not folder.startswith(".")]  # packs are asked about elsewhere
             for folder in {*folders} - self._tables:
                 if f"{folder}/{name}" in obstore.list_with_delimiter(self._store, prefix=folder)["common_prefixes"]:
                     self._tables.add(folder)
@@ -182,11 +183,20 @@ class ObjectStore:
             return
         found: dict[str, int] = {}
         for folder in {self._key(name).partition("/")[0] for name in names}:
-            with _errors(self.at(folder)):
-                for objects in obstore.list(self._store, prefix=folder, chunk_size=1000):
-                    found |= {one["path"]: one["size"] for one in objects}
-        self.known_sizes |= {name: found[self._key(name)] for name in names if self._key(name) in found}
-        yield from ((name, found.get(self._key(name))) for name in names)
+            found |= self._list(self.at(folder))
+        self.known_sizes |= {name: found[name] for name in names if name in found}
+        yield from ((name, found.get(name)) for name in names)
+
+    def listed(self, folder: str) -> dict[str, int]:
+        """Return the objects below a folder, with their sizes in bytes."""
+        found = self._list(folder)
+        self.known_sizes |= found
+        return found
+
+    def _list(self, folder: str) -> dict[str, int]:
+        with _errors(folder):
+            pages = obstore.list(self._store, prefix=self._key(folder), chunk_size=1000)
+            return {self.at(one["path"]): one["size"] for page in pages for one in page}
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object; None if it is missing."""
@@ -248,6 +258,7 @@ class ObjectStore:
         Raises:
             ConditionError: the one that is there was made of newer tables, or others were faster each time.
         """
+        self.known_sizes[name] = draft.stat().st_size
         try:
             for _ in range(_SWAP_TRIES):
                 try:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from etl.storage.disk import Disk
-from support.buckets import MINISTACK, prefix_of, running, started
+from support.buckets import BUCKET, MINISTACK, prefix_of, running, started
 
 THOROUGH = bool(os.environ.get("THOROUGH"))
 _IN_FAULTS = pytest.mark.skipif(not THOROUGH or not MINISTACK.exists(), reason="`make faults` has this server too")
@@ -19,9 +19,31 @@ def store_of(kind: str, directory: Path, **options):
     return Disk(directory) if kind == "disk" else running(kind).store(prefix_of(directory), **options)
 
 
+def overwrite(store, name: str, content: bytes | None) -> None:
+    """Change a file behind the job's back, as another program or a bad disk does; None removes it."""
+    if store.local and content is None:
+        Path(name).unlink()
+    elif store.local:
+        Path(name).write_bytes(content)
+    else:
+        at = {"Bucket": BUCKET, "Key": name.removeprefix(f"s3://{BUCKET}/")}
+        client = server_of(store).client()
+        client.delete_object(**at) if content is None else client.put_object(**at, Body=content)
+
+
+def store_again(store):
+    """Return a store as another job has it: it knows nothing of what this one has seen."""
+    place = store.uri.partition(BUCKET)[2].strip("/")
+    return Disk(store.local) if store.local else server_of(store).store(place)
+
+
+def server_of(store):
+    """Return the server that a store is on; None for a disk."""
+    return None if store.local else next(one for one in started() if one.url == store._bucket.endpoint_url)
+
+
 def files_of(store, directory: Path) -> Path:
     """Return a directory with the files of a store as they are now: copies of objects, or the disk itself."""
     if store.local:
         return store.local
-    server = next(one for one in started() if one.url == store._bucket.endpoint_url)
-    return server.mirror(store.uri.removeprefix("s3://").partition("/")[2], directory)
+    return server_of(store).mirror(store.uri.removeprefix("s3://").partition("/")[2], directory)
