@@ -237,7 +237,11 @@ class ObjectStore:
 
     @cached_property
     def _drafts(self) -> "tempfile.TemporaryDirectory[str]":
-        return tempfile.TemporaryDirectory(prefix="nimble-etl-", ignore_cleanup_errors=True)
+        try:
+            return tempfile.TemporaryDirectory(prefix="nimble-etl-", ignore_cleanup_errors=True)
+        except OSError as exc:
+            then = "make room there, or name another directory in the variable TMPDIR"
+            raise StorageError(f"{self.uri}: files for it are first written on this machine: {exc}; {then}") from exc
 
     def keep(self, draft: Path, name: str) -> None:
         """Upload a finished draft as a new object, and remove it here."""
@@ -263,7 +267,7 @@ class ObjectStore:
             for _ in range(_SWAP_TRIES):
                 try:
                     with _errors(name):
-                        found = obstore.get(self._store, self._key(name), options={"range": (0, 1)})
+                        found = obstore.get(self._store, self._key(name), options={"head": True})
                         e_tag, theirs = found.meta["e_tag"], json.loads(found.attributes.get(_MADE_OF, "{}"))
                 except FileNotFoundError:
                     e_tag, theirs = None, {}

@@ -3,6 +3,7 @@
 import datetime as dt
 import socket
 import stat
+import tempfile
 import threading
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -308,3 +309,9 @@ def test_frozen_tables_stay_at_their_versions_when_credentials_are_renewed(serve
     publish(Tables(stores()), {"a": [2]}, run="run-2")
     keys.append(("AKIDAGAIN", "secret", "token"))
     assert numbers(reader) == {(DATE, "a"): [1]}
+
+
+def test_fault_37_machine_without_room_for_drafts_is_named_and_not_the_bucket(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(StorageError, match=r"first written on this machine: .*nowhere.*TMPDIR"):
+        stores().draft("s3://a-bucket/things/one")

@@ -1,12 +1,15 @@
 """The stores that a warehouse can be in, for tests that hold for each of them."""
 
 import os
+import tempfile
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from etl.model import CATALOG_NAME
 from etl.storage.disk import Disk
-from support.buckets import BUCKET, MINISTACK, prefix_of, running, started
+from support.buckets import BUCKET, MINISTACK, Server, prefix_of, running, started
 
 THOROUGH = bool(os.environ.get("THOROUGH"))
 _IN_FAULTS = pytest.mark.skipif(not THOROUGH or not MINISTACK.exists(), reason="`make faults` has this server too")
@@ -24,6 +27,7 @@ def overwrite(store, name: str, content: bytes | None) -> None:
     if store.local and content is None:
         Path(name).unlink()
     elif store.local:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(content)
     else:
         at = {"Bucket": BUCKET, "Key": name.removeprefix(f"s3://{BUCKET}/")}
@@ -31,10 +35,27 @@ def overwrite(store, name: str, content: bytes | None) -> None:
         client.delete_object(**at) if content is None else client.put_object(**at, Body=content)
 
 
-def store_again(store):
-    """Return a store as another job has it: it knows nothing of what this one has seen."""
-    place = store.uri.partition(BUCKET)[2].strip("/")
-    return Disk(store.local) if store.local else server_of(store).store(place)
+def address_of(store) -> tuple[str, str]:
+    """Return what `store_at` makes the same store of, in another process too."""
+    return store.uri, "" if store.local else store._bucket.endpoint_url
+
+
+def store_at(uri: str, url: str):
+    """Return a store as another job has it, which knows nothing of what this one has seen."""
+    return Server(url).store(uri.removeprefix(f"s3://{BUCKET}/")) if url else Disk(Path(uri))
+
+
+def connect(store, *, read_only: bool = True, config: dict | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a connection to the catalog of a warehouse, or to a copy of it, as a program of its own would open it."""
+    if store.local:
+        path = store.local / CATALOG_NAME
+    else:
+        path = Path(tempfile.mkdtemp()) / CATALOG_NAME
+        path.write_bytes(store.read(store.at(CATALOG_NAME)))
+    connection = duckdb.connect(path, read_only=read_only, config=config or {})
+    connection.execute("set TimeZone = 'UTC'")
+    store.connect(connection)
+    return connection
 
 
 def server_of(store):

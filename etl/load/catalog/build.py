@@ -99,7 +99,7 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
         reason = first_line(exc)  # the other lines repeat the statement
         refused = draft.name in reason or "Checkpoint failed" in reason
         if refused or isinstance(exc, duckdb.FatalException):  # fatal: a sync failed
-            raise StorageError.at(path, f"{reason}; the old one stays") from exc
+            raise StorageError.at(path if store.local else draft, f"{reason}; the old one stays") from exc
         raise _unbuildable(path, reason) from exc
     reach("catalog.swapped")
     packs.note_unused()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.damage import flipped
 from support.job import reading
 from support.shapes import DATE
-from support.stores import KINDS, overwrite, server_of, store_again, store_of
+from support.stores import KINDS, address_of, overwrite, server_of, store_at, store_of
 from support.warehouse import THINGS, build, publish, publish_slices, record_syncs
 
 from etl.errors import StorageError
@@ -255,7 +255,7 @@ def test_packs_that_are_there_cost_one_request_however_many_they_are(month):
     table, server = month.read("things", with_facts=True), server_of(month.store)
     server.requests.clear()
 
-    assert Packs(store_again(month.store)).of(table)
+    assert Packs(store_at(*address_of(month.store))).of(table)
 
     assert server.requests == [("GET", "")], "a listing"
 
