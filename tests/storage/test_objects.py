@@ -315,3 +315,14 @@ def test_fault_37_machine_without_room_for_drafts_is_named_and_not_the_bucket(st
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(StorageError, match=r"first written on this machine: .*nowhere.*TMPDIR"):
         stores().draft("s3://a-bucket/things/one")
+
+
+def test_folder_of_packs_is_not_looked_into_for_a_log(server, stores):
+    """No table is there, and a job asks for the names of the tables several times."""
+    store = stores()
+    store.put_new(store.at("things", "_delta_log", "0.json"), b"{}")
+    store.put_new(store.at(".packs", "things", "one.parquet"), b"")
+    store.folders_with("_delta_log")
+    server.requests.clear()
+    assert store.folders_with("_delta_log") == ["things"]
+    assert server.requests == [("GET", "")]

@@ -60,7 +60,10 @@ def connect(store, *, read_only: bool = True, config: dict | None = None) -> duc
 
 def server_of(store):
     """Return the server that a store is on; None for a disk."""
-    return None if store.local else next(one for one in started() if one.url == store._bucket.endpoint_url)
+    if store.local:
+        return None
+    url = store._bucket.endpoint_url
+    return next((one for one in started() if one.url == url), None) or Server(url)
 
 
 def files_of(store, directory: Path) -> Path:
