@@ -84,7 +84,7 @@ def _as_place(value: object) -> Path | str:
         raise ValueError("expected a path, or s3://bucket/prefix")  # noqa: TRY004  pydantic's
     text = str(value)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
-        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()=+-]+)+/?", text):
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.'()=+-]+)+/?", text):
             raise ValueError("is a URL; expected a path, or s3://bucket/prefix")
         return text.rstrip("/")
     # deltalake 1.6 treats a path as part of a URL: it would write to one directory and read from another.

@@ -27,6 +27,14 @@ def _store(request):
     support.buckets.APART = support.job.KIND != "disk"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_is_empty(tmp_path_factory):
+    """What this user has read of buckets stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def pytest_collection_modifyitems(config, items):
     if config.getoption("store") != "disk":
         on_disk = pytest.mark.skip(reason="looks at files in the directory of the warehouse")

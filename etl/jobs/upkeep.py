@@ -86,7 +86,7 @@ def vacuum(settings: Settings, *, at_once: bool = False) -> list[Upkeep]:
         if _drop_old_dates(settings, tables):
             place.show()
         grace = dt.timedelta(0) if at_once else settings.warehouse.vacuum_grace
-        packs = remove_old_packs(tables, grace)
+        packs = remove_old_packs(tables.store, grace)
         for name in tables.names():
             before = tables.file_count(name)
             removed = upkeep.vacuum(tables, name, grace) + packs.get(name, 0)

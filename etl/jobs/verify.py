@@ -22,7 +22,7 @@ from etl.errors import EtlError, LedgerError, LockedError, WarehouseError, first
 from etl.jobs.warehouse import copies_of, store_of
 from etl.ledger.directory import readable_ledgers
 from etl.ledger.ledger import Ledger
-from etl.load.catalog.packs import is_whole, packs_of
+from etl.load.catalog.packs import files_of, is_as_made, list_packs, packs_of
 from etl.load.delta.atomic import freeze_whole
 from etl.load.delta.parquet import check_file
 from etl.load.delta.tables import PARTITION, Tables
@@ -215,6 +215,7 @@ def _published(tables: Tables, ledger: Ledger) -> Iterator[SliceFacts]:
 
 def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Finding]:
     """Read every committed data file and pack, and compare them with what is said about them."""
+    listed = list_packs(tables.store)
     for name in tables.names():
         try:
             committed = tables.read(name, with_facts=True)
@@ -234,9 +235,10 @@ def _verify_files(tables: Tables, snapshot_date: dt.date | None) -> Iterator[Fin
                     yield Finding(date, name, None, str(exc))
         for pack in packs_of(committed):
             dates = {date for date, _ in pack.members}
-            if pack.path.exists() and snapshot_date in {None, *dates} and not is_whole(pack):
-                advice = "remove it: the next catalog makes it again"
-                yield Finding(min(dates), name, None, f"{pack.path}: it is not what was written; {advice}")
+            for file in files_of(pack, listed) if snapshot_date in {None, *dates} else []:
+                if not is_as_made(tables.store, file):
+                    advice = "remove it: the next catalog makes it again"
+                    yield Finding(min(dates), name, None, f"{file}: it is not what was written; {advice}")
 
 
 def _verify_slice(ledger: Ledger, shown: _Shown, facts: SliceFacts, secret: bytes | None) -> Finding:

@@ -107,7 +107,7 @@ def open_catalog(store: Store) -> Iterator[Catalog]:
     except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as exc:
         raise WarehouseError(f"{catalog}: {exc}; {_remedy(catalog, str(exc))}") from exc
     except duckdb.PermissionException as exc:
-        if "snapshot_date=" in str(exc):
+        if "snapshot_date=" in str(exc) or "/.packs/" in str(exc):
             raise WarehouseError(
                 f"{catalog}: names files outside of {store.uri}: was the warehouse moved? "
                 "`nimble-etl catalog` builds it anew"

@@ -166,6 +166,11 @@ class Disk:
             except FileNotFoundError:
                 yield name, None
 
+    def listed(self, folder: str) -> dict[str, int]:
+        """Return the files below a directory, with their sizes in bytes. One that vanishes meanwhile is left out."""
+        names = (str(path) for path in Path(folder).rglob("*") if path.is_file())
+        return {name: size for name, size in self.sizes(names) if size is not None}
+
     def read(self, name: str) -> bytes | None:
         """Return the content of a file; None if it is missing."""
         try:

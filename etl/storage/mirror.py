@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etl.storage.disk import make_directory, put_in_place
+from etl.storage.disk import make_directory, put_in_place, storage_errors
 
 if TYPE_CHECKING:
     from etl.storage.objects import ObjectStore
@@ -55,7 +55,7 @@ class Mirror:
 
     def look(self, folder: str) -> Collection[str]:
         """Ask for the names of the objects directly below a folder, and return them."""
-        self._listed[folder] = self._objects.listed(folder)
+        self._listed[folder] = self._objects.tags_in(folder)
         self.unread.add(folder)
         return self._listed[folder]
 
@@ -72,7 +72,6 @@ class Mirror:
     def bring(self, folder: str, wanted: Callable[[Collection[str]], Iterable[str]]) -> None:
         """Copy the objects that are wanted, of those that the last look has found, and remove copies of former ones."""
         there, directory = self._listed[folder], self.path / folder
-        self.unread.discard(folder)
         directory.mkdir(parents=True, exist_ok=True)
         for at, name in [(at, name) for at, name in self._here if at == folder]:
             if there.get(name) != self._here[at, name]:
@@ -82,6 +81,7 @@ class Mirror:
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             for name, e_tag in zip(missing, threads.map(lambda name: self._copy(folder, name), missing), strict=True):
                 self._here[folder, name] = e_tag
+        self.unread.discard(folder)
         with suppress(OSError):  # no cache, or another process has removed it
             cache = cache_of(self._objects.at(folder))
             kept = {_cached(name, e_tag) for name, e_tag in there.items()}
@@ -99,7 +99,8 @@ class Mirror:
         if found is None:
             raise FileNotFoundError(2, "it was removed a moment ago; run again", self._objects.at(folder, name))
         e_tag, content = found[0].strip('"'), found[1]
-        (self.path / folder / name).write_bytes(content)
+        with storage_errors(self.path):
+            (self.path / folder / name).write_bytes(content)
         self._cache(folder, name, e_tag)
         return e_tag
 

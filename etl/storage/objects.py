@@ -25,10 +25,11 @@ import obstore
 from obstore.exceptions import NotModifiedError
 from obstore.store import S3Store
 
-from etl.errors import DeniedError, StorageError
+from etl.errors import StorageError
 from etl.storage.bucket import Bucket, Keys, Ranges, object_errors
 from etl.storage.disk import make_directory, storage_errors
 from etl.storage.mirror import Mirror, cache_of
+from etl.storage.probe import check_promises
 from etl.storage.store import ConditionError, Taken, Version
 
 if TYPE_CHECKING:
@@ -126,11 +127,12 @@ class ObjectStore:
     def folders_with(self, name: str) -> list[str]:
         """Return the names of the folders directly below the prefix that have a folder of this name, sorted."""
         with object_errors(self.uri):
-            folders = obstore.list_with_delimiter(self._store)["common_prefixes"]
-        self._tables.update(folder for folder in {*folders} - self._tables if self.mirror.look(f"{folder}/{name}"))
+            every = obstore.list_with_delimiter(self._store)["common_prefixes"]
+        folders = {folder for folder in every if not folder.startswith(".")}  # packs are asked about elsewhere
+        self._tables.update(folder for folder in folders - self._tables if self.mirror.look(f"{folder}/{name}"))
         return sorted(self._tables & {*folders})
 
-    def listed(self, folder: str) -> dict[str, str]:
+    def tags_in(self, folder: str) -> dict[str, str]:
         """Return the names of the objects directly below a folder of a folder, with their ETags, without quotes.
 
         The holder of the lock hears of everything in the upper folder at once: it will ask for the sizes of these, too.
@@ -139,10 +141,9 @@ class ObjectStore:
             if self._lease:
                 upper = folder.partition("/")[0]
                 listed = [one for part in obstore.list(self._store, prefix=upper, chunk_size=1000) for one in part]
-                others = {
+                self.known_sizes = {
                     name: size for name, size in self.known_sizes.items() if not name.startswith(self.at(upper, ""))
-                }
-                self.known_sizes = others | {self.at(one["path"]): one["size"] for one in listed}
+                } | {self.at(one["path"]): one["size"] for one in listed}
             else:
                 listed = list(obstore.list_with_delimiter(self._store, prefix=folder)["objects"])
         self._looked_at = time.monotonic()
@@ -177,11 +178,20 @@ class ObjectStore:
             return
         found: dict[str, int] = {}
         for folder in {self._key(name).partition("/")[0] for name in names}:
-            with object_errors(self.at(folder)):
-                for objects in obstore.list(self._store, prefix=folder, chunk_size=1000):
-                    found |= {one["path"]: one["size"] for one in objects}
-        self.known_sizes |= {name: found[self._key(name)] for name in names if self._key(name) in found}
-        yield from ((name, found.get(self._key(name))) for name in names)
+            found |= self._list(self.at(folder))
+        self.known_sizes |= {name: found[name] for name in names if name in found}
+        yield from ((name, found.get(name)) for name in names)
+
+    def listed(self, folder: str) -> dict[str, int]:
+        """Return the objects below a folder, with their sizes in bytes."""
+        found = self._list(folder)
+        self.known_sizes |= found
+        return found
+
+    def _list(self, folder: str) -> dict[str, int]:
+        with object_errors(folder):
+            pages = obstore.list(self._store, prefix=self._key(folder), chunk_size=1000)
+            return {self.at(one["path"]): one["size"] for page in pages for one in page}
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object; None if it is missing."""
@@ -227,7 +237,11 @@ class ObjectStore:
 
     @cached_property
     def _drafts(self) -> "tempfile.TemporaryDirectory[str]":
-        return tempfile.TemporaryDirectory(prefix="nimble-etl-", ignore_cleanup_errors=True)
+        try:
+            return tempfile.TemporaryDirectory(prefix="nimble-etl-", ignore_cleanup_errors=True)
+        except OSError as exc:
+            then = "make room there, or name another directory in the variable TMPDIR"
+            raise StorageError(f"{self.uri}: files for it are first written on this machine: {exc}; {then}") from exc
 
     def keep(self, draft: Path, name: str) -> None:
         """Upload a finished draft as a new object, and remove it here."""
@@ -248,11 +262,12 @@ class ObjectStore:
         Raises:
             ConditionError: the one that is there was made of newer tables, or others were faster each time.
         """
+        self.known_sizes[name] = draft.stat().st_size
         try:
             for _ in range(_SWAP_TRIES):
                 try:
                     with object_errors(name):
-                        found = obstore.get(self._store, self._key(name), options={"range": (0, 1)})
+                        found = obstore.get(self._store, self._key(name), options={"head": True})
                         e_tag, theirs = found.meta["e_tag"], json.loads(found.attributes.get(_MADE_OF, "{}"))
                 except FileNotFoundError:
                     e_tag, theirs = None, {}
@@ -359,36 +374,7 @@ class ObjectStore:
             DeniedError: it cannot be written, or it ignores conditions.
             StorageError: it does not work now.
         """
-        probe = self.at(".probe", uuid.uuid4().hex)
-        try:
-            first = self.put_new(probe, b"1")
-            self._must_refuse("If-None-Match", lambda: self.put_new(probe, b"2"))
-            self.replace(probe, b"3", first)
-            self._must_refuse("If-Match", lambda: self.replace(probe, b"4", first))
-            if self.read(probe) != b"3":
-                raise self._unfit("answers that a condition does not hold, and writes all the same")
-        except FileNotFoundError as exc:
-            raise DeniedError(f"{self.uri}: {exc.strerror}; make the bucket, or correct {self._setting}") from exc
-        except PermissionError as exc:
-            needed = "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on it"
-            raise DeniedError(f"{self.uri}: {exc.strerror}; {needed}, then run again") from exc
-        except OSError as exc:
-            raise StorageError.at(self.uri, exc) from exc
-        finally:
-            self.discard([probe])
-
-    def _must_refuse(self, condition: str, put: Callable[[], object]) -> None:
-        try:
-            put()
-        except ConditionError:
-            return
-        raise self._unfit(f"ignores {condition}")
-
-    def _unfit(self, what: str) -> DeniedError:
-        return DeniedError(
-            f"{self.uri}: this store {what}, so two jobs could overwrite each other's commits; use AWS S3 or another "
-            f"store that honours conditional writes, or a directory as {self._setting}"
-        )
+        check_promises(self, self._setting)
 
     @contextmanager
     def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> Iterator[Taken]:

@@ -76,6 +76,9 @@ class Store(Protocol):
     def sizes(self, names: Iterable[str]) -> Iterator[tuple[str, int | None]]:
         """Yield files with their sizes in bytes; None for one that is missing."""
 
+    def listed(self, folder: str) -> dict[str, int]:
+        """Return the files below a folder, however deep, with their sizes in bytes."""
+
     def read(self, name: str) -> bytes | None:
         """Return the content of a file; None if it is missing."""
 

@@ -7,14 +7,16 @@ from itertools import pairwise
 import duckdb
 import pyarrow as pa
 import pytest
-from support.damage import flip_byte
+from support.damage import flipped
 from support.job import DATE, NIGHT, job_at
+from support.stores import overwrite
 from support.studios import LIST, listed_sessions
 
 import etl.load.catalog.packs
 from etl.jobs.replay import Selection, replay
 from etl.jobs.upkeep import vacuum
 from etl.jobs.workplace import workplace
+from etl.load.catalog.packs import list_packs
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.pipeline.rewrite import rewrite_rows
@@ -230,12 +232,15 @@ def test_fault_39_past_months_say_the_same_from_packs_as_file_by_file(job, studi
         return {relation: job.ask(f"select r::varchar from {relation} as r order by all") for relation in RELATIONS}
 
     def files():
-        return set((job.directory / "warehouse" / ".packs").rglob("*.parquet"))
+        return {file for file in list_packs(job.store) if file.endswith(".parquet")}
+
+    def table_of(pack):
+        return pack.split("/")[-2]
 
     job.configure("warehouse: {vacuum_grace: 0s}")
     export(job, studio, *range(-30, -21), 0)
     packed = answers()
-    assert {pack.parent.name for pack in files()} >= {"streaming_session_changes", "etl_slices", "etl_runs"}
+    assert {table_of(pack) for pack in files()} >= {"streaming_session_changes", "etl_slices", "etl_runs"}
     with monkeypatch.context() as patch:
         patch.setattr(etl.load.catalog.packs, "_FEWEST_FILES", 10**9)
         with workplace(job.settings()) as place:
@@ -244,19 +249,19 @@ def test_fault_39_past_months_say_the_same_from_packs_as_file_by_file(job, studi
         assert answers() == packed
 
     assert job.problems() == []
-    (pack,) = (job.directory / "warehouse" / ".packs" / "streaming_session_changes").glob("*.parquet")
-    flip_byte(pack, 200)
+    (pack,) = (one for one in files() if table_of(one) == "streaming_session_changes")
+    overwrite(job.store, pack, flipped(job.store.read(pack), 200))
     (problem,) = job.problems()
     assert problem == f"{pack}: it is not what was written; remove it: the next catalog makes it again"
 
-    pack.unlink()
+    overwrite(job.store, pack, None)
     before = files()
     export(job, studio, -25, fresh=True)
     removed = {done.table: done.removed for done in vacuum(job.settings())}
     assert removed["etl_slices"] == 1, "its pack: another run of a date has a file of its own"
     assert removed["streaming_session_changes"] > 1
     assert len(files()) == len(before) + 1, "one for each, and the one that was removed"
-    assert not files() & {file for file in before if file.parent.name == "etl_slices"}
+    assert not files() & {file for file in before if table_of(file) == "etl_slices"}
     assert len(answers()["streaming_session_changes"]) == len(packed["streaming_session_changes"])
 
 

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from support.buckets import KEY, running
 from support.job import DATE, EXPORTED, RUN, finished, job_at
-from support.stores import KINDS, THOROUGH, files_of
+from support.stores import KINDS, THOROUGH, files_of, overwrite
 from support.studios import listed_sessions, studio_of
 
 from etl.emulator import World
+from etl.load.catalog.packs import list_packs
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 
@@ -97,6 +98,39 @@ def test_nights_history_and_upkeep_are_those_of_a_disk(cloudy, studio, tmp_path)
     assert cloud.ask(changes) == disk.ask(changes)
     assert cloud.ask("select count(*) from streaming_sessions where owned_by = $owner", owner=owner) == [(0,)]
     assert cloud.problems() == []
+
+
+def test_packs_of_a_past_month_are_made_proven_and_removed(cloudy):
+    """As on a disk: readers see no difference, and `verify` finds one that another program has overwritten."""
+    job, shown = cloudy(), []
+    month = [dt.date(2026, 10, day) for day in range(1, 9)]
+    for date in (*month, DATE):
+        assert job.finish("run", "--snapshot-date", date.isoformat()) == 0, job.log
+        shown.append(plain(job))
+    packs = [file for file in list_packs(job.store) if file.endswith(".parquet")]
+    assert {file.split("/")[-2] for file in packs} >= {*(table.removesuffix("_history") for table in EXPORTED)}
+    ((view,),) = job.ask("select sql from duckdb_views() where view_name = 'streaming_sessions_history'")
+    assert view.count(".parquet") == 2
+    assert len(plain(job)[1]) == len(shown[0][1]) * 9
+    assert job.problems() == []
+
+    harmed, *_ = packs
+    content = job.store.read(harmed)
+    overwrite(job.store, harmed, bytes(len(content)))
+    (problem,) = job.problems()
+    assert problem == f"{harmed}: it is not what was written; remove it: the next catalog makes it again"
+    overwrite(job.store, harmed, None)
+    assert job.finish("catalog") == 0, job.log
+    assert job.store.read(harmed) == content
+
+    assert job.finish("compact") == 0, job.log
+    assert job.finish("run", "--fresh", "--snapshot-date", month[3].isoformat()) == 0, job.log
+    former = {*packs} & {*list_packs(job.store)}
+    assert former == {*packs}, "readers of the catalog before may use them"
+    assert job.finish("vacuum", "--now") == 0, job.log
+    assert not {*list_packs(job.store)} & {file for file in packs if "/etl_" in file}
+    assert len(plain(job)[1]) == len(shown[0][1]) * 9
+    assert job.problems() == []
 
 
 @pytest.mark.parametrize("step", SOME_STEPS)

@@ -1,5 +1,6 @@
 """Read-only SQL: a query is answered, anything else is refused, and what comes from outside is data."""
 
+import datetime as dt
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from support.shapes import ARRIVED
 from support.warehouse import build, publish, publish_slices
 
 from etl.errors import ConfigError, WarehouseError
+from etl.load.catalog import packs
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.read.query import _TABLE_FUNCTIONS, ask, bind, named_query
@@ -463,3 +465,14 @@ def test_a_catalog_with_a_flipped_bit_is_damaged_and_no_statement_is_to_blame(tm
         catalog.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(WarehouseError, match=r"Corrupt database file.*`nimble-etl catalog` builds it anew"):
             ask(Disk(catalog.parent), "select 1")
+
+
+def test_catalog_of_a_warehouse_that_was_moved_says_so_where_it_names_packs(tmp_path, monkeypatch):
+    monkeypatch.setattr(packs, "_FEWEST_FILES", 1)
+    before, after = tmp_path / "before", tmp_path / "after"
+    for month in (9, 10):
+        publish(Tables(Disk(before)), {"a": [month]}, date=dt.date(2026, month, 1), run=f"run-{month}")
+    build(Tables(Disk(before)))
+    before.rename(after)
+    with pytest.raises(WarehouseError, match=r"was the warehouse moved\? `nimble-etl catalog` builds it anew"):
+        ask(Disk(after), "select n from things_history")

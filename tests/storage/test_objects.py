@@ -3,6 +3,7 @@
 import datetime as dt
 import socket
 import stat
+import tempfile
 import threading
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -312,3 +313,20 @@ def test_a_small_data_file_is_asked_for_once_and_a_larger_one_each_time(server, 
     for name in names * 3:
         assert {*store.opened(name).read()} == {ord("1")}
     assert [key.rpartition("/")[2] for method, key in server.requests if method == "GET"] == ["small", *["large"] * 3]
+
+
+def test_fault_37_machine_without_room_for_drafts_is_named_and_not_the_bucket(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(StorageError, match=r"first written on this machine: .*nowhere.*TMPDIR"):
+        stores().draft("s3://a-bucket/things/one")
+
+
+def test_folder_of_packs_is_not_looked_into_for_a_log(server, stores):
+    """No table is there, and a job asks for the names of the tables several times."""
+    store = stores()
+    store.put_new(store.at("things", "_delta_log", "0.json"), b"{}")
+    store.put_new(store.at(".packs", "things", "one.parquet"), b"")
+    store.folders_with("_delta_log")
+    server.requests.clear()
+    assert store.folders_with("_delta_log") == ["things"]
+    assert server.requests == [("GET", "")]

@@ -59,6 +59,26 @@ def test_sizes_are_those_of_the_files_and_none_for_one_that_is_missing(store, ot
     assert dict(store.sizes(asked)) == {**dict.fromkeys(names, 7), asked[-3]: 5, asked[-2]: None, asked[-1]: None}
 
 
+def test_what_is_below_a_folder_is_listed_with_its_size(store):
+    assert store.listed(store.at(".packs")) == {}
+    names = [store.at(".packs", *rest) for rest in (["a"], ["things", "b=1", "c"], ["things", "d.parquet"])]
+    for size, name in enumerate(names):
+        keep(store, name, b"x" * size)
+    keep(store, store.at(".packs-not"))
+    assert store.listed(store.at(".packs")) == dict(zip(names, range(3), strict=True))
+    assert store.listed(store.at(".packs", "things")) == dict(zip(names[1:], (1, 2), strict=True))
+
+
+def test_size_is_that_of_the_file_that_has_taken_the_place_of_another(store):
+    """DuckDB is told it, and looks for the end of a Parquet file there."""
+    name = store.at(".packs", "one")
+    for content in (b"torn", b"longer and whole"):
+        swap(store, name, content)
+        connection = duckdb.connect()
+        store.connect(connection)
+        assert connection.execute(f"select size from read_blob('{name}')").fetchall() == [(len(content),)]
+
+
 def test_tables_are_the_folders_that_have_a_log(store):
     assert store.folders_with("_delta_log") == []
     keep(store, store.at("b", "_delta_log", "0.json"))

@@ -11,9 +11,14 @@ import pyarrow.parquet as pq
 
 def flip_byte(file: Path | str, place: int, mask: int = 0xFF) -> None:
     """Flip bits of one byte of a file, all of them unless a mask says which."""
-    content = bytearray(Path(file).read_bytes())
-    content[place] ^= mask
-    Path(file).write_bytes(content)
+    Path(file).write_bytes(flipped(Path(file).read_bytes(), place, mask))
+
+
+def flipped(content: bytes, place: int, mask: int = 0xFF) -> bytes:
+    """Return a content with flipped bits of one byte."""
+    changed = bytearray(content)
+    changed[place] ^= mask
+    return bytes(changed)
 
 
 def change_rows(table: Path, change: Callable[[list[dict]], list[dict]]) -> None:

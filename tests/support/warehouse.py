@@ -80,9 +80,9 @@ def publish_slices(tables, slices, *, date=DATE, run="run-1", number=1, **change
 
 
 def build(tables, **known):
-    """Build the catalog as the job does, and return its path."""
+    """Build the catalog as the job does, and return its path on a disk."""
     build_catalog(tables, Content({**ETL_TABLES, **known}))
-    return tables.store.path / CATALOG_NAME
+    return tables.store.local and tables.store.local / CATALOG_NAME
 
 
 def build_alone(tables):

@@ -20,7 +20,7 @@ from etl.events import reach
 from etl.load.catalog.checks import run_checks
 from etl.load.catalog.dictionary import add_dictionary
 from etl.load.catalog.flat import add_flat_views
-from etl.load.catalog.packs import make_pack, packs_of
+from etl.load.catalog.packs import Packs
 from etl.load.catalog.prices import PRICES
 from etl.load.catalog.relations import add_files, add_macros, add_table, read_once
 from etl.load.catalog.views import add_relation, add_versions
@@ -82,7 +82,8 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
         with storage_errors(path):
             _remove(draft)
         made_of = tables.versions()
-        found = _fill_as_far_as_possible(draft, tables, content)
+        packs = Packs(store)
+        found = _fill_as_far_as_possible(draft, tables, packs, content)
         with storage_errors(path):
             reach("catalog.built")
             draft.chmod(_MODE)
@@ -98,9 +99,10 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
         reason = first_line(exc)  # the other lines repeat the statement
         refused = draft.name in reason or "Checkpoint failed" in reason
         if refused or isinstance(exc, duckdb.FatalException):  # fatal: a sync failed
-            raise StorageError.at(path, f"{reason}; the old one stays") from exc
+            raise StorageError.at(path if store.local else draft, f"{reason}; the old one stays") from exc
         raise _unbuildable(path, reason) from exc
     reach("catalog.swapped")
+    packs.note_unused()
     return found
 
 
@@ -119,24 +121,24 @@ def _check_files(path: str, table: Committed) -> None:
             raise _unbuildable(path, f"{file}: expected {table.facts[file].size} bytes, found {found}")
 
 
-def _fill_as_far_as_possible(draft: Path, tables: Tables, content: Content) -> list[CheckResult]:
+def _fill_as_far_as_possible(draft: Path, tables: Tables, packs: Packs, content: Content) -> list[CheckResult]:
     """Fill a new DuckDB file. Leave out the marts and what needs them if they cannot be computed from the data.
 
     For instance, a column that privacy rules have hashed is a text where a mart needs a number.
     """
     try:
-        return _fill(draft, tables, content)
+        return _fill(draft, tables, packs, content)
     except (duckdb.ProgrammingError, duckdb.DataError) as exc:
         reason = first_line(exc)
         log.error("%s: marts, checks, flat views and dictionary are left out: %s", draft.name, reason)  # noqa: TRY400
         _remove(draft)
-        _fill(draft, tables, replace(content, with_marts=False), with_views=False)
+        _fill(draft, tables, packs, replace(content, with_marts=False), with_views=False)
         meaning = "Marts, checks and flat views can be computed; `marts: {build: false}` does without them."
         found = CheckResult("marts_are_built", "error", meaning, 1, json.dumps(reason))
         return [*content.checks, found] if content.with_marts else [*content.checks]
 
 
-def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = True) -> list[CheckResult]:
+def _fill(draft: Path, tables: Tables, packs: Packs, content: Content, *, with_views: bool = True) -> list[CheckResult]:
     """Fill a new DuckDB file and close it. It has no write-ahead log then."""
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
@@ -152,11 +154,11 @@ def _fill(draft: Path, tables: Tables, content: Content, *, with_views: bool = T
             elif name in content.known:  # other tables without a version: their first commit was killed
                 found.append(Committed(tables.store, name, -1, content.known[name], {}))
         for table in found:
-            packs = [pack for pack in packs_of(table) if make_pack(pack, table)]
-            packed = {file for pack in packs for _, file in pack.members}
+            made = packs.of(table)
+            packed = {file for pack in made.values() for _, file in pack.members}
             files = [file for names in table.files.values() for file in names if file not in packed]
             name = f"{table.name}_history" if has_slices(table) else table.name
-            add_relation(connection, name, table, files, packs)
+            add_relation(connection, name, table, files, made.items())
         add_macros(connection)
         add_table(connection, "prices", content.prices)
         add_files(connection, ("views", "marts"), _NEEDED)

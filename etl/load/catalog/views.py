@@ -23,17 +23,19 @@ def add_relation(  # noqa: PLR0913, PLR0917  one view, and the files behind it
     name: str,
     table: Committed,
     files: Iterable[str],
-    packs: Iterable[Pack] = (),
+    packs: Iterable[tuple[str, Pack]] = (),
     only: str = "",
 ) -> None:
     """Add a view on some files of a table, or an empty table if there are none. `only` ends each `select`.
+
+    `packs` come with the files that they are in.
 
     Files are grouped by their columns, because older files lack the columns that were added later. The log tells which
     files have all of them, so these are not opened to find out, neither here nor by a query of the view.
     """
     groups: dict[tuple[str, frozenset[str]], list[str]] = {}
-    for pack in packs:
-        groups.setdefault((_PACKS, pack.columns), []).append(str(pack.path))
+    for file, pack in packs:
+        groups.setdefault((_PACKS, pack.columns), []).append(file)
     every = frozenset(table.schema.names) - {PARTITION}
     for file in files:
         known = frozenset(table.facts[file].nulls)

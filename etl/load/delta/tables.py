@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from etl.errors import WarehouseError
 from etl.load.delta.log import LOG, delta_table, is_newest, look, said
 from etl.load.delta.parquet import count_rows, read_batches
+from etl.storage.disk import storage_errors
 from etl.storage.store import Store
 
 PARTITION = "snapshot_date"
@@ -69,7 +70,8 @@ class Tables:
     """The Delta tables in one store.
 
     Tables stay open between calls: polling a log for new entries is far cheaper than reading it again. Whatever reads a
-    table raises a WarehouseError if the table or a file is damaged or missing, or if a newer version has written it.
+    table raises a WarehouseError if the table or a file is damaged or missing, or if a newer version has written it. It
+    raises a StorageError if the store does not answer.
     """
 
     def __init__(self, store: Store) -> None:
@@ -158,12 +160,13 @@ class Tables:
     def take(self, table: str) -> DeltaTable | None:
         """Return the newest version as `open` does, for this caller alone, who may commit to it."""
         found = self._opened.pop(table, None)
-        try:
-            if not self._frozen:
+        if not self._frozen:
+            with storage_errors(self.store.at(table)):
                 look(self.store, table, again=not self._is_alone)
+        try:
             if found is not None and not self._frozen and not is_newest(self.store, table, found):
                 found.update_incremental()
-        except (DeltaError, OSError):
+        except DeltaError:
             found = None  # opening the table again below raises the error that tells what is wrong
         found = found or _open(self.store, table)
         if found is not None:

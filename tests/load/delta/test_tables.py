@@ -1,4 +1,4 @@
-"""Delta tables on a real disk: a commit replaces what it names and nothing else, durably, or changes nothing."""
+"""Delta tables, in each store: a commit replaces what it names and nothing else, durably, or changes nothing."""
 
 import datetime as dt
 import json
@@ -14,10 +14,10 @@ from deltalake.exceptions import CommitFailedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shapes import DATE
-from support.stores import as_another_process
+from support.stores import KINDS, address_of, as_another_process, overwrite, server_of, store_at, store_of
 from support.warehouse import NEXT_DATE, THINGS, WIDE, data_files, live_files, numbers, place, publish, rows_of, stage
 
-from etl.errors import CommitConflictError, CommitUnknownError, WarehouseError
+from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.load.delta import stage as module
 from etl.load.delta.stage import Stage, make_room
 from etl.load.delta.tables import Replacement, Tables
@@ -214,20 +214,21 @@ def test_texts_that_come_as_dictionaries_are_stored_as_they_are(anywhere):
         assert pq.ParquetFile(file).read().column("text").to_pylist() == 2 * texts
 
 
-def test_stages_together_keep_no_more_rows_in_memory_than_one_may(tables, monkeypatch):
-    small, large = (stage(tables, {"a": []}, table=name) for name in ("small", "large"))
+def test_stages_together_keep_no_more_rows_in_memory_than_one_may(anywhere, monkeypatch):
+    small, large = (stage(anywhere, {"a": []}, table=name) for name in ("small", "large"))
     small.write(rows_of("a", [1]))
     large.write(rows_of("a", range(100)))
     waiting = small.waiting_bytes
     monkeypatch.setattr(module, "_ROW_GROUP_BYTES", small.waiting_bytes + large.waiting_bytes)
     make_room([small, large])
-    assert data_files(tables, "large") == []
+    assert large._file is None
 
     monkeypatch.setattr(module, "_ROW_GROUP_BYTES", small.waiting_bytes + large.waiting_bytes - 1)
     make_room([small, large])
 
     assert (small.waiting_bytes, large.waiting_bytes) == (waiting, 0)
-    assert (data_files(tables, "small"), len(data_files(tables, "large"))) == ([], 1)
+    assert small._file is None
+    assert large._file.rows == 100
 
 
 def test_text_that_repeats_in_the_first_batch_only_is_stored_as_it_is(anywhere):
@@ -249,9 +250,14 @@ def test_fault_53_path_of_any_name_works(tmp_path, name):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [name]
 
 
-def test_warehouse_can_be_moved(tables, tmp_path):
-    publish(tables, {"a": [1]})
-    moved = Tables(Disk(tables.store.path.rename(tmp_path / "elsewhere")))
+def test_warehouse_can_be_moved(anywhere, tmp_path):
+    publish(anywhere, {"a": [1]})
+    store = anywhere.store
+    elsewhere = store_at(str(tmp_path / "elsewhere") if store.local else f"{store.uri}-elsewhere", address_of(store)[1])
+    for file in store.listed(store.uri):
+        overwrite(elsewhere, f"{elsewhere.uri}{file.removeprefix(store.uri)}", store.read(file))
+        overwrite(store, file, None)
+    moved = Tables(elsewhere)
     publish(moved, {"b": [2]}, run="run-2")
     assert numbers(moved) == {(DATE, "a"): [1], (DATE, "b"): [2]}
 
@@ -383,9 +389,10 @@ def test_fault_42_writer_that_always_loses_says_so_and_leaves_nothing(anywhere, 
     assert not [file for file in data_files(anywhere) if file.name.startswith("run-1-")]
 
 
-def test_fault_42_threads_that_make_a_table_at_the_same_time_all_land(tables):
+def test_fault_42_threads_that_make_a_table_at_the_same_time_all_land(anywhere):
     names = list("abcd")
-    stages = [stage(tables, {name: [1]}, run=f"run-{name}") for name in names]
+    machines = [Tables(as_another_process(anywhere.store)) for _ in names]
+    stages = [stage(one, {name: [1]}, run=f"run-{name}") for one, name in zip(machines, names, strict=True)]
     together = threading.Barrier(len(names))
 
     def commit(staged, name):
@@ -394,7 +401,23 @@ def test_fault_42_threads_that_make_a_table_at_the_same_time_all_land(tables):
 
     with ThreadPoolExecutor(len(names)) as pool:
         list(pool.map(commit, stages, names))
-    assert numbers(tables) == {(DATE, name): [1] for name in names}
+    assert numbers(anywhere) == {(DATE, name): [1] for name in names}
+
+
+def test_fault_37_48_log_that_cannot_be_read_is_no_missing_table(tmp_path, monkeypatch):
+    store = store_of("moto", tmp_path)
+    publish(Tables(store), {"a": [1]})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+    server_of(store).faults.append(lambda _, key, __: "503" if key.endswith("01.json") else None)
+    with pytest.raises(StorageError, match=rf"{store.uri}/things: .*SlowDown"):
+        Tables(as_another_process(store)).read("things")
+    server_of(store).faults.clear()
+    reader = Tables(as_another_process(store))
+    (reader.store.mirror.path / "things").touch()
+    with pytest.raises(StorageError, match=rf"{store.uri}/things"):
+        reader.read("things")
+    (reader.store.mirror.path / "things").unlink()
+    assert numbers(reader) == {(DATE, "a"): [1]}
 
 
 def test_fault_83_commit_that_landed_and_whose_answer_was_lost_keeps_its_files(anywhere, monkeypatch):
@@ -475,17 +498,27 @@ def test_log_says_of_every_file_how_long_it_is_and_how_many_values_of_each_colum
     assert facts.nulls == counts
 
 
-def test_file_of_a_writer_that_did_not_tell_has_no_null_counts_and_the_table_is_told_to_keep_them(tables):
+@pytest.mark.parametrize("anywhere", ["disk", "moto apart", KINDS[2]], indirect=True)
+def test_file_of_a_writer_that_did_not_tell_has_no_null_counts_and_the_table_is_told_to_keep_them(anywhere):
     """As tables were before: Delta then keeps counts of the first 32 columns only, and a column seems to be missing."""
-    DeltaTable.create(tables.store.path / "things", schema=Schema.from_arrow(THINGS), partition_by=["snapshot_date"])
-    publish(tables, {"a": [1]})
-    (file,) = live_files(tables)
-    entry = max((tables.store.path / "things/_delta_log").glob("*.json"))
-    entry.write_text(re.sub(r',\\"nullCount\\":\{.*?\}|, \\"nullCount\\": \{.*?\}', "", entry.read_text()))
-    assert "nullCount" not in entry.read_text()
+    store = anywhere.store
+    DeltaTable.create(
+        store.at("things"),
+        schema=Schema.from_arrow(THINGS),
+        partition_by=["snapshot_date"],
+        storage_options=store.delta_options(),
+    )
+    publish(anywhere, {"a": [1]})
+    (file,) = anywhere.files("things", DATE)
+    entry = max(name for name in store.listed(store.at("things", "_delta_log")) if name.endswith(".json"))
+    told = store.read(entry).decode()
+    untold = re.sub(r',\\"nullCount\\":\{.*?\}|, \\"nullCount\\": \{.*?\}', "", told)
+    assert "nullCount" in told
+    assert "nullCount" not in untold
+    overwrite(store, entry, untold.encode())
 
-    tables = Tables(tables.store)
-    assert tables.read("things", with_facts=True).facts[str(file)].nulls == {}
+    tables = Tables(store)
+    assert tables.read("things", with_facts=True).facts[file].nulls == {}
     publish(tables, {"b": [2]}, date=NEXT_DATE, run="run-2")
     facts = tables.read("things", with_facts=True).facts
     assert sorted(len(known.nulls) for known in facts.values()) == [0, 5]
@@ -519,13 +552,13 @@ def test_rows_of_a_date_are_found_by_column(anywhere):
     assert anywhere.rows("nothing", DATE, ["n"]) == []
 
 
-def test_names_are_those_of_tables_only(tables):
-    assert tables.names() == []
-    publish(tables, {"a": [1]}, table="b_things")
-    publish(tables, {"a": [1]}, table="a_things")
-    (tables.store.path / "something").mkdir()
-    (tables.store.path / "warehouse.duckdb").write_text("")
-    assert tables.names() == ["a_things", "b_things"]
+def test_names_are_those_of_tables_only(anywhere):
+    assert anywhere.names() == []
+    publish(anywhere, {"a": [1]}, table="b_things")
+    publish(anywhere, {"a": [1]}, table="a_things")
+    for other in (["something", "else"], [".packs", "a_things", "pack"], ["warehouse.duckdb"]):
+        overwrite(anywhere.store, anywhere.store.at(*other), b"")
+    assert anywhere.names() == ["a_things", "b_things"]
 
 
 def test_dates_are_dates_and_files_are_absolute(anywhere):
