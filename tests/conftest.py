@@ -39,7 +39,9 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("store") != "disk":
         on_disk = pytest.mark.skip(reason="looks at files in the directory of the warehouse")
         for item in items:
-            if 'directory / "warehouse"' in inspect.getsource(item.function):
+            fixtures = [one.func for found in item._fixtureinfo.name2fixturedefs.values() for one in found]
+            sources = [inspect.getsource(one) for one in (item.function, *fixtures) if inspect.isfunction(one)]
+            if item.get_closest_marker("on_disk") or any('directory / "warehouse"' in text for text in sources):
                 item.add_marker(on_disk)
 
 

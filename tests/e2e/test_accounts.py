@@ -252,6 +252,7 @@ def test_credentials_of_another_account_are_not_used_for_one_that_has_no_role(st
     assert job.ask("select account_id from studios") == [("123456789012",)]
 
 
+@pytest.mark.on_disk
 def test_an_account_without_any_credentials_costs_only_its_slices(start, monkeypatch, tmp_path):
     """The job has none; one account has a profile."""
     studio, job = start(f"  accounts: [{{id: '123456789012', profile: audit}}, {{id: '{MEMBERS[0]}', role: reader}}]")

@@ -8,6 +8,7 @@ import signal
 import duckdb
 import pytest
 from support.job import DATE, NIGHT, job_at
+from support.stores import files_of
 from support.studios import LIST, fired
 
 from etl.errors import ConfigError, LedgerError
@@ -17,6 +18,7 @@ from etl.jobs.replay import replay
 from etl.jobs.upkeep import vacuum
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
+from etl.model import CATALOG_NAME
 from etl.pipeline.forget_plan import Selection
 
 NIGHTS = [DATE + dt.timedelta(days=number) for number in range(3)]
@@ -64,7 +66,7 @@ def pages(job):
 
 def written(job):
     """Return the text of every data file and log of the warehouse, whether a table still names it or not."""
-    warehouse = job.directory / "warehouse"
+    warehouse = files_of(job.store, job.directory / "copy")
     found = []
     for file in warehouse.rglob("*.parquet"):
         found += [row for (row,) in duckdb.sql(f"select t::varchar from read_parquet('{file}') as t").fetchall()]
@@ -151,7 +153,7 @@ def test_a_person_is_forgotten_everywhere_and_nobody_else(three_nights, with_led
     vacuum(job.settings(), at_once=True)
 
     assert owner not in written(job)
-    assert owner.encode() not in (job.directory / "warehouse" / "warehouse.duckdb").read_bytes()
+    assert owner.encode() not in job.store.read(job.store.at(CATALOG_NAME))
     if with_ledgers is True:
         replay(job.settings(), Dates(since=DATE))
         assert without(job, gone) == left

@@ -21,7 +21,6 @@ from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.pipeline.rewrite import rewrite_rows
 from etl.pipeline.write import Writer
-from etl.storage.disk import Disk
 
 COLUMNS = (
     "session_id, studio_id, state, owned_by, started_at::varchar, stopped_at::varchar, volume_configuration_size,"
@@ -83,6 +82,7 @@ def test_macros_mean_the_same_date_in_every_time_zone(job, studio, zone):
         assert dates == [(second,)]
 
 
+@pytest.mark.on_disk
 def test_macros_work_in_a_catalog_that_is_attached_under_any_name(job, studio):
     export(job, studio, 0, 1)
     expected = [
@@ -310,7 +310,7 @@ def test_a_replay_of_nights_with_rejects_compares_each_snapshot_twice_and_no_mor
         studio.set_instant(NIGHT + dt.timedelta(days=number))
         studio.set_faults([f"bad-timestamp:{LIST},page=1,times=2"])
         job.run(night(number))
-    tables = Tables(Disk(job.directory / "warehouse"))
+    tables = Tables(job.store)
     before, right = tables.read("streaming_session_changes").version, changes(job)
     assert job.ask("select count(distinct snapshot_date) from etl_rejects") == [(nights,)]
 

@@ -272,6 +272,7 @@ def test_downloaded_catalog_is_read_by_duckdb_1_5_with_httpfs(cloudy, studio, tm
     assert read.stdout == f"[({listed}, {listed})]\n", read.stderr
 
 
+@pytest.mark.on_disk
 @pytest.mark.parametrize("studios", [2, 60])
 def test_night_makes_few_objects_and_requests_besides_its_data(studios, tmp_path, monkeypatch):
     """However many slices it has: seven tables get an entry and a data file; the catalog and the lock are replaced.

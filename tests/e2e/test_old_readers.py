@@ -14,7 +14,6 @@ from support.studios import studio_of
 from etl.emulator import World
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
-from etl.storage.disk import Disk
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = sorted(path.stem for path in (ROOT / "tests/data/duckdb").glob("*.lock"))
@@ -47,7 +46,7 @@ def catalog(tmp_path_factory):
     with studio_of(World(sessions_per_studio=300)) as studio:
         job = job_at(tmp_path_factory.mktemp("job"), studio, marts=True)
         assert job.finish(*RUN) == 0, job.log
-        (file,) = Tables(Disk(job.directory / "warehouse")).files("streaming_sessions", DATE)
+        (file,) = Tables(job.store).files("streaming_sessions", DATE)
         group = pq.read_metadata(file).row_group(0)
         columns = (group.column(number) for number in range(group.num_columns))
         packed = {one.path_in_schema for one in columns if "DELTA_BINARY_PACKED" in one.encodings}

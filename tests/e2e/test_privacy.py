@@ -7,8 +7,9 @@ import json
 import signal
 
 import pytest
-from support.damage import flip_byte
+from support.damage import flipped
 from support.job import DATE, NIGHT, RUN, job_at
+from support.stores import overwrite
 from support.studios import LIST, fired
 
 from etl.configfile import load_settings
@@ -18,7 +19,6 @@ from etl.jobs.replay import Selection, replay
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
-from etl.storage.disk import Disk
 
 KEY = "a key that only the operator knows"
 DATASETS = "datasets: [studios, streaming_sessions, studio_components]"
@@ -46,7 +46,7 @@ def hashed(value):
 def everything_written(job):
     """Return all text of all that readers see, one value after the other."""
     names = job.ask("select table_name from information_schema.tables")
-    assert len(names) > len(Tables(Disk(job.directory / "warehouse")).names())
+    assert len(names) > len(Tables(job.store).names())
     return "\n".join(
         job.ask(f'select string_agg(t::varchar, chr(10)) from "{name}" t')[0][0] or "" for (name,) in names
     )
@@ -136,14 +136,14 @@ def test_what_can_hold_secrets_is_hashed_without_a_word(job, monkeypatch):
     )
     assert set(endpoints) <= {(64,), (None,)}
     assert job.ask("select count(name) > 0 from studio_components") == [(True,)], "names are allowed"
-    assert not (job.directory / "warehouse" / "studio_component_script_parameters").exists()
+    assert "studio_component_script_parameters" not in Tables(job.store).names()
 
 
 def test_a_rule_may_allow_again(job):
     allow = ", ".join(f"{name}: allow" for name in default_rules())
     job.configure(f"{DATASETS}\nprivacy: {{rules: {{studio_components: {{{allow}}}}}}}")
     assert job.run()[0].exit_code == 0
-    assert (job.directory / "warehouse" / "studio_component_script_parameters").exists()
+    assert "studio_component_script_parameters" in Tables(job.store).names()
 
 
 def default_rules():
@@ -335,8 +335,8 @@ def test_a_damaged_date_without_a_ledger_keeps_no_other_from_the_rules(job):
     job.run()
     job.run(second)
     ledger_paths(job.directory / "state")[0].unlink()
-    (file,) = Tables(Disk(job.directory / "warehouse")).read("streaming_sessions").files[DATE]
-    flip_byte(file, 5000)
+    (file,) = Tables(job.store).read("streaming_sessions").files[DATE]
+    overwrite(job.store, file, flipped(job.store.read(file), 5000))
     job.configure("privacy: {rules: {streaming_sessions: {owned_by: drop}}}")
 
     outcomes = replay(job.settings(), Selection(since=DATE))

@@ -1,10 +1,10 @@
 """What an earlier run left behind keeps no later night back, and is not thrown away while it may be resumed."""
 
 import datetime as dt
-from pathlib import Path
 
 import pytest
 from support.job import DATE
+from support.stores import overwrite
 from support.studios import LIST
 
 from etl.errors import ConfigError, WarehouseError
@@ -14,22 +14,25 @@ from etl.ledger.directory import ledger_paths, remove_ledger, remove_old_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
 from etl.outcome import Outcome
-from etl.storage.disk import Disk
 
 SECOND, NEXT = (DATE + dt.timedelta(days=day) for day in (1, 2))
 
 
 @pytest.fixture
 def lost(job):
-    """A data file of the first night that no ledger can write anew; the third night cannot make a catalog of it."""
+    """A data file of the first night that no ledger can write anew; the third night cannot make a catalog of it.
+
+    What this returns brings the file back.
+    """
     job.run()
     job.run(SECOND)
     remove_ledger(ledger_paths(job.directory / "state")[0])
-    file, *_ = Tables(Disk(job.directory / "warehouse")).read("streaming_sessions").files[DATE]
-    whole = Path(file).rename(f"{file}.aside")
+    file, *_ = Tables(job.store).read("streaming_sessions").files[DATE]
+    content = job.store.read(file)
+    overwrite(job.store, file, None)
     with pytest.raises(WarehouseError, match="no file"):
         job.run(NEXT)
-    return whole
+    return lambda: overwrite(job.store, file, content)
 
 
 def states(job):
@@ -51,14 +54,14 @@ def test_a_run_that_cannot_be_published_does_not_keep_the_next_night_from_being_
     assert len(studio.requests) > asked
     assert states(job)[NEXT] == states(job)[max(states(job))] == ("open", {"complete"})
     assert max(states(job)) > NEXT
-    Path(lost).rename(str(lost).removesuffix(".aside"))
+    lost()
     assert [outcome.exit_code for outcome in job.run(None)] == [0, 0]
     assert {state for state, _ in states(job).values()} == {"published"}
 
 
 def test_its_failure_is_told_beside_what_was_published(job, lost, monkeypatch):
     """Here the older run fails by itself, and tonight's does not."""
-    Path(lost).rename(str(lost).removesuffix(".aside"))
+    lost()
     failing = WarehouseError("a table of that night")
     calls = iter([failing, None])
 
@@ -127,8 +130,8 @@ def owing(job):
     """A night that was published, but whose facts could not be written: the file of an earlier run's is torn."""
     job.run()
     studio_id = job.ask("select min(studio_id) from studios")[0][0]
-    file, *_ = Tables(Disk(job.directory / "warehouse")).read("etl_runs").files[DATE]
-    Path(file).write_bytes(Path(file).read_bytes()[:-20])
+    file, *_ = Tables(job.store).read("etl_runs").files[DATE]
+    overwrite(job.store, file, job.store.read(file)[:-20])
     with pytest.raises(WarehouseError, match="etl_runs"):
         job.run(overrides={"studio_ids": [studio_id]})
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import duckdb
+import pytest
 
 import etl.cli
 from etl.config import Settings
@@ -138,7 +139,17 @@ class Job:
         return self
 
     def settings(self, **overrides) -> Settings:
-        return load_settings(self.config, Overrides(**overrides))
+        with self._in_environment("NIMBLE_ETL_"):
+            return load_settings(self.config, Overrides(**overrides))
+
+    @contextmanager
+    def _in_environment(self, prefix: str = "") -> Iterator[None]:
+        """A job whose warehouse is in a bucket is told so by its environment."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items() if self.kind != "disk" else ():
+                if name.startswith(prefix):
+                    patch.setenv(name, value)
+            yield
 
     def run(self, date: dt.date | None = DATE, *, overrides=None, stop=None, on_page=None, **request) -> list[Outcome]:
         """Run the pipeline in this process; credentials must be in its environment."""
@@ -210,7 +221,8 @@ class Job:
 
     def problems(self) -> list[str]:
         """Return what `verify` finds."""
-        return [finding.problem for finding in verify(self.settings()) if finding.problem]
+        with self._in_environment():
+            return [finding.problem for finding in verify(self.settings()) if finding.problem]
 
     def _config(self, arguments) -> list[str]:
         takes_none = arguments[0].startswith("-") or tuple(arguments) == ("config", "schema")
