@@ -41,6 +41,9 @@ ONLY_IN = {
 }
 """Outside library -> the room, or the one module, that may import it."""
 
+ONLY_IN_STORAGE = {"fsync", "fdatasync", "flock", "lockf", "link", "rename", "hardlink_to", "symlink_to"}
+"""What makes a name durable, moves it or locks it: calls of these stand in etl/storage."""
+
 SETTINGS = "etl.config.Settings"
 SETTINGS_USERS = {"etl.cli", "etl.jobs", "etl.config", "etl.configerrors", "etl.configlayers", "etl.configfile"}
 """Who may see all settings; everybody below gets what they need by name."""
@@ -113,6 +116,24 @@ def violations(package):
 
 def test_imports_point_down_only_and_each_library_has_one_room():
     assert violations(PACKAGE) == []
+
+
+def durable_calls(package):
+    """Return a sentence for each call outside of the storage that only the storage may make."""
+    return [
+        f"{module} calls {node.func.attr}"
+        for module, path in modules(package)
+        if not module.startswith("etl.storage.")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ONLY_IN_STORAGE
+    ]
+
+
+def test_names_are_made_durable_moved_and_locked_in_the_storage_only(tmp_path):
+    assert durable_calls(PACKAGE) == []
+    (tmp_path / "etl" / "load").mkdir(parents=True)
+    (tmp_path / "etl" / "load" / "new.py").write_text("import os\nos.fsync(1)\npath.rename('x')\n")
+    assert durable_calls(tmp_path / "etl") == ["etl.load.new calls fsync", "etl.load.new calls rename"]
 
 
 def test_every_module_stands_on_a_floor_and_every_room_of_the_table_exists():

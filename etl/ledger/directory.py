@@ -11,6 +11,7 @@ from pathlib import Path
 from etl.errors import LedgerError
 from etl.ledger.ledger import Ledger
 from etl.model import RunState
+from etl.storage import disk
 from etl.storage.disk import make_directory, not_writable, storage_errors
 from etl.storage.locks import locked
 
@@ -91,7 +92,7 @@ def set_aside(path: Path) -> None:
         for suffix in ("", "-wal", "-shm"):  # the ledger first: without its log it could pass for an older one
             file = Path(f"{path}{suffix}")
             if file.exists():
-                file.rename(f"{path.with_suffix('.damaged')}{suffix}")
+                disk.set_aside(file, Path(f"{path.with_suffix('.damaged')}{suffix}"))
 
 
 def remove_ledger(path: Path) -> None:

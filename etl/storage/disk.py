@@ -114,6 +114,16 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def set_aside(path: Path, name: Path) -> None:
+    """Give a file another name, under which nothing looks for it. An older file of that name goes."""
+    path.replace(name)
+
+
+def link_into(directory: Path, path: Path | str) -> None:
+    """Give a file one more name, the same in another directory."""
+    os.link(path, directory / os.path.basename(path))  # noqa: PTH119  making a Path costs more than the call
+
+
 def remove_files(files: Iterable[Path]) -> None:
     """Remove files. Ignore failures: the next run tries again, and an earlier error matters more."""
     for file in files:

@@ -24,7 +24,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import StorageError
-from etl.storage.disk import put_in_place, storage_errors, sync_directory, sync_file
+from etl.storage.disk import link_into, put_in_place, set_aside, storage_errors, sync_directory, sync_file
 from etl.storage.store import ConditionError, Store
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def mend(store: Store) -> None:
             torn = next((number for number, entry in enumerate(entries) if _is_torn(entry)), len(entries))
             for entry in reversed(entries[torn:]):
                 log.warning("%s: this log entry is incomplete after a power loss; it is set aside", entry)
-                entry.replace(entry.with_suffix(".torn"))
+                set_aside(entry, entry.with_suffix(".torn"))
             for leftover in path.glob(f"{_ASIDE}*"):
                 with suppress(FileNotFoundError):  # another machine may use it, or remove it first
                     if time.time() - leftover.stat().st_mtime > _LEFT_AFTER_S:
@@ -209,7 +209,7 @@ def write_checkpoint(store: Store, name: str) -> None:
             since = f"{_last_checkpoint(logs):020}"
             for entry in os.listdir(logs):  # noqa: PTH208  thousands of entries
                 if entry == _LAST or entry >= since:
-                    os.link(logs / entry, made / entry)
+                    link_into(made, logs / entry)
             table = DeltaTable(aside)
             table.create_checkpoint()
             for entry in (f"{table.version():020}.checkpoint.parquet", _LAST):
