@@ -190,6 +190,7 @@ def test_tools_hold_their_connections_while_nights_are_published_and_nobody_wait
     assert seen.select(pl.col("snapshot_date").max()).collect().item() == NEXT
 
 
+@pytest.mark.on_disk
 def test_sqlalchemy_lists_schemas_tables_and_columns_as_superset_does(everything):
     engine = sqlalchemy.create_engine(
         f"duckdb:///{everything.directory / 'warehouse' / CATALOG_NAME}", connect_args={"read_only": True}

@@ -376,6 +376,7 @@ def test_an_operators_mistake_is_a_sentence_and_not_a_traceback(job, arguments, 
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.on_disk
 def test_the_embedded_studio_needs_no_credentials_and_no_network(tmp_path, monkeypatch):
     """The default configuration, as `make demo` uses it."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):

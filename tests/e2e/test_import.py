@@ -62,8 +62,10 @@ def exported(source, tmp_path_factory):
 
 
 @pytest.fixture
-def job(tmp_path, source):
-    return job_at(tmp_path / "job", source)
+def job(tmp_path, source, monkeypatch):
+    """An import needs no credentials, but a bucket does."""
+    job = job_at(tmp_path / "job", source)
+    return job if job.kind == "disk" else job.lend_credentials(monkeypatch)
 
 
 def imported(job, *files, date=DATE, **request):
@@ -353,11 +355,9 @@ datasets:
     assert job.problems() == []
 
 
-def test_parameters_and_privacy_rules_of_the_configuration_hold(tmp_path, source, parsed):
-    job = job_at(
-        tmp_path / "job",
-        source,
-        rest=f"""
+def test_parameters_and_privacy_rules_of_the_configuration_hold(job, tmp_path, parsed):
+    job.configure(
+        f"""
 datasets:
   - name: sessions
     service: nimble

@@ -265,6 +265,7 @@ def test_place_that_cannot_be_written_is_found_before_the_first_request(machine,
     assert not [request for request in studio.requests if request.operation.startswith("List")]
 
 
+@pytest.mark.on_disk
 @pytest.mark.parametrize("machine", ["moto"], indirect=True)
 def test_copy_that_could_not_be_put_is_named_and_put_by_the_next_job(machine):
     job = machine("job")

@@ -180,9 +180,12 @@ def _entry_names(logs: Path) -> list[str]:
 
 
 def is_newest(store: Store, name: str, table: DeltaTable) -> bool:
-    """Tell whether a table was read up to its newest version. Versions have no gaps, so the next number decides."""
-    logs = os.fspath(place_of(store, name) / LOG)
-    return [os.path.exists(f"{logs}/{table.version() + i:020}.json") for i in (0, 1)] == [True, False]  # noqa: PTH110
+    """Tell whether a table was read up to the newest version that is here."""
+    logs, version = place_of(store, name) / LOG, table.version()
+    if store.mirror:  # entries before the last checkpoint may be missing
+        return _entry_names(logs)[-1:] == [f"{version:020}.json"]
+    # Versions have no gaps, so the next number decides.
+    return [os.path.exists(f"{logs}/{version + i:020}.json") for i in (0, 1)] == [True, False]  # noqa: PTH110
 
 
 def write_checkpoint(store: Store, name: str) -> None:
@@ -196,6 +199,8 @@ def write_checkpoint(store: Store, name: str) -> None:
     try:
         if store.mirror:
             table = delta_table(store, name)
+            if (logs / f"{table.version():020}.checkpoint.parquet").exists():
+                return
             table.create_checkpoint()
             for entry in (f"{table.version():020}.checkpoint.parquet", _LAST):
                 store.mirror.replace(f"{name}/{LOG}", entry)

@@ -19,6 +19,7 @@ from support.warehouse import NEXT_DATE, THINGS, WIDE, data_files, live_files, n
 
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.load.delta import stage as module
+from etl.load.delta.log import write_checkpoint
 from etl.load.delta.stage import Stage, make_room
 from etl.load.delta.tables import Replacement, Tables
 from etl.load.delta.upkeep import vacuum
@@ -60,6 +61,25 @@ def test_holder_of_the_lock_sees_what_others_have_committed_before(anywhere):
         with anywhere.alone():
             assert anywhere.names() == ["things"]
             assert numbers(anywhere) == {(DATE, "a"): [run], (DATE, "b"): [run]}
+
+
+def test_table_that_is_open_is_read_beyond_what_others_have_summed_up(anywhere):
+    other = Tables(as_another_process(anywhere.store))
+    publish(anywhere, {"a": [1]})
+    assert numbers(anywhere) == {(DATE, "a"): [1]}
+    for run in range(2, 16):
+        publish(other, {"a": [run]}, run=f"run-{run}")
+    assert numbers(anywhere) == {(DATE, "a"): [15]}
+    assert anywhere.versions() == {"things": 15}
+
+
+def test_log_that_is_summed_up_already_is_left_as_it_is(anywhere):
+    for run in range(1, 11):
+        publish(anywhere, {"a": [run]}, run=f"run-{run}")
+    for _ in range(2):
+        write_checkpoint(anywhere.store, "things")
+        vacuum(Tables(as_another_process(anywhere.store)), "things", dt.timedelta(days=1))
+    assert numbers(anywhere) == {(DATE, "a"): [10]}
 
 
 def test_nothing_is_seen_before_the_commit(anywhere):
