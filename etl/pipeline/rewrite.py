@@ -37,7 +37,7 @@ def rewrite_rows(tables: Tables, name: str, date: dt.date, revise: Revise, write
 
     Raises:
         WarehouseError: a data file is missing or damaged.
-        CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit`.
+        CommitConflictError, CommitUnknownError, StorageError: as `Commit.land`.
     """
     table = tables.read(name)
     assert table is not None
@@ -73,7 +73,7 @@ def apply_rules(tables: Tables, layout: Layout, date: dt.date, writer: Writer) -
 
     Raises:
         WarehouseError: a data file is missing or damaged; nothing has changed.
-        CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit`.
+        CommitConflictError, CommitUnknownError, StorageError: as `Commit.land`.
     """
     former = FormerRows(layout)
     if not former:

@@ -33,11 +33,11 @@ SOME_STEPS = STEPS if THOROUGH else ("table.synced:2", "table.committed:3", "cat
 SLEEPS = """
 import os
 import signal
-import etl.load.delta.stage
+import etl.load.delta.commit
 import support.job
 from deltalake import DeltaTable
 
-reach, commit, seen = etl.load.delta.stage.reach, DeltaTable.create_write_transaction, []
+reach, commit, seen = etl.load.delta.commit.reach, DeltaTable.create_write_transaction, []
 
 def sleep_at(step):
     seen.append(step)
@@ -52,7 +52,7 @@ def committing(*arguments, **options):
     sleep_at("committing")
     commit(*arguments, **options)
 
-etl.load.delta.stage.reach = reaching
+etl.load.delta.commit.reach = reaching
 DeltaTable.create_write_transaction = committing
 support.job._child(arguments, environment, log)
 """

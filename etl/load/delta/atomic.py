@@ -23,8 +23,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from etl.errors import CommitUnknownError, EtlError, WarehouseError
 from etl.events import reach
+from etl.load.delta.commit import add_action, remove_action
 from etl.load.delta.log import append_entry, delta_table, mend, said, sync_log
-from etl.load.delta.stage import add_action, remove_action
 from etl.load.delta.tables import Tables, data_files, file_facts
 from etl.model import digest
 from etl.storage.disk import storage_errors

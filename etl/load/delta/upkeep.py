@@ -18,7 +18,7 @@ def compact(tables: Tables, table: str, snapshot_date: dt.date) -> None:
 
     Raises:
         WarehouseError: a file is missing or damaged.
-        CommitConflictError, CommitUnknownError, StorageError: as `Stage.commit`.
+        CommitConflictError, CommitUnknownError, StorageError: as `Commit.land`.
     """
     if len(tables.files(table, snapshot_date)) > 1:
         _replace(tables, table, Replacement(snapshot_date, "run_id", ()), f"compact-{uuid.uuid4().hex}")

@@ -34,6 +34,7 @@ from etl.config import Settings
 from etl.errors import StorageError, WarehouseError
 from etl.load.catalog import build as module
 from etl.load.catalog import relations
+from etl.load.delta import commit as commit_module
 from etl.load.delta import stage as stage_module
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
@@ -226,7 +227,7 @@ def test_fault_27_column_of_a_table_whose_log_tells_only_of_the_first_32_is_not_
     """So were tables made before; Delta keeps null counts of no more columns, unless it is told to."""
     many = [field(f"c{number:02}", pa.int32(), "one of many") for number in range(40)]
     with monkeypatch.context() as patch:
-        patch.setattr(stage_module, "CONFIGURATION", {})
+        patch.setattr(commit_module, "CONFIGURATION", {})
         values = {column.name: [number] for number, column in enumerate(many)}
         publish(tables, {"a": [1]}, schema=pa.schema([*THINGS, *many]), **values)
     (facts,) = tables.read("things", with_facts=True).facts.values()

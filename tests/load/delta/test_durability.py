@@ -374,12 +374,12 @@ def test_summing_up_of_another_machine_is_left_alone_and_that_of_a_dead_one_is_n
 
 def test_commit_whose_log_cannot_be_summed_up_has_landed_all_the_same(anywhere, monkeypatch, caplog):
     """It is durable by then: an error would leave the other tables of the night uncommitted."""
-    monkeypatch.setattr("etl.load.delta.stage._CHECKPOINT_COMMITS", 1)
+    monkeypatch.setattr("etl.load.delta.commit._CHECKPOINT_COMMITS", 1)
 
     def refused(store, name):
         raise StorageError.at(store.at(name), "no room")
 
-    monkeypatch.setattr("etl.load.delta.stage.write_checkpoint", refused)
+    monkeypatch.setattr("etl.load.delta.commit.write_checkpoint", refused)
 
     stage(anywhere, {"a": [1]}).commit("writer", 1)
 

@@ -18,7 +18,8 @@ from support.stores import KINDS, address_of, as_another_process, overwrite, ser
 from support.warehouse import NEXT_DATE, THINGS, WIDE, data_files, live_files, numbers, place, publish, rows_of, stage
 
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
-from etl.load.delta import stage as module
+from etl.load.delta import commit as module
+from etl.load.delta import stage as stage_module
 from etl.load.delta.log import write_checkpoint
 from etl.load.delta.stage import Stage, make_room
 from etl.load.delta.tables import Replacement, Tables
@@ -197,8 +198,8 @@ def test_rows_of_a_run_are_replaced_by_run(anywhere):
 
 
 def test_many_rows_are_split_into_files_and_all_of_them_committed(anywhere, monkeypatch):
-    monkeypatch.setattr(module, "_FILE_BYTES", 0)
-    monkeypatch.setattr(module, "_ROW_GROUP_BYTES", 0)
+    monkeypatch.setattr(stage_module, "_FILE_BYTES", 0)
+    monkeypatch.setattr(stage_module, "_ROW_GROUP_BYTES", 0)
     staged = stage(anywhere, {"a": []})
     for n in range(5):
         staged.write(rows_of("a", [n]))
@@ -239,11 +240,11 @@ def test_stages_together_keep_no_more_rows_in_memory_than_one_may(anywhere, monk
     small.write(rows_of("a", [1]))
     large.write(rows_of("a", range(100)))
     waiting = small.waiting_bytes
-    monkeypatch.setattr(module, "_ROW_GROUP_BYTES", small.waiting_bytes + large.waiting_bytes)
+    monkeypatch.setattr(stage_module, "_ROW_GROUP_BYTES", small.waiting_bytes + large.waiting_bytes)
     make_room([small, large])
     assert large._file is None
 
-    monkeypatch.setattr(module, "_ROW_GROUP_BYTES", small.waiting_bytes + large.waiting_bytes - 1)
+    monkeypatch.setattr(stage_module, "_ROW_GROUP_BYTES", small.waiting_bytes + large.waiting_bytes - 1)
     make_room([small, large])
 
     assert (small.waiting_bytes, large.waiting_bytes) == (waiting, 0)
