@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,58 +20,8 @@ from etl.errors import LedgerError
 from etl.events import reach
 from etl.ledger import rows
 from etl.ledger.database import Database, sqlite_errors
+from etl.ledger.format import FORMAT, SCHEMA, UPGRADES
 from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, RunState, Slice, SliceFacts, SliceState
-
-FORMAT = 3
-"""Version of the tables below. A ledger of a newer version is refused."""
-_SCHEMA = """
-create table run (
-    run_id text primary key, snapshot_date text not null, started_at text not null, request text not null,
-    account_id text, state text not null, seconds real not null default 0, invocations integer not null default 0,
-    worked_until text not null
-);
-create table dataset (
-    name text primary key, definition text not null, operation text not null, published integer not null
-);
-create table slice (
-    slice_id text primary key, position integer not null, dataset text not null references dataset,
-    account_id text not null, region text not null, parents text not null, filters text not null,
-    attempt integer not null default 1, state text not null, first_starting_token text, starting_token text,
-    error text, resumable integer not null default 0, publication integer, partial integer not null default 0,
-    rows integer, rejects integer, duplicates integer, drift text, table_rows text
-);
-create table page (
-    slice_id text not null references slice, attempt integer not null, number integer not null,
-    size_bytes integer not null, body_sha256 text not null, records integer not null, first integer not null,
-    stop integer not null, next_starting_token text, request_id text not null, retries integer not null,
-    received_at text not null, body blob not null, primary key (slice_id, attempt, number)
-);
-create table publication (
-    number integer primary key, dataset text not null, slices text not null, published_at text, sequence integer,
-    is_whole integer not null default 0
-);
-"""
-"""The body of a page is its last column: sums over the others then read none of it."""
-_UPGRADES = {
-    # Format 1 published the facts about a run as a dataset "etl" whose one slice id was the number of an invocation.
-    1: (
-        "alter table publication add column is_of_facts integer not null default 0",
-        "update publication set is_of_facts = 1, dataset = '' where dataset = 'etl' and length(slices) < 16",
-    ),
-    # Format 2 published facts under a number of their own: what was published after the last facts is not whole.
-    2: (
-        "alter table slice add column table_rows text",
-        "alter table publication add column sequence integer",
-        "alter table publication add column is_whole integer not null default 0",
-        "update publication set sequence = 0 where published_at is not null",
-        (
-            "update publication set is_whole = 1 where sequence = 0"
-            " and number < (select max(number) from publication where is_of_facts and sequence = 0)"
-        ),
-        "delete from publication where is_of_facts",
-        "alter table publication drop column is_of_facts",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +65,7 @@ class Ledger:
         """
         now = _now()
         Database.create(
-            path, FORMAT, _SCHEMA,
+            path, FORMAT, SCHEMA,
             "insert into run (run_id, snapshot_date, started_at, request, state, worked_until)"
             " values (?, ?, ?, ?, ?, ?)",
             run_id, snapshot_date.isoformat(), now, request, state, now,
@@ -130,7 +80,7 @@ class Ledger:
         Raises:
             LedgerError: the file is no ledger, is damaged, or was written by a newer version.
         """
-        return cls(Database.open(path, FORMAT, _UPGRADES))
+        return cls(Database.open(path, FORMAT, UPGRADES))
 
     def close(self) -> None:
         """Close the file."""
@@ -184,13 +134,21 @@ class Ledger:
 
     def add_slice(self, slice_: Slice, starting_token: str | None = None) -> None:
         """Plan the walk of a slice. A slice that is already planned stays as it is."""
-        self.database.write(
-            "insert or ignore into slice (slice_id, position, dataset, account_id, region, parents, filters, state,"
-            " first_starting_token, starting_token)"
-            " values (?, (select count(*) from slice), ?, ?, ?, ?, ?, 'walking', ?, ?)",
-            slice_.slice_id, slice_.dataset, slice_.account_id, slice_.region, json.dumps(dict(slice_.parents)),
-            json.dumps(dict(slice_.filters)), starting_token, starting_token,
-        )  # fmt: skip
+        self.add_slices([(slice_, starting_token)])
+
+    def add_slices(self, planned: Iterable[tuple[Slice, str | None]]) -> None:
+        """Plan the walks of slices, each from a starting token on, in one transaction; as `add_slice`."""
+        with self.database.transaction() as connection:
+            (count,) = connection.execute("select count(*) from slice").fetchone()
+            connection.executemany(
+                "insert or ignore into slice (slice_id, position, dataset, account_id, region, parents, filters, state,"
+                " first_starting_token, starting_token) values (?, ?, ?, ?, ?, ?, ?, 'walking', ?, ?)",
+                (
+                    (slice_.slice_id, position, slice_.dataset, slice_.account_id, slice_.region,
+                     json.dumps(dict(slice_.parents)), json.dumps(dict(slice_.filters)), token, token)
+                    for position, (slice_, token) in enumerate(planned, count)
+                ),
+            )  # fmt: skip
 
     def slices(self, dataset: str | None = None) -> list[SliceFacts]:
         """Return the slices of the run, or of one dataset, in the order of planning."""

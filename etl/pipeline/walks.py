@@ -106,13 +106,15 @@ class Walks:
         return Line(key_of, lambda slice_, running: self.source.wait_s(key_of(slice_)[2], slice_, running))
 
     def _planned(self, ledger: Ledger, slices: Iterable[Slice]) -> Iterator[Slice]:
-        """Add slices to the ledger, and yield those to walk. What comes from the others is planned, too."""
-        for slice_ in slices:
-            with self._planning:
-                if slice_.slice_id in self._known:
-                    continue
-                self._known.add(slice_.slice_id)
-            ledger.add_slice(slice_, self.starting_token if slice_.dataset in self.plan.published else None)
+        """Add slices to the ledger, all at once, and yield those to walk. What comes from others is planned, too."""
+        found = {slice_.slice_id: slice_ for slice_ in slices}
+        with self._planning:
+            new = [slice_ for slice_id, slice_ in found.items() if slice_id not in self._known]
+            self._known.update(found)
+        tokens = dict.fromkeys(self.plan.published, self.starting_token)
+        if new:
+            ledger.add_slices((slice_, tokens.get(slice_.dataset)) for slice_ in new)
+        for slice_ in new:
             if slice_.slice_id in self._ended:
                 yield from self._planned(ledger, self._checked(self.plan.following(ledger, slice_), slice_.dataset))
             else:

@@ -395,6 +395,22 @@ class EmbeddedStudioStandIn:
     credentials = EmbeddedStudio.credentials
 
 
+def test_slices_are_planned_in_few_transactions(tmp_path, monkeypatch):
+    """Each transaction waits for the disk: one for the studios, and one for the sessions of all of them."""
+    planned, add = [], Ledger.add_slices
+
+    def counted(ledger, slices):
+        slices = list(slices)
+        planned.append(len(slices))
+        add(ledger, slices)
+
+    monkeypatch.setattr(Ledger, "add_slices", counted)
+    with studio_of(World(studios=30, sessions_per_studio=2)) as studio:
+        job = job_at(tmp_path, studio).lend_credentials(monkeypatch)
+        assert job.run()[0].exit_code == 0
+    assert planned == [1, 30]
+
+
 def test_forty_studios_are_walked_concurrently(tmp_path, monkeypatch):
     """With one request at a time, no two would be in flight together."""
     with studio_of(World(studios=40, sessions_per_studio=30), page_size=10, latency_s=0.02) as studio:

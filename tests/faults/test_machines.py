@@ -16,7 +16,8 @@ from etl.emulator import World
 from etl.errors import CommitConflictError
 from etl.jobs.status import status
 from etl.ledger.directory import ledger_paths
-from etl.ledger.ledger import FORMAT, Ledger
+from etl.ledger.format import FORMAT
+from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Replacement, Tables
 from etl.pipeline.write import _read_back
 from etl.storage.disk import Disk

@@ -15,7 +15,8 @@ from etl.errors import LedgerError, StorageError
 from etl.ledger.copies import Copies, own_last
 from etl.ledger.directory import AT_ONCE, ledger_paths, mark_path, new_run_id, set_aside
 from etl.ledger.erase import remove_slices
-from etl.ledger.ledger import FORMAT, Ledger
+from etl.ledger.format import FORMAT
+from etl.ledger.ledger import Ledger
 from etl.model import RunState, SliceState
 
 KEEP = dt.timedelta(days=90)

@@ -22,7 +22,8 @@ from etl.errors import LedgerError, StorageError, refused_by_system
 from etl.ledger import ledger as module
 from etl.ledger.database import sqlite_errors
 from etl.ledger.directory import ledger_paths, new_run_id
-from etl.ledger.ledger import FORMAT, Ledger
+from etl.ledger.format import FORMAT
+from etl.ledger.ledger import Ledger
 from etl.model import SliceState
 
 A, B = part("a"), part("b")
@@ -56,6 +57,20 @@ def store(ledger, where, tokens):
 def facts_of(ledger, where):
     (facts,) = [facts for facts in ledger.slices() if facts.slice.slice_id == where.slice_id]
     return facts
+
+
+# What is planned
+
+
+def test_slices_are_planned_in_order_and_those_that_are_there_stay(ledger):
+    store(ledger, A, ["t1"])
+    others = [part(f"s{number}") for number in range(3)]
+    ledger.add_slices([(others[0], "token"), (A, "other"), (others[1], None), (others[0], "again")])
+    ledger.add_slices([(others[2], None)])
+    found = ledger.slices()
+    assert [facts.slice.slice_id for facts in found] == [one.slice_id for one in (A, B, *others)]
+    assert [facts.starting_token for facts in found] == ["t1", None, "token", None, None]
+    assert [facts.pages for facts in found] == [1, 0, 0, 0, 0]
 
 
 # What is stored
@@ -310,7 +325,7 @@ def test_intent_and_outcome_are_one_transaction(ledger):
 
 def test_ledger_is_found_under_its_name_only_when_it_is_whole(path, monkeypatch):
     """A crash while it is made must not leave a ledger that the next run takes for one."""
-    monkeypatch.setattr(module, "_SCHEMA", "create table run (nothing); garbage;")
+    monkeypatch.setattr(module, "SCHEMA", "create table run (nothing); garbage;")
     with pytest.raises(LedgerError):
         Ledger.create(path, "run", DATE, "request")
     assert ledger_paths(path.parent.parent) == []
