@@ -21,6 +21,7 @@ import json
 import logging
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 import pyarrow as pa
@@ -54,10 +55,11 @@ _CHECKPOINT_COMMITS = 10
 """Keeps opening a table fast: a publication opens its tables dozens of times, each time from the last checkpoint on."""
 
 
+@dataclass(frozen=True)
 class Commit:
     """One commit to one table.
 
-    Args:
+    Attributes:
         tables: the warehouse.
         name: name of the table.
         schema: schema of the table, partition column included.
@@ -67,24 +69,20 @@ class Commit:
             every row that these may have held.
     """
 
-    def __init__(  # noqa: PLR0913  what is committed, and by whom
-        self,
-        tables: Tables,
-        name: str,
-        schema: pa.Schema,
-        replacement: Replacement,
-        run_id: str,
-        *,
-        rebuild: bool = False,
-    ) -> None:
-        self._tables = tables
-        self._name = name
-        self._store = tables.store
-        self._path = tables.store.at(name)
-        self._rebuild = rebuild
-        self._schema = schema
-        self._replacement = replacement
-        self._run_id = run_id
+    tables: Tables
+    name: str
+    schema: pa.Schema
+    replacement: Replacement
+    run_id: str
+    rebuild: bool = False
+
+    @property
+    def _store(self) -> Store:
+        return self.tables.store
+
+    @property
+    def _path(self) -> str:
+        return self._store.at(self.name)
 
     def land(self, staged: list[DataFile], app_id: str, number: int) -> None:
         """Replace the rows of the replacement by those of staged files, in one atomic commit that is durable on return.
@@ -107,42 +105,42 @@ class Commit:
         self._ensure_table()
         tried: list[DataFile] = []  # what former tries have carried over
         for tries in range(_COMMIT_TRIES + 1):
-            table = self._tables.take(self._name)
+            table = self.tables.take(self.name)
             assert table is not None
             before = table.version()
-            is_there = self._tables.transaction_in(self._name, table, app_id) >= number
+            is_there = self.tables.transaction_in(self.name, table, app_id) >= number
             self._drop_unnamed(table if is_there else None, staged, tried)
             if is_there:  # as a former job has left it; or it has landed, and its answer was lost
-                self._tables.give_back(self._name, table)
-                sync_log(self._store, self._name)
+                self.tables.give_back(self.name, table)
+                sync_log(self._store, self.name)
                 return
             if tries == _COMMIT_TRIES:
                 break
-            existing = data_files(table).get(self._replacement.snapshot_date, [])
+            existing = data_files(table).get(self.replacement.snapshot_date, [])
             with storage_errors(self._path):
                 replaced = [name for name in existing if self._replaces_rows_of(name)]
                 if not staged and not replaced:
-                    self._tables.give_back(self._name, table)
+                    self.tables.give_back(self.name, table)
                     return
                 if len(existing) > _MOST_FILES:
                     replaced = existing
                 carried = self._carry_over(replaced, pa.schema(table.schema().to_arrow()))
-                sync_names(self._store, self._name, partition_of(self._replacement.snapshot_date))
+                sync_names(self._store, self.name, partition_of(self.replacement.snapshot_date))
             reach("table.synced")
             try:
                 append_entry(
                     self._store,
-                    self._name,
+                    self.name,
                     table,
-                    Schema.from_arrow(self._schema),
+                    Schema.from_arrow(self.schema),
                     [*map(self._add, [*staged, *carried]), *map(self._remove, replaced)],
-                    self._run_id,
+                    self.run_id,
                     Transaction(app_id, number),
                 )
             except CommitFailedError:
                 # Another commit has taken the version number or removed the same files. In an object store, it may be
                 # this one: its answer was lost, and the client has asked once more. The next try finds it in the log.
-                log.info("%s: another writer was faster; trying again", self._name)
+                log.info("%s: another writer was faster; trying again", self.name)
                 tried = carried
                 continue
             except (DeltaError, OSError) as exc:
@@ -153,15 +151,15 @@ class Commit:
                 ) from exc
             reach("table.committed")
             staged.clear()  # they are part of the table now
-            sync_log(self._store, self._name, since=before)
+            sync_log(self._store, self.name, since=before)
             reach("table.durable")
             every = int(table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_COMMITS))
             if (before + 1) % every == 0:
                 try:
-                    write_checkpoint(self._store, self._name)
+                    write_checkpoint(self._store, self.name)
                 except StorageError as exc:
                     log.warning("%s. The commit is durable; a later commit sums up the log", exc)
-            self._tables.give_back(self._name, table)
+            self.tables.give_back(self.name, table)
             return
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
 
@@ -179,22 +177,22 @@ class Commit:
             try:
                 return self._make_or_widen()
             except CommitFailedError:
-                log.info("%s: another writer changed the columns at the same time; trying again", self._name)
+                log.info("%s: another writer changed the columns at the same time; trying again", self.name)
             except (DeltaError, OSError) as exc:
                 raise StorageError.at(self._path, said(exc)) from exc
         raise CommitConflictError(f"{self._path}: other writers changed the columns {_COMMIT_TRIES} times; run again")
 
     def _make_or_widen(self) -> None:
-        table, schema = self._tables.take(self._name), Schema.from_arrow(self._schema)
+        table, schema = self.tables.take(self.name), Schema.from_arrow(self.schema)
         if table is None:
             DeltaTable.create(
-                place_of(self._store, self._name),
+                place_of(self._store, self.name),
                 schema=schema,
                 mode="ignore",
                 partition_by=[PARTITION],
                 configuration=CONFIGURATION,
             )
-            sync_log(self._store, self._name)
+            sync_log(self._store, self.name)
             return
         types = {field.name: str(field.type) for field in table.schema().fields}
         for field in schema.fields:
@@ -209,8 +207,8 @@ class Commit:
         if not tells_nulls(table):
             table.alter.set_table_properties(CONFIGURATION, post_commithook_properties=NO_HOOKS)
         if table.version() != before:
-            sync_log(self._store, self._name, since=before)
-        self._tables.give_back(self._name, table)
+            sync_log(self._store, self.name, since=before)
+        self.tables.give_back(self.name, table)
 
     def _replaces_rows_of(self, name: str) -> bool:
         """Tell whether this commit replaces rows of a data file. The other files stay as they are.
@@ -220,12 +218,12 @@ class Commit:
         """
         import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
 
-        values = pa.array(self._replacement.values, pa.string())
+        values = pa.array(self.replacement.values, pa.string())
         try:
-            batches = read_batches(self._store, f"{self._path}/{name}", [self._replacement.column])
+            batches = read_batches(self._store, f"{self._path}/{name}", [self.replacement.column])
             return not len(values) or any(pc.any(pc.is_in(batch.column(0), values)).as_py() for batch in batches)
         except WarehouseError:
-            if not self._rebuild:
+            if not self.rebuild:
                 raise
             return True
 
@@ -240,7 +238,7 @@ class Commit:
         first = next(kept, None)
         if first is None:
             return []
-        new = new_file(self._store, self._name, self._replacement.snapshot_date, self._run_id)
+        new = new_file(self._store, self.name, self.replacement.snapshot_date, self.run_id)
         with data_file(self._store, new, first.schema) as file:
             for batch in chain([first], kept):
                 file.write(batch, _ROW_GROUP_ROWS)
@@ -253,17 +251,17 @@ class Commit:
         """
         import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
 
-        replaced = pa.array(self._replacement.values, pa.string())
+        replaced = pa.array(self.replacement.values, pa.string())
         for name in names:
             file = f"{self._path}/{name}"
             try:
                 for batch in read_batches(self._store, file, None):
-                    gone = pc.is_in(batch[self._replacement.column], replaced)
+                    gone = pc.is_in(batch[self.replacement.column], replaced)
                     kept = batch.filter(pc.invert(gone)) if len(replaced) else batch
                     if kept.num_rows:
                         yield fill(kept, schema, {})
             except WarehouseError as exc:
-                if self._rebuild:
+                if self.rebuild:
                     log.warning("%s: cannot be read; its rows are written again", file)
                     continue
                 raise WarehouseError(f"{exc}; rows of other slices would be lost") from exc
@@ -272,7 +270,7 @@ class Commit:
         return add_action(file.name.removeprefix(f"{self._path}/"), FileFacts(file.size, file.rows, file.nulls))
 
     def _remove(self, name: str) -> RemoveAction:
-        return remove_action(self._store, self._name, name)
+        return remove_action(self._store, self.name, name)
 
 
 def partition_of(date: dt.date) -> str:

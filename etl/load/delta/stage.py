@@ -99,7 +99,7 @@ class Stage:
     def commit(self, app_id: str, number: int) -> None:
         """Replace the rows of the replacement by the staged rows, as `Commit.land` does."""
         files = self.finish()
-        commit = Commit(self._tables, self._name, self._schema, self._replacement, self._run_id, rebuild=self._rebuild)
+        commit = Commit(self._tables, self._name, self._schema, self._replacement, self._run_id, self._rebuild)
         try:
             commit.land(files, app_id, number)
         except CommitConflictError:
