@@ -27,8 +27,9 @@ from etl.extract.parsed import MalformedPageError, proof_hook, read_parsed_page
 from etl.extract.service_model import describe_operation, model_session
 from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
+from etl.load.delta.commit import Commit
 from etl.load.delta.stage import Stage
-from etl.load.delta.tables import Tables
+from etl.load.delta.tables import Replacement, Tables
 from etl.model import Dataset
 from etl.pipeline.ahead import Ahead
 from etl.pipeline.plan import Plan
@@ -398,12 +399,12 @@ def test_fault_39_flipped_byte_is_never_carried_into_a_new_file(tables):
     file = Path(name)
     content = file.read_bytes()
     footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-    staged = stage(tables, {"a": [2]}, run="run-2")
+    commit = Commit(tables, "things", THINGS, Replacement(DATE, "slice_id", ("a",)), "run-2")
 
     def carried():
         schema = pa.schema([column.remove_metadata() for column in THINGS if column.name != "snapshot_date"])
         return pa.Table.from_batches(
-            staged._kept([str(file.relative_to(tables.store.path / "things"))], schema), schema
+            commit._kept([str(file.relative_to(tables.store.path / "things"))], schema), schema
         )
 
     rows, refused = carried(), 0

@@ -8,9 +8,9 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
-from etl.errors import ConfigError, WarehouseError
+from etl.errors import CommitConflictError, CommitUnknownError, ConfigError, WarehouseError
 from etl.load.delta.log import NO_HOOKS, said, sync_log
 from etl.load.delta.tables import Tables
 
@@ -18,6 +18,7 @@ _TABLE = "etl_runs"
 _PROPERTY = "nimble-etl.sources"
 _KEY = "nimble-etl.privacy_key"
 """Property with a digest of the key of hashes: it tells whether a key is the same, and nothing else."""
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ def note_fillers(tables: Tables, given: Collection[Filler]) -> None:
 
     Raises:
         WarehouseError: the log of etl_runs refuses it.
+        CommitConflictError: other writers were faster each time.
+        CommitUnknownError: it may have landed.
         StorageError: the disk refused.
     """
     known = fillers(tables)
@@ -106,12 +109,22 @@ def _digest(secret: bytes) -> str:
 
 
 def _set(tables: Tables, name: str, value: str) -> None:
-    table = tables.take(_TABLE)
-    assert table is not None
-    before = table.version()
-    try:
-        table.alter.set_table_properties({name: value}, raise_if_not_exists=False, post_commithook_properties=NO_HOOKS)
-        sync_log(tables.store, _TABLE, since=before)
-    except (DeltaError, OSError) as exc:
-        raise WarehouseError(f"{tables.store.at(_TABLE)}: {said(exc)}; run again") from exc
-    tables.give_back(_TABLE, table)
+    for _ in range(_TRIES):
+        table = tables.take(_TABLE)
+        assert table is not None
+        if table.metadata().configuration.get(name) != value:
+            before = table.version()
+            try:
+                table.alter.set_table_properties(
+                    {name: value}, raise_if_not_exists=False, post_commithook_properties=NO_HOOKS
+                )
+                sync_log(tables.store, _TABLE, since=before)
+            except CommitFailedError:
+                continue  # another writer was faster; or the answer was lost, and the next look finds the value
+            except OSError as exc:
+                raise CommitUnknownError(f"{tables.store.at(_TABLE)}: {said(exc)}; run again") from exc
+            except DeltaError as exc:
+                raise WarehouseError(f"{tables.store.at(_TABLE)}: {said(exc)}; run again") from exc
+        tables.give_back(_TABLE, table)
+        return
+    raise CommitConflictError(f"{tables.store.at(_TABLE)}: other writers were faster {_TRIES} times; run again")
