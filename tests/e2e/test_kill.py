@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 from support.job import RUN, job_at
+from support.stores import THOROUGH
 from support.studios import studio_of
 
 from etl.emulator import World
@@ -15,8 +16,8 @@ from etl.ledger.directory import ledger_paths
 from etl.ledger.ledger import Ledger
 
 PAGES = 200
-KILLS = 50
-GROUPS = 10
+GROUPS = 10 if THOROUGH else 5
+KILLS = 5 * GROUPS
 
 
 @pytest.fixture(scope="module")

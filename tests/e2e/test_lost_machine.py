@@ -31,7 +31,7 @@ NIGHT_BEFORE = ("run", "--snapshot-date", BEFORE.isoformat())
 SINCE = ("--since", BEFORE.isoformat())
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=KINDS if THOROUGH else ("moto",))
 def machine(request, tmp_path, studio, monkeypatch):
     """Return a function that makes a machine with a state directory of its own."""
 
