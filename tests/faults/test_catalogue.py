@@ -14,11 +14,7 @@ def test_catalogue_has_the_rows_1_to_88_each_once():
     assert [row.number for row in ROWS] == list(range(1, 89))
 
 
-def test_only_what_needs_s3_is_for_later():
-    assert {row.number for row in ROWS if row.is_later} == {48, 49}
-
-
-def test_every_fault_has_a_test_that_carries_its_number_unless_it_is_for_later():
+def test_every_fault_has_a_test_that_carries_its_number():
     assert untested(ROWS, names_of_tests(TESTS)) == []
 
 
@@ -27,13 +23,10 @@ def test_rows_are_read_with_what_they_say():
         | # | fault | what the job does |
         |---|---|---|
         | 7 | closed (`… \\| head`) | ends |
-        | 8 | S3 | Later, with S3: reads back |
+        | 8 | S3 | reads back |
         | a | not a row | … |
     """)
-    assert [(row.number, row.what, row.is_later) for row in read_rows(text)] == [
-        (7, "closed (`… | head`)", False),
-        (8, "S3", True),
-    ]
+    assert [(row.number, row.what) for row in read_rows(text)] == [(7, "closed (`… | head`)"), (8, "S3")]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +48,8 @@ def test_name_of_a_test_says_which_faults_it_is_for(name, numbers):
     assert numbers_in(name) == numbers
 
 
-def test_row_that_no_test_carries_is_found_unless_it_is_for_later():
-    names = [f"test_fault_{row.number}_is_survived" for row in ROWS if row.number not in {12, 44, 48}]
+def test_row_that_no_test_carries_is_found():
+    names = [f"test_fault_{row.number}_is_survived" for row in ROWS if row.number not in {12, 44}]
     assert untested(ROWS, names) == [12, 44]
 
 
@@ -89,16 +82,15 @@ def test_table_shows_failed_missing_and_passed_rows_with_the_number_of_their_tes
     assert table["1"] == ("1", "passed")
     assert table["2"] == ("4", "failed")
     assert table["3"] == ("2", "failed")
-    assert table["48"] == ("1", "passed"), "tested before its time"
     assert table["64"] == ("1", "missing"), "a skipped test shows nothing"
 
 
-@pytest.mark.parametrize(("names", "expected"), [("1_to_47_50_to_88", 0), ("1_to_80", 1)])
-def test_row_without_a_test_fails_the_session_unless_it_is_for_later(tmp_path, names, expected):
+@pytest.mark.parametrize(("names", "expected"), [("1_to_88", 0), ("1_to_80", 1)])
+def test_row_without_a_test_fails_the_session(tmp_path, names, expected):
     table, exit_code = run_with_faults(tmp_path, f"def test_fault_{names}_pass(): pass")
 
     assert exit_code == expected
-    assert table["48"][1] == ("later" if "47" in names else "passed")
+    assert table["88"][1] == ("missing" if expected else "passed")
 
 
 def run_with_faults(directory, suite, workers=0):

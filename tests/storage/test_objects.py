@@ -49,7 +49,7 @@ def once(does, method, key):
 
 
 @pytest.mark.parametrize("keeps", ["neither", "If-None-Match"])
-def test_fault_82_store_that_ignores_conditions_is_refused_before_the_first_request(server, stores, keeps):
+def test_fault_49_82_store_that_ignores_conditions_is_refused_before_the_first_request(server, stores, keeps):
     server.keeps_conditions = False
     if keeps == "If-None-Match":
         server.keeps_conditions = True
@@ -59,7 +59,7 @@ def test_fault_82_store_that_ignores_conditions_is_refused_before_the_first_requ
     assert stores().folders_with("") == []
 
 
-def test_fault_82_store_that_refuses_and_writes_all_the_same_is_refused(server, stores):
+def test_fault_49_82_store_that_refuses_and_writes_all_the_same_is_refused(server, stores):
     def writes(method, key, headers):
         if (
             method == "PUT"

@@ -11,23 +11,22 @@ import pytest
 TESTS = Path(__file__).parents[1]
 CATALOGUE = TESTS.parent / "docs" / "faults.md"
 
-_ROW = re.compile(r"\| (?P<number>\d+) \| (?P<what>.+?) (?<!\\)\| (?P<answer>.+?) (?<!\\)\|")
+_ROW = re.compile(r"\| (?P<number>\d+) \| (?P<what>.+?) (?<!\\)\| .+? (?<!\\)\|")
 _NAME = re.compile(r"test_fault_(?P<numbers>\d+(_to_\d+|_\d+)*)(?=_|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fault. `is_later` says that the job does not answer it yet."""
+    """One fault."""
 
     number: int
     what: str
-    is_later: bool
 
 
 def read_rows(text: str) -> list[Row]:
     """Return the rows of the tables in a catalogue, in their order."""
     return [
-        Row(int(found["number"]), found["what"].replace("\\|", "|"), found["answer"].startswith("Later, "))
+        Row(int(found["number"]), found["what"].replace("\\|", "|"))
         for found in map(_ROW.fullmatch, text.splitlines())
         if found
     ]
@@ -56,9 +55,9 @@ def names_of_tests(directory: Path) -> Iterator[str]:
 
 
 def untested(rows: Iterable[Row], names: Iterable[str]) -> list[int]:
-    """Return the numbers of the rows that no test carries, though they are not for later."""
+    """Return the numbers of the rows that no test carries."""
     carried = frozenset().union(*map(numbers_in, names))
-    return [row.number for row in rows if row.number not in carried and not row.is_later]
+    return [row.number for row in rows if row.number not in carried]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -110,4 +109,4 @@ class FaultTable:
             outcomes = by_number.get(row.number, [])
             # A test that was skipped has shown nothing.
             known = next((name for name in ("failed", "passed") if name in outcomes), None)
-            yield row, len(outcomes), known or ("later" if row.is_later else "missing")
+            yield row, len(outcomes), known or "missing"
