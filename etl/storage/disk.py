@@ -261,7 +261,7 @@ class Disk:
 
         return locked(Path(name), self._setting, wait, stopped)
 
-    def still_locked(self) -> None:
+    def still_locked(self, *, is_new: bool = False) -> None:
         """Do nothing: the kernel takes the lock from nobody."""
 
     def note(self, lock: str) -> bytes | None:

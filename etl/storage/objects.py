@@ -389,13 +389,13 @@ class ObjectStore:
                 self._lease = None
         self._let_go = lease.e_tag
 
-    def still_locked(self) -> None:
+    def still_locked(self, *, is_new: bool = False) -> None:
         """Raise a StorageError if another job has taken the lock meanwhile, because this one seemed dead.
 
         Nothing is asked if the lock was held after the newest look at a log: what another holder has written there
-        since refuses a commit on top of what was read.
+        since refuses a commit on top of what was read. It has written nothing into a table that was made since.
         """
-        if self._lease and self._lease.held_at <= self._looked_at:
+        if self._lease and (is_new or self._lease.held_at <= self._looked_at):
             self._lease.confirm()
 
     def note(self, name: str) -> bytes | None:

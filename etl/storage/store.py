@@ -135,8 +135,11 @@ class Store(Protocol):
     def locked(self, name: str, wait: dt.timedelta, stopped: Callable[[], bool]) -> AbstractContextManager[Taken]:
         """Hold the lock of this name; raises as `storage.locks.locked`."""
 
-    def still_locked(self) -> None:
-        """Return if this process holds the lock, or holds none; else raise a StorageError."""
+    def still_locked(self, *, is_new: bool = False) -> None:
+        """Return if this process holds the lock, or holds none; else raise a StorageError.
+
+        `is_new`: the table that is committed to has only its first entry.
+        """
 
     def note(self, lock: str) -> bytes | None:
         """Return what the holder of a lock has noted, or has left as it died; None if nothing."""

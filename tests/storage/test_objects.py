@@ -177,6 +177,21 @@ def test_damaged_lock_says_what_to_do(stores):
         store.locked(store.at(".lock"), NO_WAIT, lambda: False).__enter__()
 
 
+def test_fault_87_job_that_has_lost_the_lock_commits_nothing_to_a_table_that_it_makes(stores):
+    """Whoever has taken over has written into the logs that were there. The lock was held after the last look."""
+    store = stores()
+    tables = Tables(store)
+    with store.locked(store.at(".lock"), NO_WAIT, lambda: False), tables.alone():
+        store._lease._ended.set()  # it stands still
+        assert tables.open("things") is None
+        store.set_note(store.at(".lock"), None)
+        with stores().locked(store.at(".lock"), dt.timedelta(minutes=1), lambda: False) as other:
+            assert other.has_replaced
+            with pytest.raises(StorageError, match="another job has taken the lock, because this one stood still"):
+                publish(tables, {"a": [1]})
+    assert Tables(stores()).dates("things") == []
+
+
 # Credentials and encryption
 
 

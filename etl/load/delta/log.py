@@ -152,7 +152,8 @@ def append_entry(  # noqa: PLR0913, PLR0917  what is committed, where, and by wh
         DeltaError, OSError: the entry may have landed.
         StorageError: another job has taken the lock; nothing was appended.
     """
-    store.still_locked()  # after the version was read: whoever has taken the lock appends an entry before all else
+    # After the version was read: whoever has taken the lock appends an entry to each table before all else.
+    store.still_locked(is_new=table.version() == 0)
     table.create_write_transaction(
         list(actions),
         mode="append",

@@ -56,7 +56,7 @@ def vacuum(tables: Tables, table: str, grace: dt.timedelta) -> int:
         return 0
     store, before = tables.store, found.version()
     try:
-        removed = (found if store.local else in_store(store, table)).vacuum(
+        removed = in_store(store, table).vacuum(
             math.ceil(grace / dt.timedelta(hours=1)),
             dry_run=False,
             enforce_retention_duration=False,
