@@ -219,6 +219,11 @@ def check(job, cloud):
     return protocols, pages
 
 
+def in_one_order(request):
+    """Return a request as its parameters, sorted: who resumes a walk may name the token before the page size."""
+    return tuple(sorted(re.split(r"[&?{} ]|, ", request)))
+
+
 def test_every_protocol_is_exported_as_boto3_lists_it_although_killed_after_every_few_pages(cloud, tmp_path):
     """No page that was stored is asked for again, whatever its protocol and tokens are.
 
@@ -236,7 +241,7 @@ def test_every_protocol_is_exported_as_boto3_lists_it_although_killed_after_ever
     protocols, pages = check(job, cloud)
     assert protocols.keys() == {"ec2", "query", "rest-xml", "json", "rest-json"}
     assert Counter(dict(job.ask("select dataset, count(*) from etl_pages group by all"))) == Counter(pages)
-    whole = {request for request in requests if " POST " not in request or not request.endswith(" b''")}
+    whole = {in_one_order(request) for request in requests if " POST " not in request or not request.endswith(" b''")}
     assert len(whole) == sum(pages.values())
     assert len(requests) - len(whole) <= kills
 
@@ -271,7 +276,7 @@ def test_a_list_of_values_is_asked_for_batch_after_batch_although_killed_at_ever
     requests = cloud.requests[before:]
 
     assert kills >= 5
-    assert len(requests) == len(set(requests)), "no page that was stored is asked for again"
+    assert len(requests) == len(set(map(in_one_order, requests))), "no page that was stored is asked for again"
     details = next(dataset for dataset in job.settings().datasets if dataset.name == "details")
     ecs = cloud.client("ecs")
     shape = ecs.meta.service_model.operation_model("DescribeServices").output_shape.members["services"].member
