@@ -1,8 +1,8 @@
 """From slices of a ledger to rows: staged for every table, counted, committed and read back."""
 
 import datetime as dt
-from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -70,6 +70,45 @@ def count_slice(
     return counts
 
 
+@contextmanager
+def staged(
+    tables: Tables, layout: Layout, walked: Sequence[Walked], writer: Writer, ahead: StagedRows | None = None
+) -> Iterator[tuple[Mapping[str, Stage], Mapping[str, Counts]]]:
+    """Yield a stage of each table of a dataset with the rows of some slices of one date, and their counts by slice id.
+
+    Nothing is committed. What is left in the stages after the block is removed. If the rows of all these slices were
+    staged `ahead`, no ledger is read.
+
+    Raises:
+        WarehouseError: a record became neither a row, nor a reject, nor a duplicate.
+        StorageError: the disk refused.
+    """
+    (date,) = {one.ledger.run().snapshot_date for one in walked}
+    replacement = Replacement(date, "slice_id", _slice_ids(walked))
+    there = ahead.stages if ahead else {}
+    counts = dict(ahead.counts) if ahead else {}
+    with ExitStack() as discarded:
+        stages: dict[str, Stage] = {}
+        # Rejects of all datasets share a table. The dataset's own table is the last to be committed.
+        for table, schema in {"etl_rejects": REJECTS, **layout.schemas}.items():
+            stages[table] = there.get(table) or writer.stage(tables, table, schema, replacement)
+            discarded.callback(stages[table].discard)
+        for batch in ahead.rejects if ahead else ():
+            stages["etl_rejects"].write(batch)
+        for one in walked:
+            snapshot = Snapshot(one.ledger.run().run_id, date, layout.dataset, layout.operation)
+            for facts in one.ready:
+                if ahead:
+                    counts[facts.slice.slice_id].check(facts)
+                else:
+                    counts[facts.slice.slice_id] = count_slice(one.ledger, layout, snapshot, facts, stages)
+        yield stages, counts
+
+
+def _slice_ids(walked: Sequence[Walked]) -> tuple[str, ...]:
+    return tuple(facts.slice.slice_id for one in walked for facts in one.ready)
+
+
 def write_slices(  # noqa: PLR0913, PLR0917  what, where, by whom, and what is there already
     tables: Tables,
     layout: Layout,
@@ -77,7 +116,7 @@ def write_slices(  # noqa: PLR0913, PLR0917  what, where, by whom, and what is t
     writer: Writer,
     before_commit: Callable[[Mapping[str, Counts]], None] = lambda _: None,
     ahead: StagedRows | None = None,
-) -> dict[str, Counts]:
+) -> Mapping[str, Counts]:
     """Replace slices of one date in every table of a dataset, read them back, and return their counts by slice id.
 
     The change log is left to `log_changes`. `before_commit` is called with the counts once everything is staged. If it
@@ -89,36 +128,16 @@ def write_slices(  # noqa: PLR0913, PLR0917  what, where, by whom, and what is t
         CommitUnknownError: a commit may have landed.
         StorageError: the disk refused.
     """
-    (date,) = {one.ledger.run().snapshot_date for one in walked}
-    slice_ids = tuple(facts.slice.slice_id for one in walked for facts in one.ready)
-    replacement = Replacement(date, "slice_id", slice_ids)
-    counts: dict[str, Counts] = {}
-    # Rejects of all datasets share a table. The dataset's own table is the last to be committed.
-    schemas = {"etl_rejects": REJECTS, **layout.schemas}
-    with ExitStack() as staged:
-        stages: dict[str, Stage] = {}
-        there = ahead.stages if ahead else {}
-        for table, schema in schemas.items():
-            stages[table] = there.get(table) or writer.stage(tables, table, schema, replacement)
-            staged.callback(stages[table].discard)
-        if ahead:
-            counts.update(ahead.counts)
-            for batch in ahead.rejects:
-                stages["etl_rejects"].write(batch)
-        for one in walked:
-            snapshot = Snapshot(one.ledger.run().run_id, date, layout.dataset, layout.operation)
-            for facts in one.ready:
-                if ahead:
-                    counts[facts.slice.slice_id].check(facts)
-                else:
-                    counts[facts.slice.slice_id] = count_slice(one.ledger, layout, snapshot, facts, stages)
+    with staged(tables, layout, walked, writer, ahead) as (stages, counts):
         reach("table.staged")
         before_commit(counts)
         for table, stage in stages.items():
             writer.commit(tables, table, stage)
     # The pool keeps what other threads have used for these threads, which have ended by now.
     pa.default_memory_pool().release_unused()
-    expected = {table: {name: one.tables.get(table, 0) for name, one in counts.items()} for table in schemas}
+    (date,) = {one.ledger.run().snapshot_date for one in walked}
+    expected = {table: {name: one.tables.get(table, 0) for name, one in counts.items()} for table in stages}
+    replacement = Replacement(date, "slice_id", _slice_ids(walked))
     _read_back(tables, replacement, expected, {one.ledger.run().run_id for one in walked})
     reach("snapshot.read_back")
     return counts

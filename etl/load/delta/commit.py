@@ -32,7 +32,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from etl.errors import CommitConflictError, CommitUnknownError, StorageError, WarehouseError
 from etl.events import reach
 from etl.load.delta.log import NO_HOOKS, append_entry, place_of, said, sync_log, sync_names, write_checkpoint
-from etl.load.delta.parquet import DataFile, data_file, fill, read_batches
+from etl.load.delta.parquet import Written, fill, read_batches, write_file
 from etl.load.delta.tables import (
     CONFIGURATION,
     PARTITION,
@@ -84,7 +84,7 @@ class Commit:
     def _path(self) -> str:
         return self._store.at(self.name)
 
-    def land(self, staged: list[DataFile], app_id: str, number: int) -> None:
+    def land(self, staged: list[Written], app_id: str, number: int) -> None:
         """Replace the rows of the replacement by those of staged files, in one atomic commit that is durable on return.
 
         If there are neither rows to replace nor staged ones, nothing is committed. A replacement without values makes
@@ -103,7 +103,7 @@ class Commit:
             StorageError: the disk refused. If it refused only the last sync, the next run finds the commit.
         """
         self._ensure_table()
-        tried: list[DataFile] = []  # what former tries have carried over
+        tried: list[Written] = []  # what former tries have carried over
         for tries in range(_COMMIT_TRIES + 1):
             table = self.tables.take(self.name)
             assert table is not None
@@ -163,7 +163,7 @@ class Commit:
             return
         raise CommitConflictError(f"{self._path}: other writers were faster {_COMMIT_TRIES} times; run again")
 
-    def _drop_unnamed(self, landed: DeltaTable | None, staged: list[DataFile], carried: Sequence[DataFile]) -> None:
+    def _drop_unnamed(self, landed: DeltaTable | None, staged: list[Written], carried: Sequence[Written]) -> None:
         """Remove what former tries have carried over; if a commit has landed, what is staged and not part of it too."""
         named = {file for files in data_files(landed).values() for file in files} if landed else set()
         left = [*carried, *(staged if landed else ())]
@@ -227,7 +227,7 @@ class Commit:
                 raise
             return True
 
-    def _carry_over(self, replaced: Sequence[str], schema: pa.Schema) -> list[DataFile]:
+    def _carry_over(self, replaced: Sequence[str], schema: pa.Schema) -> list[Written]:
         """Write the rows of files of which this commit replaces others into one new file, if there are any.
 
         `schema` is the table's: it may have columns that this run does not know.
@@ -239,10 +239,7 @@ class Commit:
         if first is None:
             return []
         new = new_file(self._store, self.name, self.replacement.snapshot_date, self.run_id)
-        with data_file(self._store, new, first.schema) as file:
-            for batch in chain([first], kept):
-                file.write(batch, _ROW_GROUP_ROWS)
-        return [file]
+        return [write_file(self._store, new, first.schema, chain([first], kept), _ROW_GROUP_ROWS)]
 
     def _kept(self, names: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Yield the rows of files that this commit does not replace; raise a WarehouseError if a file is damaged.
@@ -266,8 +263,8 @@ class Commit:
                     continue
                 raise WarehouseError(f"{exc}; rows of other slices would be lost") from exc
 
-    def _add(self, file: DataFile) -> AddAction:
-        return add_action(file.name.removeprefix(f"{self._path}/"), FileFacts(file.size, file.rows, file.nulls))
+    def _add(self, file: Written) -> AddAction:
+        return add_action(file.name.removeprefix(f"{self._path}/"), FileFacts(file.size, file.rows, dict(file.nulls)))
 
     def _remove(self, name: str) -> RemoveAction:
         return remove_action(self._store, self.name, name)

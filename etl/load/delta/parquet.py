@@ -1,8 +1,9 @@
 """Parquet files: written with checksums and synced, read with their checksums verified."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,18 @@ OPTIONS: Mapping[str, Any] = {
 """How every data file is written."""
 
 
-class DataFile:
-    """A data file while it is written.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A whole data file: its absolute name, its size in bytes, its rows, and the number of nulls in each column."""
 
-    Attributes:
-        name: the file. It must not exist before.
-        size: in bytes, once it is closed.
-        schema: schema of its rows.
-        rows: rows written so far.
-        nulls: column -> how many of these rows have null in it.
-    """
+    name: str
+    size: int
+    rows: int
+    nulls: Mapping[str, int]
+
+
+class DataFile:
+    """A data file while it is written. Its rows have the schema `schema`. The file `name` must not exist before."""
 
     def __init__(self, store: Store, name: str, schema: pa.Schema, unique: Collection[str] = ()) -> None:
         """Create a file. Values of the columns `unique` hardly repeat: a dictionary would only cost time and room.
@@ -43,27 +46,27 @@ class DataFile:
             self._draft, schema, use_dictionary=repeating, column_encoding=packed or None, **OPTIONS
         )
         self.name = name
-        self.size = 0
         self.schema = schema
-        self.rows = 0
-        self.nulls = dict.fromkeys(schema.names, 0)
+        self._rows = 0
+        self._nulls = dict.fromkeys(schema.names, 0)
 
     def write(self, rows: pa.RecordBatch | pa.Table, row_group_rows: int | None = None) -> None:
         """Append rows, in row groups of at most `row_group_rows`; None makes one row group."""
         self._writer.write(rows, row_group_size=row_group_rows or rows.num_rows)
-        self.rows += rows.num_rows
+        self._rows += rows.num_rows
         for name, column in zip(rows.schema.names, rows.columns, strict=True):
-            self.nulls[name] += column.null_count
+            self._nulls[name] += column.null_count
 
     def size_so_far(self) -> int:
         """Return how many bytes are written."""
         return self._draft.stat().st_size
 
-    def close(self) -> None:
+    def close(self) -> Written:
         """Finish the file. It is whole and durable when this returns; on a disk, its name is not."""
         self._writer.close()
-        self.size = self.size_so_far()
+        size = self.size_so_far()
         self._store.keep(self._draft, self.name)
+        return Written(self.name, size, self._rows, self._nulls)
 
     def abandon(self) -> None:
         """Remove the unfinished file."""
@@ -86,13 +89,15 @@ def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
         yield path
 
 
-@contextmanager
-def data_file(store: Store, name: str, schema: pa.Schema) -> Iterator[DataFile]:
-    """Yield a data file to write. It is closed after the block, or removed if the block or the closing fails."""
+def write_file(
+    store: Store, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], row_group_rows: int
+) -> Written:
+    """Write a data file, in row groups of at most `row_group_rows` rows. If that fails, nothing is left of it."""
     file = DataFile(store, name, schema)
     try:
-        yield file
-        file.close()
+        for batch in batches:
+            file.write(batch, row_group_rows)
+        return file.close()
     except BaseException:
         file.abandon()
         raise

@@ -1,7 +1,7 @@
 """Data files that no reader sees yet. `Stage.commit` shows all of them at once."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pyarrow as pa
 from etl.errors import CommitConflictError
 from etl.load.delta.commit import Commit, new_file, partition_of
 from etl.load.delta.log import LOG
-from etl.load.delta.parquet import DataFile
+from etl.load.delta.parquet import DataFile, Written
 from etl.load.delta.tables import PARTITION, Replacement, Tables
 from etl.storage.disk import remove_files, storage_errors
 
@@ -73,7 +73,7 @@ class Stage:
         self._unique: frozenset[str] = frozenset()
         self._waiting: list[pa.RecordBatch] = []
         self.waiting_bytes = 0
-        self._staged: list[DataFile] = []
+        self._staged: list[Written] = []
 
     def replace(self, values: tuple[str, ...]) -> None:
         """Say anew which values of the column the commit will replace."""
@@ -106,7 +106,11 @@ class Stage:
             self.discard()
             raise
 
-    def finish(self) -> list[DataFile]:
+    def adopt(self, files: Iterable[Written]) -> None:
+        """Take over whole files that others have staged for the same table and date."""
+        self._staged.extend(files)
+
+    def finish(self) -> list[Written]:
         """Write what waits, and return all staged files, whole and durable. Whoever empties the list owns them.
 
         Raises:
@@ -136,7 +140,8 @@ class Stage:
         partition = self._store.local / self._name / self._partition
         partition.mkdir(parents=True, exist_ok=True)
         live = self._tables.files(self._name, self._replacement.snapshot_date)
-        leftovers = [file for file in partition.glob(f"{self._run_id}-*") if str(file) not in live]
+        ours = {*live, *(file.name for file in self._staged)}
+        leftovers = [file for file in partition.glob(f"{self._run_id}-*") if str(file) not in ours]
         if leftovers:
             # Files that any log entry names stay: a catalog that is open may still read them.
             log_text = "".join(entry.read_text() for entry in (self._store.local / self._name / LOG).glob("*.json"))
@@ -165,8 +170,7 @@ class Stage:
     def _close_file(self) -> None:
         self.write_row_group()
         if self._file is not None:
-            self._file.close()
-            self._staged.append(self._file)
+            self._staged.append(self._file.close())
             self._file = self._staged_schema = None
 
 

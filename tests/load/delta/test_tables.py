@@ -249,7 +249,7 @@ def test_stages_together_keep_no_more_rows_in_memory_than_one_may(anywhere, monk
 
     assert (small.waiting_bytes, large.waiting_bytes) == (waiting, 0)
     assert small._file is None
-    assert large._file.rows == 100
+    assert large._file._rows == 100
 
 
 def test_text_that_repeats_in_the_first_batch_only_is_stored_as_it_is(anywhere):
