@@ -11,6 +11,8 @@ from etl.errors import LedgerError, StorageError, first_line
 from etl.storage.disk import open_own, put_in_place, storage_errors
 
 _APPLICATION_ID = 0x4E65746C
+_AT_ONCE = 1000
+"""Rows that are read under the lock before others may have it."""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")
 
 
@@ -84,6 +86,17 @@ class Database:
         """Return the rows that a query finds."""
         with self._lock, sqlite_errors(self.path):
             return self._connection.execute(statement, values).fetchall()
+
+    def each(self, statement: str, *values: object) -> Iterator[sqlite3.Row]:
+        """Yield the rows that a query finds, without having all of them in memory. Others may write meanwhile."""
+        with self._lock, sqlite_errors(self.path):
+            cursor = self._connection.execute(statement, values)
+        while True:
+            with self._lock, sqlite_errors(self.path):
+                found = cursor.fetchmany(_AT_ONCE)
+            if not found:
+                return
+            yield from found
 
     def write(self, statement: str, *values: object) -> None:
         """Execute one statement in a synced transaction."""

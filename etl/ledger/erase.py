@@ -19,7 +19,7 @@ def remove_slices(ledger: Ledger, slice_ids: Iterable[str]) -> None:
     Raises:
         StorageError: the disk refused; nothing has changed.
     """
-    gone = sorted(slice_ids)
+    gone = set(slice_ids)
     with ledger.database.transaction() as connection:
         for row in connection.execute("select number, slices from publication").fetchall():
             left = [slice_id for slice_id in json.loads(row["slices"]) if slice_id not in gone]
@@ -27,7 +27,7 @@ def remove_slices(ledger: Ledger, slice_ids: Iterable[str]) -> None:
                 "update publication set slices = ?, is_whole = iif(?, is_whole, 1) where number = ?",
                 (json.dumps(left), bool(left), row["number"]),
             )
-        for slice_id in gone:
+        for slice_id in sorted(gone):
             connection.execute("delete from page where slice_id = ?", (slice_id,))
             connection.execute("delete from slice where slice_id = ?", (slice_id,))
 

@@ -13,6 +13,8 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -139,41 +141,54 @@ class Ledger:
     def add_slices(self, planned: Iterable[tuple[Slice, str | None]]) -> None:
         """Plan the walks of slices, each from a starting token on, in one transaction; as `add_slice`."""
         with self.database.transaction() as connection:
-            (count,) = connection.execute("select count(*) from slice").fetchone()
+            # Counting would read all slices each time that some come from a parent.
+            last = connection.execute(
+                "select position from slice where rowid = (select max(rowid) from slice)"
+            ).fetchone()
             connection.executemany(
                 "insert or ignore into slice (slice_id, position, dataset, account_id, region, parents, filters, state,"
                 " first_starting_token, starting_token) values (?, ?, ?, ?, ?, ?, ?, 'walking', ?, ?)",
                 (
                     (slice_.slice_id, position, slice_.dataset, slice_.account_id, slice_.region,
                      json.dumps(dict(slice_.parents)), json.dumps(dict(slice_.filters)), token, token)
-                    for position, (slice_, token) in enumerate(planned, count)
+                    for position, (slice_, token) in enumerate(planned, last["position"] + 1 if last else 0)
                 ),
             )  # fmt: skip
 
     def slices(self, dataset: str | None = None) -> list[SliceFacts]:
         """Return the slices of the run, or of one dataset, in the order of planning."""
-        found = self.database.rows(
+        hashes = self._page_hashes(dataset)
+        found = self.database.each(
             "select slice.*, count(page.number) as pages, coalesce(sum(stop - first), 0) as records,"
             " coalesce(sum(retries), 0) as retries, min(received_at) as observed_from,"
             " max(received_at) as observed_until, publication.published_at, publication.sequence,"
-            " (select count(distinct account_id || region) > 1 from slice) as is_of_many"
+            " exists (select 1 from slice where (account_id, region) <> (select account_id, region from slice limit 1))"
+            " as is_of_many"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
             " left join publication on publication.number = slice.publication"
-            " where ?1 is null or slice.dataset = ?1 group by slice.slice_id order by position",
+            " where ?1 is null or slice.dataset = ?1 group by slice.rowid order by position",
             dataset,
         )
-        hashes = self._page_hashes()
         with sqlite_errors(self.path):
-            return [rows.slice_facts(row, hashes.get(row["slice_id"], ())) for row in found]
+            return [rows.slice_facts(row, hashes.get(row["slice_id"])) for row in found]
 
-    def _page_hashes(self) -> dict[str, list[str]]:
-        """Return the hashes of the page bodies of each slice, in the order of the walk, by slice id."""
-        found: dict[str, list[str]] = {}
-        for row in self.database.rows(
-            "select slice_id, body_sha256 from slice join page using (slice_id, attempt) order by slice_id, number"
-        ):
-            found.setdefault(row["slice_id"], []).append(row["body_sha256"])
-        return found
+    def is_complete(self, slice_: Slice) -> bool:
+        """Tell whether the walk of a slice has come to its end."""
+        statement = "select 1 from slice where slice_id = ? and state = ?"
+        return bool(self.database.rows(statement, slice_.slice_id, SliceState.COMPLETE))
+
+    def _page_hashes(self, dataset: str | None) -> dict[str, str]:
+        """Return a digest of the hashes of the page bodies of each slice, in the order of the walk, by slice id."""
+        found = self.database.each(  # `cross join`: slices in the order of their rows, and the pages of each
+            "select slice_id, body_sha256 from slice cross join page using (slice_id, attempt)"
+            " where ?1 is null or dataset = ?1 order by slice.rowid, number",
+            dataset,
+        )
+        with sqlite_errors(self.path):
+            return {
+                slice_id: hashlib.sha256("".join(sha256 for _, sha256 in pages).encode()).hexdigest()
+                for slice_id, pages in groupby(found, itemgetter(0))
+            }
 
     def checkpoint(self, slice_: Slice) -> Checkpoint:
         """Return where the walk of a slice continues."""
@@ -294,9 +309,9 @@ class Ledger:
             raise LedgerError(f"{self.path}: {slice_}: page {len(pages) + 1} is missing; run with --fresh")
         return stands, pages
 
-    def page_facts(self) -> list[sqlite3.Row]:
-        """Return a row per page of the current attempts: number, sizes, hash and times, but no body."""
-        return self.database.rows(
+    def page_facts(self) -> Iterator[sqlite3.Row]:
+        """Yield a row per page of the current attempts: number, sizes, hash and times, but no body."""
+        return self.database.each(
             "select page.slice_id, dataset, account_id, region, page.attempt, number, size_bytes, body_sha256,"
             " records, stop - first as kept, next_starting_token, request_id, retries, received_at"
             " from page join slice on slice.slice_id = page.slice_id and slice.attempt = page.attempt"

@@ -4,7 +4,6 @@ import datetime as dt
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -26,8 +25,8 @@ def run_facts(row: sqlite3.Row) -> RunFacts:
     )
 
 
-def slice_facts(row: sqlite3.Row, hashes: Sequence[str]) -> SliceFacts:
-    """Return a row of the table `slice`, with the sums over its pages. `hashes` are those of its page bodies."""
+def slice_facts(row: sqlite3.Row, pages_sha256: str | None) -> SliceFacts:
+    """Return a row of the table `slice`, with the sums over its pages. `pages_sha256` is a digest of their bodies."""
     parents, filters = json.loads(row["parents"]), json.loads(row["filters"])
     return _value(
         SliceFacts,
@@ -42,7 +41,7 @@ def slice_facts(row: sqlite3.Row, hashes: Sequence[str]) -> SliceFacts:
         drift=tuple(json.loads(row["drift"] or "[]")),
         publication=row["sequence"],
         table_rows=json.loads(row["table_rows"] or "{}"),
-        pages_sha256=hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else None,
+        pages_sha256=pages_sha256,
     )
 
 

@@ -7,7 +7,7 @@ fails for a passing reason, gives its thread back and stands in line again.
 import heapq
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
@@ -35,7 +35,7 @@ class Line:
     ) -> None:
         self._key_of, self._wait_s, self._clock = key_of, wait_s, clock
         self._changed = threading.Condition()
-        self._waiting: dict[Key, deque[Slice]] = {}
+        self._waiting: OrderedDict[Key, deque[Slice]] = OrderedDict()
         self._later: list[tuple[float, int, Slice]] = []
         self._order = count()
         self._running: Counter[Key] = Counter()
@@ -67,8 +67,8 @@ class Line:
             slice_ = heapq.heappop(self._later)[2]
             self._waiting.setdefault(self._key_of(slice_), deque()).append(slice_)
         shortest = self._later[0][0] - now if self._later else float("inf")
-        for key in list(self._waiting):
-            slices = self._waiting.pop(key)
+        for _ in range(len(self._waiting)):
+            key, slices = self._waiting.popitem(last=False)
             wait_s = self._wait_s(slices[0], self._running[key])
             if wait_s > 0:
                 self._waiting[key] = slices

@@ -11,7 +11,7 @@ from etl.extract.places import ACCOUNTS, PARENT, REGIONS, UNITS, Place, Places
 from etl.extract.redact import without_userinfo
 from etl.extract.service_model import filter_names, parameter_names
 from etl.ledger.ledger import Ledger
-from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, SliceState, digest
+from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
 from etl.names import parameter_column
 from etl.pipeline.keys import key_doubt
 from etl.sqlfiles import sql_files
@@ -175,7 +175,7 @@ class Plan:
         account_id = parent.account_id
         for dataset in self.datasets.values():
             if dataset.for_each and dataset.for_each.dataset == parent.dataset:
-                if dataset.for_each.batch and not _is_complete(ledger, parent):
+                if dataset.for_each.batch and not ledger.is_complete(parent):
                     continue  # more values may come, and the batches must stay what they are
                 there = list(self.places.all(dataset.service, account_id, self._opted_in(ledger, account_id)))
                 places = [place for place in there if place.region == parent.region] or there
@@ -205,8 +205,11 @@ class Plan:
         return [region["region_name"] for region in regions if self.places.is_enabled(region)]
 
     def listed(self, ledger: Ledger, dataset: Dataset) -> Iterator[dict[str, str]]:
-        """Yield the bound parameters of each slice that the parent of a dataset lists, if the ledger has its pages."""
-        if dataset.for_each and dataset.for_each.dataset in self.datasets:
+        """Yield the bound parameters of each slice that a parent lists, in place of which the operator has named some.
+
+        They are those that the ledger has pages of. It reads all of them.
+        """
+        if dataset.for_each and dataset.for_each.dataset in self.datasets and self._pinned(dataset):
             for facts in ledger.slices(dataset.for_each.dataset):
                 yield from self._bindings(ledger, dataset, facts.slice)
 
@@ -216,14 +219,13 @@ class Plan:
         assert dataset.for_each is not None
         (name,) = dataset.for_each.batch
         of_slice = {one: slice_.parents[one] for one in dataset.for_each.of_slice}
-        parents = (facts.slice for facts in ledger.slices(dataset.for_each.dataset))
-        found = [
-            bound[name]
-            for parent in parents
-            if (parent.account_id, parent.region) == (slice_.account_id, slice_.region)
-            for bound in self._bound(ledger, dataset, parent)
-            if of_slice.items() <= bound.items()
-        ]
+        # All values come from one slice of the parent: see `_check_batch`. So no other slice is looked at.
+        above = self.datasets[dataset.for_each.dataset]
+        columns = {column: of_slice[one] for one, column in dataset.for_each.of_slice.items()}
+        names = above.for_each.of_slice if above.for_each else ()
+        place = Place(slice_.account_id, slice_.region)
+        parent = self._slice(above, place, {one: columns[parameter_column(one)] for one in names})
+        found = [bound[name] for bound in self._bound(ledger, dataset, parent) if of_slice.items() <= bound.items()]
         return list(dict.fromkeys(found))
 
     def _bindings(self, ledger: Ledger, dataset: Dataset, parent: Slice) -> Iterator[dict[str, str]]:
@@ -254,11 +256,6 @@ class Plan:
             for record in reader.read(page):
                 if not isinstance(record, Misfit):  # it goes to etl_rejects when its dataset is published
                     yield reader.named(record)
-
-
-def _is_complete(ledger: Ledger, slice_: Slice) -> bool:
-    found = (facts for facts in ledger.slices(slice_.dataset) if facts.slice.slice_id == slice_.slice_id)
-    return any(facts.state is SliceState.COMPLETE for facts in found)
 
 
 _OWN = "nimble-etl itself"

@@ -3,6 +3,7 @@
 Every file here is a real SQLite file; what is damaged is damaged on the disk.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -60,6 +61,15 @@ def facts_of(ledger, where):
 
 
 # What is planned
+
+
+def test_the_digest_of_a_slice_is_that_of_its_pages_in_their_order(ledger):
+    for where, pages in ((A, store(ledger, A, ["t1", "t2", None])), (B, store(ledger, B, ["t1"]))):
+        hashes = "".join(hashlib.sha256(page.body).hexdigest() for page in pages)
+        assert facts_of(ledger, where).pages_sha256 == hashlib.sha256(hashes.encode()).hexdigest()
+    assert [facts.pages_sha256 for facts in ledger.slices("others")] == []
+    ledger.restart_slice(B)
+    assert facts_of(ledger, B).pages_sha256 is None
 
 
 def test_slices_are_planned_in_order_and_those_that_are_there_stay(ledger):
