@@ -53,6 +53,7 @@ class Places:
     def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
         self._accounts: dict[str, Account] = {account.id: account for account in settings.accounts}
+        self._matches: dict[str, list[str]] = {}
         self._left_out: set[tuple[str, str]] = set()
         self.given = settings.has_places
         """Whether the configuration names accounts or Regions. Otherwise there is one account in one Region."""
@@ -132,7 +133,9 @@ class Places:
         return region.get("region_opt_status") in _ENABLED
 
     def _matching(self, name: str) -> list[str]:
-        return [region for region in self._partition["regions"] if fnmatchcase(region, name)] or [name]
+        if name not in self._matches:  # each account asks for the same names
+            self._matches[name] = [one for one in self._partition["regions"] if fnmatchcase(one, name)] or [name]
+        return self._matches[name]
 
     def _check(self, setting: str, name: str) -> None:
         partition = self._partition
