@@ -7,6 +7,7 @@ killed is put back, and is made again from the ledger.
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import islice
 
 from etl.config import Publish as Limits
 from etl.errors import CommitConflictError, CommitUnknownError, EtlError, WarehouseError, shortened, unforeseen
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 UNPUBLISHABLE = (WarehouseError, CommitConflictError, CommitUnknownError)
 """Errors after which slices can still be published later: their pages are safe in the ledger."""
+_FACT_ROWS = 4096
+"""Facts that are in memory at once as Python has them: a night has one about every page."""
 _PARTIAL = (
     "its walk began at a starting token and has not seen everything, so it is not published; "
     "run again with --publish-partial too"
@@ -103,8 +106,8 @@ def publish_ready(  # noqa: PLR0913  what, where, and what may be published
     except _FallenError as exc:
         for facts, reason in exc.fallen:
             _hold_back(ledger, facts, reason)
-        held_back = [facts for facts, _ in exc.fallen]
-        rest = [facts for facts in ready if facts not in held_back]
+        held_back = {facts.slice.slice_id for facts, _ in exc.fallen}
+        rest = [facts for facts in ready if facts.slice.slice_id not in held_back]
         return publish_ready(ledger, tables, layout, change, rest, limits=limits)
     except Exception as exc:
         if isinstance(exc, EtlError) and not isinstance(exc, UNPUBLISHABLE):
@@ -150,7 +153,9 @@ def publish_facts(tables: Tables, outcomes: Sequence[tuple[Ledger, Outcome]], *,
         stage = writer.stage(tables, table, schema, replacement)
         try:
             for ledger, outcome in outcomes:
-                stage.write(batch(schema, date, outcome.run.run_id, _fact_rows(table, ledger, outcome, versions)))
+                rows = _fact_rows(table, ledger, outcome, versions)
+                while some := list(islice(rows, _FACT_ROWS)):
+                    stage.write(batch(schema, date, outcome.run.run_id, some))
             writer.commit(tables, table, stage)
         finally:
             stage.discard()
@@ -198,9 +203,9 @@ def _replace_nothing_whole(ledger: Ledger, tables: Tables, parts: Iterable[Slice
 
 def _fact_rows(
     table: str, ledger: Ledger, outcome: Outcome, table_versions: Mapping[str, int]
-) -> list[Mapping[str, object]]:
+) -> Iterator[Mapping[str, object]]:
     if table == "etl_pages":
-        return [page_row(dict(row)) for row in ledger.page_facts()]
+        return (page_row(dict(row)) for row in ledger.page_facts())
     if table == "etl_slices":
-        return [slice_row(facts) for facts in outcome.slices]
-    return [run_row(outcome, version("nimble-etl"), table_versions)]
+        return map(slice_row, outcome.slices)
+    return iter([run_row(outcome, version("nimble-etl"), table_versions)])
