@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import sqlite3
+import sys
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -27,11 +28,13 @@ def run_facts(row: sqlite3.Row) -> RunFacts:
 
 def slice_facts(row: sqlite3.Row, pages_sha256: str | None) -> SliceFacts:
     """Return a row of the table `slice`, with the sums over its pages. `pages_sha256` is a digest of their bodies."""
+    # Many slices have the same few names: each is in memory once.
+    dataset, account_id, region = (sys.intern(row[name]) for name in ("dataset", "account_id", "region"))
     parents, filters = json.loads(row["parents"]), json.loads(row["filters"])
     return _value(
         SliceFacts,
         row,
-        slice=Slice(row["dataset"], row["account_id"], row["region"], parents, filters, bool(row["is_of_many"])),
+        slice=Slice(dataset, account_id, region, parents, filters, bool(row["is_of_many"])),
         state=SliceState(row["state"]),
         resumable=bool(row["resumable"]),
         partial=bool(row["partial"]),

@@ -40,13 +40,18 @@ class StagedRows:
     counts: Mapping[str, Counts]
 
 
-@dataclass
+@dataclass(slots=True)
 class _Rows:
-    """What has arrived of one slice. `awaited` of its pages are in the ledger and have not been read from there yet."""
+    """What has arrived of one slice. `awaited` of its pages are in the ledger and have not been read from there yet.
+
+    `hashes` are those of the keys so far. They are dropped when all pages are there and no key is there twice.
+    """
 
     slice_: Slice
     pages: int = 0
     awaited: int = 0
+    written: int = 0
+    has_last: bool = False
     hashes: KeyHashes | None = None
     counts: Counts = field(default_factory=Counts)
 
@@ -141,9 +146,13 @@ class Ahead:
         # Pages are read many at a time: between requests, each would find the caches of the processor cold. Small
         # slices share a batch, so that they cost what large ones do.
         found = [(rows.slice_, self._flattener.reader.read_page(page)) for rows, page in pages]
-        for (rows, _), (_, one) in zip(pages, found, strict=True):
+        for (rows, page), (_, one) in zip(pages, found, strict=True):
             rows.hashes = rows.hashes or KeyHashes(self._layout, self._flattener.reader)
             rows.hashes.add(one)
+            rows.written += 1
+            rows.has_last = rows.has_last or page.next_starting_token is None
+            if rows.has_last and rows.written == rows.pages and not rows.hashes.suspects():
+                rows.hashes = None
         flat = self._flattener.flatten(found)
         count(flat, self._layout.dataset.name, lambda slice_id: self._slices[slice_id].counts)
         for table, batch in flat.tables.items():

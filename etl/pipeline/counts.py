@@ -8,7 +8,7 @@ from etl.model import SliceFacts
 from etl.transform.batches import Flat
 
 
-@dataclass
+@dataclass(slots=True)
 class Counts:
     """What became of the records of one slice.
 
