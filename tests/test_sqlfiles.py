@@ -134,7 +134,7 @@ def test_kind_without_any_file_is_empty(directory):
 def test_checkout_has_them_beside_the_package():
     root = Path(sqlfiles.__file__).parents[1]
     assert sql_directory() == root / "sql"
-    assert sql_files("marts")["snapshots"].text == (root / "sql/marts/snapshots.sql").read_text(encoding="utf-8")
+    assert sql_files("views")["snapshots"].text == (root / "sql/views/snapshots.sql").read_text(encoding="utf-8")
 
 
 def test_installed_package_has_them_inside(tmp_path):

@@ -517,7 +517,7 @@ CASES = {
         "select snapshot_date, studio_id, records, walk_seconds from answer order by 1 desc, 3",
         [(D(2026, 11, 20), "s1", 1, 30), (D(2026, 11, 20), "s1", 3, 30), (D(2026, 11, 19), "s1", 12, 30)],
     ),
-    ("marts", "snapshots"): (
+    ("views", "snapshots"): (
         SLICES,
         {},
         "select snapshot_date, run_id, slice_id from answer order by all",

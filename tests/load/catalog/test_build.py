@@ -304,6 +304,20 @@ def test_catalog_without_marts_has_views_that_named_queries_read(tables):
     assert ask(tables, "select 1 from duckdb_tables() where table_name = 'storage_held'") == []
 
 
+def test_what_is_known_about_past_snapshots_is_not_copied_into_the_catalog(tables):
+    """A table would grow with every slice of every night, and be written anew each night."""
+    for day in range(3):
+        publish_slices(tables, ["a", "b"], date=DATE + dt.timedelta(days=day), run=f"run-{day}", number=day + 1)
+    publish_slices(tables, ["b"], run="later", number=9)
+    build(tables)
+    kinds = "select view_name from duckdb_views() where database_name = 'warehouse' and view_name like '%snapshots'"
+    assert ask(tables, f"{kinds} order by all") == ["complete_snapshots", "finished_snapshots", "snapshots"]
+    days = range(3)
+    shown = ask(tables, "select slice_id || extract(day from snapshot_date) || run_id from snapshots order by all")
+    expected = [f"{name}{DATE.day + day}run-{day}" for name in "ab" for day in days]
+    assert shown == sorted({*expected, f"b{DATE.day}later"} - {f"b{DATE.day}run-0"})
+
+
 def test_table_that_a_view_cannot_be_made_of_keeps_no_catalog_from_being_built(tables, caplog):
     """A dataset of another service may be called `studios` too."""
     publish(tables, {"a": [1]}, table="studios")
