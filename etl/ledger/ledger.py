@@ -172,6 +172,15 @@ class Ledger:
         with sqlite_errors(self.path):
             return [rows.slice_facts(row, hashes.get(row["slice_id"])) for row in found]
 
+    def published(self) -> Iterator[tuple[str, int, str | None]]:
+        """Yield the id of each slice that is published, the number of the publication, and the digest of its pages."""
+        hashes = self._page_hashes(None)
+        for slice_id, sequence in self.database.each(
+            "select slice_id, sequence from slice join publication on publication.number = slice.publication"
+            " where sequence is not null"
+        ):
+            yield slice_id, sequence, hashes.get(slice_id)
+
     def is_complete(self, slice_: Slice) -> bool:
         """Tell whether the walk of a slice has come to its end."""
         statement = "select 1 from slice where slice_id = ? and state = ?"

@@ -2,23 +2,30 @@
 
 import datetime as dt
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import Any
+
+import pyarrow as pa
 
 from etl.config import Publish
 from etl.errors import WarehouseError
 from etl.load.changes import CHANGE
+from etl.load.delta.parquet import fill
 from etl.load.delta.tables import Committed, Tables
 from etl.model import RunFacts, SliceFacts
 
-_COLUMNS = (
-    "slice_id", "dataset", "run_id", "state", "is_published", "published_at", "publication", "is_partial", "records",
-    "rows", "rejects", "duplicates", "pages_sha256", "table_rows", "is_dropped",
-    "is_filtered",
-)  # fmt: skip
-
-_ALWAYS = set(_COLUMNS) - {"publication", "pages_sha256", "table_rows", "is_dropped"}
-"""Columns that former versions have written too."""
+_COLUMNS = pa.schema(
+    [
+        ("snapshot_date", pa.date32()),
+        *((name, pa.string()) for name in ("slice_id", "dataset", "run_id", "state", "pages_sha256")),
+        *((name, pa.bool_()) for name in ("is_published", "is_partial", "is_filtered", "is_dropped")),
+        *((name, pa.int64()) for name in ("publication", "records", "rows", "rejects", "duplicates")),
+        ("published_at", pa.timestamp("us", "UTC")),
+        ("table_rows", pa.map_(pa.string(), pa.int64())),
+    ]
+)
+_LATER = {"publication", "pages_sha256", "table_rows", "is_dropped"}
+"""Columns that former versions have not written."""
 
 
 def previous_snapshots(tables: Tables, until: dt.date, slice_ids: Iterable[str]) -> dict[str, tuple[dt.date, int]]:
@@ -104,35 +111,57 @@ def has_slices(table: Committed) -> bool:
     return not table.name.startswith("etl_") and "slice_id" in names and CHANGE not in names
 
 
-def newest_publications(tables: Tables, date: dt.date) -> dict[str, dict[str, Any]]:
+def newest_publications(
+    tables: Tables, date: dt.date, only: Collection[str] | None = None
+) -> dict[str, dict[str, Any]]:
     """Return slice id -> row of etl_slices of the newest publication for a date: whose rows readers see.
 
-    Columns that came later are missing where a former version has written the rows.
+    `only` are the ids of the slices that are wanted; None: all. Columns that came later are null where a former version
+    has written the rows.
 
     Raises:
         WarehouseError: a file of the table is missing or damaged.
     """
-    rows = tables.rows("etl_slices", date, _COLUMNS)
-    if any(missing := _ALWAYS - row.keys() for row in rows):
-        raise WarehouseError(
-            f"table etl_slices, {date}: its file has no {', '.join(sorted(missing))}; "
-            f"`nimble-etl replay --since {date}` writes it again from the ledgers"
-        )
-    published = [row for row in rows if row["is_published"]]
+    found = slices_of(tables, date)
+    if only is not None:
+        import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
+
+        found = found.filter(pc.is_in(found["slice_id"], pa.array(list(only), pa.string())))
+    published = [row for row in found.to_pylist() if row["is_published"]]
     return {row["slice_id"]: row for row in sorted(published, key=_order)}
 
 
+def slices_of(tables: Tables, date: dt.date) -> pa.Table:
+    """Return what `etl_slices` says about the slices of a date, published or not. Python has 15 times as much to hold.
+
+    Raises:
+        WarehouseError: a file of the table is missing or damaged.
+    """
+    batches = []
+    for batch in tables.batches("etl_slices", date, _COLUMNS.names):
+        if missing := {*_COLUMNS.names} - {*batch.schema.names, "snapshot_date"} - _LATER:
+            raise WarehouseError(
+                f"table etl_slices, {date}: its file has no {', '.join(sorted(missing))}; "
+                f"`nimble-etl replay --since {date}` writes it again from the ledgers"
+            )
+        batches.append(fill(batch, _COLUMNS, {"snapshot_date": date}))
+    return pa.Table.from_batches(batches, _COLUMNS)
+
+
 def _first_found(tables: Tables, dates: Iterable[dt.date], slice_ids: set[str]) -> dict[str, tuple[dt.date, int]]:
+    """Return slice id -> (date, rows) of the first of some dates that has a complete snapshot of the slice."""
     found: dict[str, tuple[dt.date, int]] = {}
+    wanted = set(slice_ids)
     for date in dates:
-        if found.keys() >= slice_ids:
+        if not wanted:
             break
-        for slice_id, row in newest_publications(tables, date).items():
-            if slice_id in slice_ids and row["state"] == "complete" and not row["is_partial"]:
-                found.setdefault(slice_id, (date, row["rows"]))
+        for slice_id, row in newest_publications(tables, date, wanted).items():
+            if row["state"] == "complete" and not row["is_partial"]:
+                found[slice_id] = (date, row["rows"])
+                wanted.remove(slice_id)
     return found
 
 
 def _order(row: Mapping[str, Any]) -> tuple[int, dt.datetime]:
     """Return what tells which of two publications of a slice and date is the newer: files of old have no number."""
-    return row.get("publication") or 0, row["published_at"]
+    return row["publication"] or 0, row["published_at"]

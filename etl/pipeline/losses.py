@@ -7,15 +7,16 @@ or a ledger. Each of them tells something about the others, so what one has lost
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from etl.errors import LedgerError, WarehouseError, refused_by_system
 from etl.ledger.ledger import Ledger
 from etl.load.changes import logged_dataset
 from etl.load.delta.tables import Committed, Tables
-from etl.load.snapshots import has_slices, newest_publications
+from etl.load.published import Published, Slices, published
+from etl.load.snapshots import has_slices
 
 _REPLAY = "`nimble-etl replay --since {date}` writes it again if a ledger still has its pages"
 
@@ -57,24 +58,23 @@ def find_losses(tables: Tables, ledgers: Iterable[Path], newest: int | None = RE
     dates = sorted({date for name in (*counted, "etl_slices") if name in found for date in found[name].files})
     since = dates[-newest] if newest and newest < len(dates) else dt.date.min
     yield from _compare_versions(tables, found, since)
-    published: dict[dt.date, Mapping[str, Mapping[str, Any]]] = {}
-    unreadable = set()
-    for date in (date for date in dates if date >= since):
-        try:
-            published[date] = newest_publications(tables, date)
-        except WarehouseError:
-            unreadable.add(date)
-        else:
-            yield from _compare_tables(found, counted, date, published[date])
-    yield from _compare_logs(found, published)
+    by_date: dict[dt.date, list[Path]] = {}
     for path in ledgers:
-        try:
-            with Ledger.open(path) as ledger:
-                date = ledger.run().snapshot_date
-                if date >= since and date not in unreadable:
-                    yield from _compare_ledger(ledger, date, published.get(date, {}))
-        except LedgerError:
-            continue
+        with suppress(LedgerError), Ledger.open(path) as ledger:
+            by_date.setdefault(ledger.run().snapshot_date, []).append(path)
+    first: dict[str, dt.date] = {}
+    of_ledgers: list[Loss] = []
+    for some in published(tables, sorted(date for date in {*dates, *by_date} if date >= since)):
+        first = {**some.first, **first}
+        for date, there in some.by_date.items():
+            if date in dates:
+                yield from _compare_tables(found, counted, date, there)
+            slices = there.slices() if date in by_date else {}
+            for path in by_date.get(date, ()):
+                with suppress(LedgerError), Ledger.open(path) as ledger:
+                    of_ledgers += _compare_ledger(ledger, date, slices)
+    yield from _compare_logs(found, first)
+    yield from of_ledgers
 
 
 def _compare_versions(tables: Tables, found: Mapping[str, Committed], since: dt.date) -> Iterator[Loss]:
@@ -95,16 +95,9 @@ def _compare_versions(tables: Tables, found: Mapping[str, Committed], since: dt.
             yield Loss(date, f"table {name}", f"{problem}; {_REPLAY.format(date=date)}")
 
 
-def _compare_logs(
-    found: Mapping[str, Committed], published: Mapping[dt.date, Mapping[str, Mapping[str, Any]]]
-) -> Iterator[Loss]:
+def _compare_logs(found: Mapping[str, Committed], first: Mapping[str, dt.date]) -> Iterator[Loss]:
     """Yield change logs that begin after the first complete snapshot: all of its records are in the log."""
     logs = {logged_dataset(table.schema): table for table in found.values()}
-    first: dict[str, dt.date] = {}
-    for date, rows in sorted(published.items()):
-        for row in rows.values():
-            if row["state"] == "complete" and not row["is_partial"] and not row["is_filtered"] and row["rows"]:
-                first.setdefault(row["dataset"], date)
     for name, date in first.items():
         if not any(day <= date for day in (logs[name].files if name in logs else ())):
             problem = f"it begins after the snapshots of {date}"
@@ -112,23 +105,19 @@ def _compare_logs(
 
 
 def _compare_tables(
-    found: Mapping[str, Committed], counted: set[str], date: dt.date, published: Mapping[str, Mapping[str, Any]]
+    found: Mapping[str, Committed], counted: set[str], date: dt.date, published: Published
 ) -> Iterator[Loss]:
     """Compare the rows of a date that each table has with those that its slices' newest publications wrote."""
     there = Counter({name: sum(_rows(found[name], date)) for name in counted})
-    if any(row.get("is_dropped") for row in published.values()):
+    if published.is_dropped:
         return
-    if not published:
+    if published.is_empty:
         names = ", ".join(sorted(name for name, rows in there.items() if rows))
         if names:
             yield Loss(date, "table etl_slices", f"it has no rows, and {names} has; {_REPLAY.format(date=date)}")
         return
-    rows = published.values()
-    expected = Counter({"etl_rejects": 0})
-    for row in rows:
-        expected.update(dict(row.get("table_rows") or {row["dataset"]: row["rows"], "etl_rejects": row["rejects"]}))
-    # A former version did not write how many rows each table got.
-    is_known = all(row.get("table_rows") or not row["records"] for row in rows)
+    expected = Counter({"etl_rejects": 0, **published.rows})
+    is_known = published.is_counted
     for name in sorted(expected.keys() | counted) if is_known else sorted(expected):
         if not is_known and not there[name]:
             continue  # a former version may have dropped the date
@@ -141,21 +130,25 @@ def _rows(table: Committed, date: dt.date) -> Iterator[int]:
     return (table.facts[file].rows for file in table.files.get(date, ()))
 
 
-def _compare_ledger(ledger: Ledger, date: dt.date, published: Mapping[str, Mapping[str, Any]]) -> Iterator[Loss]:
+def _compare_ledger(ledger: Ledger, date: dt.date, published: Slices) -> Iterator[Loss]:
     """Compare what a ledger says is published with what the warehouse says."""
     run_id = ledger.run().run_id
     left = {slice_id for ids in ledger.open_publications().values() for slice_id in ids}
-    for facts in ledger.slices():
-        if facts.publication is None or facts.slice.slice_id in left:
+    problems = {}
+    for slice_id, sequence, pages_sha256 in ledger.published():
+        row = published.get(slice_id)
+        if slice_id in left:
             continue
-        row = published.get(facts.slice.slice_id)
-        if row is None or (row.get("publication") or 0) < facts.publication:
-            problem = f"run {run_id} has published it, and the warehouse does not have it: is the warehouse a backup?"
-            yield Loss(date, str(facts.slice), f"{problem} {_REPLAY.format(date=date)}")
-        elif row["run_id"] == run_id and row.get("pages_sha256") not in (None, facts.pages_sha256):
-            yield Loss(
-                date,
-                str(facts.slice),
-                f"the ledger {ledger.path} has other pages than were published: is it a backup? Readers keep the "
-                "published rows. Move the ledger away: it proves nothing any more",
+        if row is None or row[1] < sequence:
+            problems[slice_id] = (
+                f"run {run_id} has published it, and the warehouse does not have it: is the warehouse a backup? "
+                f"{_REPLAY.format(date=date)}"
             )
+        elif row[0] == run_id and row[2] not in (None, pages_sha256):
+            problems[slice_id] = (
+                f"the ledger {ledger.path} has other pages than were published: is it a backup? Readers keep the "
+                "published rows. Move the ledger away: it proves nothing any more"
+            )
+    for facts in ledger.slices() if problems else ():
+        if problem := problems.get(facts.slice.slice_id):
+            yield Loss(date, str(facts.slice), problem)

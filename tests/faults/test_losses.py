@@ -11,6 +11,7 @@ import pytest
 from support.damage import change_ledger, flip_byte
 from support.job import DATE, EXPORTED, NIGHT, RUN, job_at
 from support.studios import studio_of
+from support.warehouse import publish_slices
 
 from etl.jobs.replay import Selection, replay
 from etl.jobs.status import status
@@ -19,6 +20,7 @@ from etl.ledger.directory import RUN_ID_TIME, ledger_paths, remove_old_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
 from etl.model import RunState
+from etl.pipeline.losses import find_losses
 from etl.storage.disk import Disk
 
 DAYS = [DATE + dt.timedelta(days=n) for n in range(3)]
@@ -175,6 +177,15 @@ def test_fault_66_a_ledger_that_is_a_backup_proves_nothing_and_replaces_nothing(
     (problem, *_) = job.problems()
     assert "has other pages than were published: is it a backup?" in problem
     assert job.exported_rows() == before
+
+
+def test_fault_66_the_change_log_of_many_dates_is_compared_with_the_first_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("etl.load.published._AT_ONCE", 1)
+    tables = Tables(Disk(tmp_path))
+    for number, day in enumerate(DAYS, start=1):
+        publish_slices(tables, ["a"], date=day, run=f"run-{number}", number=number)
+    (found,) = (loss for loss in find_losses(tables, []) if loss.what == "the change log of things")
+    assert found.snapshot_date == DAYS[0]
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "lost"])

@@ -220,3 +220,22 @@ def test_what_fails_while_it_is_staged_is_tried_again_where_it_is_published(tmp_
         assert outcome.exit_code == 0, "here it does not fail"
         assert read
         assert [row[2] for row in shown(job)] == ["1", "2"]
+
+
+def test_hashes_of_keys_are_dropped_with_the_last_page_of_a_slice(tmp_path, monkeypatch, read):
+    """They take 8 bytes a record. Only a slice with a key that is there twice keeps them until it is published."""
+    held = {}
+    take = module.Ahead.take
+
+    def look(self, ready):
+        self._stage(self._take_waiting())
+        held.update({rows.slice_.parents.get("repositoryName"): rows.hashes for rows in self._slices.values()})
+        return take(self, ready)
+
+    monkeypatch.setattr(module.Ahead, "take", look)
+    with Answers(LISTED, images("1", token="t"), images("2"), images("3", token="t"), images("3")) as answers:
+        job = job_of(tmp_path, monkeypatch, answers)
+        job.run()
+    assert held["one"] is None
+    assert held["two"].suspects()
+    assert read

@@ -202,12 +202,12 @@ class Tables:
 
     def rows(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return some columns of all rows of one date. Use it for small tables."""
-        return [row for batch in self._batches(table, snapshot_date, columns) for row in batch.to_pylist()]
+        return [row for batch in self.batches(table, snapshot_date, columns) for row in batch.to_pylist()]
 
     def count(self, table: str, replacement: Replacement) -> dict[str, int]:
         """Read the committed rows of a replacement and count them, per value of its column."""
         counts = dict.fromkeys(replacement.values, 0)
-        for batch in self._batches(table, replacement.snapshot_date, [replacement.column]):
+        for batch in self.batches(table, replacement.snapshot_date, [replacement.column]):
             for entry in batch.column(0).value_counts().to_pylist():
                 if entry["values"] in counts:
                     counts[entry["values"]] += entry["counts"]
@@ -218,12 +218,13 @@ class Tables:
         import pyarrow.compute as pc  # noqa: PLC0415  so that `status` is quick
 
         found: set[Any] = set()
-        for batch in self._batches(table, replacement.snapshot_date, [replacement.column, column]):
+        for batch in self.batches(table, replacement.snapshot_date, [replacement.column, column]):
             replaced = pc.is_in(batch.column(replacement.column), pa.array(replacement.values, pa.string()))
             found.update(pc.unique(batch.column(column).filter(replaced)).to_pylist())
         return found
 
-    def _batches(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, table: str, snapshot_date: dt.date, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield some columns of all rows of one date. Columns that a file does not have are left out."""
         for file in self.files(table, snapshot_date):
             yield from read_batches(self.store, file, columns)
 
