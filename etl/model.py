@@ -386,7 +386,8 @@ class SliceFacts:
     `records` counts the records that belong to the walk. The first page arrived at `observed_from`, the last at
     `observed_until`. `pages_sha256` is a digest of all its pages; None without one. `publication` is the number, in
     the warehouse, of the slice's last publication, at `published_at`; None before the first. `table_rows` has the rows
-    that it wrote to each table; it is empty if a former version published.
+    that it wrote to each table; it is empty if a former version published. A slice that is not `is_wanted` is walked
+    only because others come from it, and is never published.
     """
 
     slice: Slice
@@ -410,6 +411,7 @@ class SliceFacts:
     drift: tuple[str, ...]
     table_rows: Mapping[str, int]
     pages_sha256: str | None
+    is_wanted: bool
 
     @property
     def whole(self) -> bool:

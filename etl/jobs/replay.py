@@ -57,9 +57,8 @@ class _Date:
     def add(self, ledger: Ledger, *, with_held_back: bool) -> None:
         """Add a ledger. The latest publication of a slice wins; one held back wins over those walked before it."""
         self.ledgers.append(ledger)
-        wanted = ledger.datasets(published=True)
         for facts in ledger.slices():
-            held_back = with_held_back and facts.whole and facts.slice.dataset in wanted
+            held_back = with_held_back and facts.whole and facts.is_wanted
             if facts.publication is None and not held_back:
                 continue
             former = self.winners.get(facts.slice.slice_id)

@@ -123,11 +123,9 @@ class Ledger:
             dataset.name, dataset.model_dump_json(), operation.model_dump_json(), published,
         )  # fmt: skip
 
-    def datasets(self, *, published: bool = False) -> dict[str, tuple[Dataset, Operation]]:
-        """Return definitions and shapes by name, parents first: of all datasets, or only of those to be published."""
-        found = self.database.rows(
-            "select name, definition, operation from dataset where published or not ? order by rowid", published
-        )
+    def datasets(self) -> dict[str, tuple[Dataset, Operation]]:
+        """Return the definitions and shapes of all datasets by name, parents first."""
+        found = self.database.rows("select name, definition, operation from dataset order by rowid")
         with sqlite_errors(self.path):
             return {
                 name: (Dataset.model_validate_json(definition), Operation.model_validate_json(operation))
@@ -163,7 +161,8 @@ class Ledger:
             " coalesce(sum(retries), 0) as retries, min(received_at) as observed_from,"
             " max(received_at) as observed_until, publication.published_at, publication.sequence,"
             " exists (select 1 from slice where (account_id, region) <> (select account_id, region from slice limit 1))"
-            " as is_of_many"
+            " as is_of_many,"
+            " (select published from dataset where name = slice.dataset) as is_wanted"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
             " left join publication on publication.number = slice.publication"
             " where ?1 is null or slice.dataset = ?1 group by slice.rowid order by position",

@@ -44,6 +44,7 @@ def slice_facts(row: sqlite3.Row, pages_sha256: str | None) -> SliceFacts:
         drift=tuple(json.loads(row["drift"] or "[]")),
         publication=row["sequence"],
         table_rows=json.loads(row["table_rows"] or "{}"),
+        is_wanted=bool(row["is_wanted"]),
         pages_sha256=pages_sha256,
     )
 

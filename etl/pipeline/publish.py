@@ -55,7 +55,7 @@ def publish(  # noqa: PLR0913  what, where, and what may be published
     Raises:
         StorageError: the disk refused.
     """
-    slices = ledger.slices(layout.dataset.name)
+    slices = [facts for facts in ledger.slices(layout.dataset.name) if facts.is_wanted]
     ready = [facts for facts in slices if facts.whole and (facts.publication is None or facts.partial)]
     parts = [facts for facts in slices if facts.pages and not facts.whole]
     if partial:

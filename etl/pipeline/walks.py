@@ -230,4 +230,5 @@ class Walks:
 
 def _is_to_be_published(facts: SliceFacts) -> bool:
     """Tell whether a slice has pages, and will be published if its walk comes to its end."""
-    return facts.pages > 0 and not facts.publication and facts.state in {SliceState.WALKING, SliceState.COMPLETE}
+    is_going_well = facts.state in {SliceState.WALKING, SliceState.COMPLETE}
+    return facts.is_wanted and facts.pages > 0 and not facts.publication and is_going_well
