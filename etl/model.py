@@ -418,6 +418,11 @@ class SliceFacts:
         """Tell whether the ledger has every page of the slice, from the first to the last."""
         return self.state is SliceState.COMPLETE and self.first_starting_token is None
 
+    @property
+    def is_owed(self) -> bool:
+        """Tell whether the slice can be published, and neither was nor is held back."""
+        return self.whole and self.is_wanted and self.publication is None and not self.error
+
 
 def digest(value: object) -> str:
     """Return the SHA-256 of a JSON value, in hexadecimal. Equal values have equal digests."""

@@ -45,7 +45,8 @@ class Outcome:
     def finished(self) -> bool:
         """Tell whether a later invocation has nothing left to walk or publish."""
         walked = bool(self.slices) and all(facts.state is not SliceState.WALKING for facts in self.slices)
-        return walked and not self.interrupted and not self.failure
+        is_left = self.run.state is RunState.OPEN and any(facts.is_owed for facts in self.slices)
+        return walked and not is_left and not self.interrupted and not self.failure
 
     @property
     def exit_code(self) -> int:

@@ -1,9 +1,10 @@
 """What an earlier run left behind keeps no later night back, and is not thrown away while it may be resumed."""
 
 import datetime as dt
+import signal
 
 import pytest
-from support.job import DATE
+from support.job import DATE, RUN
 from support.stores import overwrite
 from support.studios import LIST
 
@@ -169,6 +170,18 @@ def test_a_run_that_could_not_be_published_is_not_recorded_as_one_that_was(job, 
         assert "not what was written" in outcome.report()["slices"][0]["error"]
 
     assert job.run()[0].exit_code == 0, "what is published then has no error any more"
+
+
+def test_a_night_that_is_settled_in_part_is_not_recorded_as_ended(job):
+    """It was killed before it began to publish its second dataset: only `run` publishes that."""
+    assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT="publication.planned") == -signal.SIGKILL
+    assert job.finish("compact") == 0, job.log
+    ended = "select exit_code, slices, slices_published from etl_runs"
+    assert job.ask(ended) == [(3, 3, 1)]
+
+    assert job.finish(*RUN) == 0, job.log
+
+    assert job.ask(ended) == [(0, 3, 3)]
 
 
 def refuse(*_):
