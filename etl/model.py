@@ -314,6 +314,35 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """The part of a night that one of several runs publishes: of `count` equal ranges of slice ids, that of `number`.
+
+    Numbers begin at 1. The only one of one range is the whole night.
+    """
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Shard":
+        """Return the shard that has this text."""
+        return cls(*map(int, text.split("/"))) if text else cls()
+
+    @property
+    def text(self) -> str | None:
+        """Return it as `--shard` takes it: 2/8. None for the whole night."""
+        return f"{self.number}/{self.count}" if self.count > 1 else None
+
+    def owns(self, slice_: Slice) -> bool:
+        """Tell whether the id of a slice lies in the range. Every slice belongs to exactly one shard of a night."""
+        return int(slice_.slice_id, 16) * self.count >> 64 == self.number - 1
+
+
+WHOLE = Shard()
+"""The whole night."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One response that is proven to be a page.
 
@@ -364,14 +393,15 @@ class Snapshot:
 class RunFacts:
     """What the ledger knows about its run.
 
-    `request` is a digest of the request that began it. `seconds` is the sum over all invocations that worked on it; the
-    last of them noted its time at `worked_until`.
+    `request` is a digest of the request that began it. `shard` is the part of the night that it publishes. `seconds` is
+    the sum over all invocations that worked on it; the last of them noted its time at `worked_until`.
     """
 
     run_id: str
     snapshot_date: dt.date
     started_at: dt.datetime
     request: str
+    shard: Shard
     account_id: str | None
     state: RunState
     seconds: float
@@ -387,7 +417,7 @@ class SliceFacts:
     `observed_until`. `pages_sha256` is a digest of all its pages; None without one. `publication` is the number, in
     the warehouse, of the slice's last publication, at `published_at`; None before the first. `table_rows` has the rows
     that it wrote to each table; it is empty if a former version published. A slice that is not `is_wanted` is walked
-    only because others come from it, and is never published.
+    only because others come from it: this run never publishes it.
     """
 
     slice: Slice

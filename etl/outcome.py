@@ -7,6 +7,8 @@ from typing import Any, Literal
 from etl.errors import EtlError
 from etl.model import RunFacts, RunState, SliceFacts, SliceState
 
+RESUMABLE = 3
+"""Exit code of a run that has not ended."""
 COUNTS = ("pages", "records", "rows", "rejects", "duplicates", "retries")
 """Counts of each slice; those of a run are their sums."""
 
@@ -44,7 +46,8 @@ class Outcome:
     @property
     def finished(self) -> bool:
         """Tell whether a later invocation has nothing left to walk or publish."""
-        walked = bool(self.slices) and all(facts.state is not SliceState.WALKING for facts in self.slices)
+        is_planned = bool(self.slices or self.run.shard.text)  # a shard may own nothing
+        walked = is_planned and all(facts.state is not SliceState.WALKING for facts in self.slices)
         is_left = self.run.state is RunState.OPEN and any(facts.is_owed for facts in self.slices)
         return walked and not is_left and not self.interrupted and not self.failure
 
@@ -54,21 +57,28 @@ class Outcome:
         if self.failure:
             return 5 if any(facts.publication is not None for facts in self.slices) else self.failure.exit_code
         if not self.finished and self.run.state is RunState.OPEN:
-            return 3
+            return RESUMABLE
         if not self.finished or any(facts.error and facts.state is not SliceState.SKIPPED for facts in self.slices):
             return 5 if any(facts.publication is not None for facts in self.slices) else 1
         return 5 if self.counts["rejects"] or self.failed_checks else 0
 
     @property
+    def told(self) -> tuple[SliceFacts, ...]:
+        """Return the slices that this run tells of: those of its shard, and others whose walk did not end well here."""
+        owns, well = self.run.shard.owns, {SliceState.COMPLETE, SliceState.SKIPPED}
+        return tuple(facts for facts in self.slices if owns(facts.slice) or facts.state not in well)
+
+    @property
     def counts(self) -> dict[str, int]:
-        """Return the sum of each count over all slices, by name."""
-        return {name: sum(getattr(facts, name) or 0 for facts in self.slices) for name in COUNTS}
+        """Return the sum of each count over all slices that the run tells of, by name."""
+        return {name: sum(getattr(facts, name) or 0 for facts in self.told) for name in COUNTS}
 
     def report(self) -> dict[str, Any]:
         """Return the facts of the closing line and of each slice, for programs."""
         return {
             "snapshot_date": self.run.snapshot_date,
             "run_id": self.run.run_id,
+            "shard": self.run.shard.text,
             "exit_code": self.exit_code,
             "error": str(self.failure) if self.failure else None,
             "slices": [
@@ -77,7 +87,7 @@ class Outcome:
                     "state": facts.state.value,
                     **{name: getattr(facts, name) for name in ("pages", "records", "rows", "starting_token", "error")},
                 }
-                for facts in self.slices
+                for facts in self.told
             ],
             **self.counts,
             "seconds": round(self.seconds, 3),
@@ -90,6 +100,6 @@ def exit_code_of(outcomes: Iterable[Outcome]) -> int:
     It is 3 as long as any run can be resumed. It is 5 if the runs differ otherwise.
     """
     codes = {outcome.exit_code for outcome in outcomes}
-    if 3 in codes:  # noqa: PLR2004
-        return 3
+    if RESUMABLE in codes:
+        return RESUMABLE
     return max(codes, default=0) if len(codes) <= 1 else 5

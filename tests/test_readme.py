@@ -16,9 +16,10 @@ import pytest
 from ruamel.yaml import YAML
 from support.commands import CLI, COMMANDS, options, resolve
 
+from etl.cli.options import shard_of
 from etl.config import Settings
 from etl.extract.datasets import builtin_datasets
-from etl.model import CATALOG_NAME
+from etl.model import CATALOG_NAME, Shard
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +31,7 @@ PAGES = {
     )
 }
 README = PAGES["README.md"]
+OPERATION = PAGES["docs/operation.md"]
 GENERATED = "docs/tables.md"
 LINKED = {
     **PAGES,
@@ -253,6 +255,46 @@ def test_calls_are_found_wherever_a_page_shows_code():
         "x `nimble-etl verify` y\n\n    nimble-etl import a.json --region b\n\n```ini\nStart=/a/nimble-etl run\n```\n"
     )
     assert sorted(map(resolve, calls(text))) == [("import",), ("run",), ("verify",)]
+
+
+def test_children_of_an_array_are_all_the_shards_of_a_night(tmp_path):
+    """The command is what AWS Batch would start, with its parameter and the environment of each child."""
+    (command,) = re.findall(r'"command": (\[.*?\]),$', OPERATION, re.MULTILINE | re.DOTALL)
+    program = tmp_path / "nimble-etl"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    words = [{"Ref::night": "2026-11-23"}.get(word, word) for word in json.loads(command)]
+    called = [
+        subprocess.run(
+            words,
+            env={"PATH": f"{tmp_path}:/bin", "AWS_BATCH_JOB_ARRAY_INDEX": index, "AWS_BATCH_JOB_ARRAY_SIZE": "3"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for index in ("0", "1", "2")
+    ]
+    assert {resolve(call) for call in called} == {("run",)}
+    assert [shard_of(*call[-2:]) for call in called] == [Shard(1, 3), Shard(2, 3), Shard(3, 3)]
+    (retries,) = re.findall(r'"retryStrategy": (\{.*?\})$', OPERATION, re.MULTILINE | re.DOTALL)
+    assert {one["onExitCode"] for one in json.loads(retries)["evaluateOnExit"]} == {"1", "2", "5"}
+
+
+def test_state_machine_runs_each_shard_of_its_input():
+    (shown,) = re.findall(r'^ {4}(\{\n +"StartAt": "Night"(?:.*\n)+? {4}\})$', OPERATION, re.MULTILINE)
+    (night,) = json.loads(shown)["States"].values()
+    task = night["ItemProcessor"]["States"]["Shard"]
+    (override,) = task["Parameters"]["Overrides"]["ContainerOverrides"]
+    (example,) = (json.loads(span) for span in spans(OPERATION) if span.startswith('{"night"'))
+    assert night["ItemsPath"] == "$.shards"
+    assert night["ItemSelector"] == {"night.$": "$.night", "shard.$": "$$.Map.Item.Value"}
+    for number, shard in enumerate(example["shards"], start=1):
+        values = {"$.night": example["night"], "$.shard": shard}
+        words = re.fullmatch(r"States\.Array\((.*)\)", override["Command.$"]).group(1).split(", ")
+        program, *call = [values.get(word, word.strip("'")) for word in words]
+        assert program == "nimble-etl"
+        assert resolve(call) == ("run",)
+        assert shard_of(*call[-2:]) == Shard(number, len(example["shards"]))
 
 
 def test_the_make_targets_of_the_documents_exist():

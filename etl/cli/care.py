@@ -31,7 +31,8 @@ def status_command(
         ("snapshots", found.snapshots, "Newest complete snapshots"),
         ("losses", found.losses, "Lost: published, and not there"),
     ):
-        facts.append(Facts(name, rows, [column for column in next(iter(rows), ()) if column != "error"], title))
+        hidden = {"error"} if any(row.get("shard") for row in rows) else {"error", "shard"}
+        facts.append(Facts(name, rows, [column for column in next(iter(rows), ()) if column not in hidden], title))
     errors = [row["error"] for row in (*found.attempts, *found.unfinished, *found.snapshots) if row["error"]]
     notes = [*found.notes, *dict.fromkeys(errors)]
     if not (found.attempts or found.runs or found.unfinished or found.losses):

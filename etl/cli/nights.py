@@ -21,6 +21,7 @@ from etl.cli.options import (
     date_of,
     parents_of,
     settings_of,
+    shard_of,
 )
 from etl.cli.output import FINDINGS, Facts, Output
 from etl.cli.process import lost_output, progress, stopped_by_signals
@@ -50,6 +51,9 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         bool, typer.Option("--unless-published", help="Do nothing for a date that the same request has published.")
     ] = False,
     accept_source: AcceptSource = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Publish the I-th of N parts; the last shard builds the catalog.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Export every page, publish the snapshot and rebuild the catalog. The next run continues a stopped one."""
@@ -64,6 +68,8 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     settings = load_settings(config, overrides)
     date = date_of("--snapshot-date", snapshot_date)
     token = check_starting_token(starting_token) if starting_token else None
+    if shard and token:
+        raise ConfigError("--starting-token: a token belongs to one slice, and --shard divides many; leave out one")
     request = Request(
         date,
         token,
@@ -73,6 +79,7 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         accept_model=accept_model,
         unless_published=unless_published,
         accept_source=accept_source,
+        shard=shard_of("--shard", shard),
     )
     with listening(attempt_noter(settings.state_dir), notifier(settings.on_finish)):
         try:
@@ -209,7 +216,7 @@ def _closing_lines(outcome: "Outcome") -> Iterator[str]:
     words = {0: "published", 1: "failed", 3: "incomplete, run again to go on", 5: "published, but not all is well"}
     if outcome.failure:
         yield f"run {outcome.run.run_id}: {outcome.failure}"
-    for facts in outcome.slices:
+    for facts in outcome.told:
         if facts.error:
             yield f"{'held back' if facts.state is SliceState.COMPLETE else facts.state.value}: {facts.error}"
         if facts.starting_token:
@@ -217,7 +224,8 @@ def _closing_lines(outcome: "Outcome") -> Iterator[str]:
         for drift in shortened(facts.drift):
             yield f"{facts.slice}: the service model does not know {drift}"
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
+    part = f", shard {outcome.run.shard.text}" if outcome.run.shard.text else ""
     yield (
-        f"{outcome.run.snapshot_date}: {words[outcome.exit_code]}; {len(outcome.slices)} slices, {counts},"
+        f"{outcome.run.snapshot_date}{part}: {words[outcome.exit_code]}; {len(outcome.told)} slices, {counts},"
         f" {outcome.seconds:.1f} seconds"
     )

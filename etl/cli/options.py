@@ -1,6 +1,7 @@
 """Flags that several commands share, and how their values are read."""
 
 import datetime as dt
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,12 +9,15 @@ import typer
 
 from etl.cli.output import Format, Reader
 from etl.errors import ConfigError
+from etl.model import WHOLE, Shard
 
 if TYPE_CHECKING:
     from etl.config import Settings
 
 Config = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 CONFIG = Path("config.yaml")
+_MOST_SHARDS = 10_000
+"""The largest array of AWS Batch has so many children. Source: AWS Batch User Guide, "Array jobs"."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Form = Annotated[Format, typer.Option("--format", help="Form of the answer.")]
 For = Annotated[
@@ -49,6 +53,24 @@ def date_of(flag: str, text: str | None) -> dt.date | None:
         return None if text is None else dt.date.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"{flag}: found {text!r}; expected a date such as 2026-11-23") from None
+
+
+def shard_of(flag: str, text: str | None) -> Shard:
+    """Return the shard of a flag; the whole night if it was not given.
+
+    Raises:
+        ConfigError: the text is not a shard.
+    """
+    if text is None:
+        return WHOLE
+    found = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
+    shard = Shard(*map(int, found.groups())) if found else Shard(0)
+    if not 1 <= shard.number <= shard.count <= _MOST_SHARDS:
+        raise ConfigError(
+            f"{flag}: found {text!r}; expected I/N with I from 1 to N and N up to {_MOST_SHARDS}, such as 2/8; "
+            "if the scheduler counts from 0, add 1"
+        )
+    return shard
 
 
 def parents_of(pairs: list[str], studio_id: str | None) -> dict[str, str]:

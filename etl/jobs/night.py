@@ -25,7 +25,7 @@ from etl.ledger.directory import ledger_paths, set_aside
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import Change
 from etl.load.delta.sources import Filler, check_filler, check_key
-from etl.model import RunState, SliceState, Snapshot
+from etl.model import WHOLE, RunState, Shard, SliceState, Snapshot
 from etl.outcome import Outcome
 from etl.pipeline.ahead import Ahead
 from etl.pipeline.model_watch import find_changes
@@ -45,7 +45,8 @@ class Request:
 
     Without a `snapshot_date`, unfinished runs of every date are finished first, and then the run for today.
     `starting_token` is where the walk of the only slice begins. With `unless_published`, no run begins for a date for
-    which a ledger says that the same request is published, all slices of it.
+    which a ledger says that the same request is published, all slices of it. Of the slices, those of the `shard` are
+    published.
     """
 
     snapshot_date: dt.date | None = None
@@ -56,6 +57,7 @@ class Request:
     accept_model: bool = False
     unless_published: bool = False
     accept_source: bool = False
+    shard: Shard = WHOLE
 
 
 def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
@@ -73,7 +75,7 @@ def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
     with workplace(settings, stop.is_set) as place:
         check_key(place.tables, settings.privacy.secret)  # also for a run that is resumed: it publishes, too
         with _source(settings, target, stop) as source, _deadline(settings, stop):
-            plan = plan_of(settings, source.operation, source.endpoint_of)
+            plan = plan_of(settings, source.operation, source.endpoint_of, request.shard)
             for doubt in plan.key_doubts(place.tables.names()):
                 log.warning("%s", doubt)
             if request.starting_token and len(plan.published) != 1:
@@ -122,7 +124,7 @@ class _Job:
             # Accounts that the configuration adds to those that are there are meant to be.
             accounts = self.plan.places.account_ids or (self.source.account_id,)
             check_filler(self.place.tables, *(Filler(self.plan.origin, account_id) for account_id in accounts))
-        return self.place.begin_run("export", snapshot_date, self.plan.fingerprint)
+        return self.place.begin_run("export", snapshot_date, self.plan.fingerprint, shard=self.plan.shard)
 
     def is_published(self, snapshot_date: dt.date) -> bool:
         """Tell whether the same request is published for a date, with all of its slices."""

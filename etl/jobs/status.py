@@ -8,24 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from etl.config import EMBEDDED, GLOBAL, Settings
-from etl.errors import ConfigError, CredentialsError, LedgerError
+from etl.errors import ConfigError, CredentialsError, LedgerError, WarehouseError, shortened
 from etl.extract.datasets import select_datasets
 from etl.jobs.warehouse import store_of
 from etl.ledger.directory import readable_ledgers
 from etl.ledger.ledger import Ledger
 from etl.load.delta.atomic import freeze_whole
 from etl.load.delta.tables import Tables
-from etl.model import CATALOG_NAME, RunState, SliceState
+from etl.load.snapshots import unended_shards
+from etl.model import CATALOG_NAME, RunState, Shard, SliceState
 from etl.observe.attempts import last_attempt
 from etl.pipeline.losses import find_losses
 from etl.read.query import Catalog, open_catalog
 from etl.sqltext import quoted
 
 _RUNS = """
-select snapshot_date, run_id, exit_code, slices_published, slices, pages, records, rows, rejects, duplicates, retries,
-    seconds
-from etl_runs order by started_at desc limit $last
+select * exclude (started_at, finished_at, table_versions) from etl_runs order by started_at desc limit $last
 """
+_OF_A_RUN = (
+    "snapshot_date", "run_id", "shard", "exit_code", "slices_published", "slices", "pages", "records", "rows",
+    "rejects", "duplicates", "retries", "seconds",
+)  # fmt: skip
+"""The catalog of a former version has no column `shard`."""
 _SNAPSHOTS = """
 with last as (
     select slice_id, any_value(dataset) as dataset, any_value(account_id) as account_id, any_value(region) as region,
@@ -45,7 +49,7 @@ order by last.dataset, last.account_id, last.region, last.parents::varchar
 """
 
 
-_GOES_ON = "run continues it"
+_GOES_ON = "run{} continues it"
 _OF_OTHERS = "asked for with other settings or flags: only such a run continues it"
 
 
@@ -83,7 +87,10 @@ def status(settings: Settings, last: int) -> Status:
     # Tables hold a part of what a job publishes while it does.
     losses = [asdict(loss) for loss in (find_losses(tables, ledgers) if freeze_whole(tables) else ())]
     has_catalog = store.exists(store.at(CATALOG_NAME))
-    if not has_catalog and tables.names():
+    awaited = [] if has_catalog else _awaited(tables)
+    if awaited:
+        notes.append(f"{CATALOG_NAME} is built when the last shard ends; not ended: {', '.join(shortened(awaited))}")
+    elif not has_catalog and tables.names():
         losses.append(
             {"snapshot_date": None, "what": CATALOG_NAME, "problem": "is gone; `nimble-etl catalog` builds it"}
         )
@@ -91,7 +98,7 @@ def status(settings: Settings, last: int) -> Status:
     if not has_catalog:
         return found
     with open_catalog(store) as opened:
-        runs = opened.rows(_RUNS, {"last": last})
+        runs = [{name: row.get(name) for name in _OF_A_RUN} for row in opened.rows(_RUNS, {"last": last})]
         snapshots = opened.rows(_SNAPSHOTS, {"now": dt.datetime.now(dt.UTC)})
         listed = _listed(settings, opened)
     exported = {entry if isinstance(entry, str) else entry.name for entry in settings.exported}
@@ -107,6 +114,16 @@ def status(settings: Settings, last: int) -> Status:
             row["state"] = "too old"
     is_stale = any(row["state"] == "too old" for row in snapshots)
     return replace(found, runs=runs, snapshots=snapshots, is_stale=is_stale)
+
+
+def _awaited(tables: Tables) -> list[str]:
+    """Return the shards of the newest night that have not ended."""
+    date = max(tables.dates("etl_runs"), default=dt.date.min)
+    try:
+        told = {row.get("shard") for row in tables.rows("etl_runs", date, ["shard"])}
+        return [name for text in told for name in unended_shards(tables, date, Shard.parse(text))]
+    except WarehouseError:  # it is among the losses
+        return []
 
 
 _Listed = tuple[str, str, frozenset[tuple[str, str]]]
@@ -141,8 +158,8 @@ def _names_of(row: Mapping[str, Any], parents: Mapping[str, str]) -> set[_Listed
     return {(row["account_id"], region, frozenset(parents.items())) for region in regions}
 
 
-def _request_of(settings: Settings) -> str | None:
-    """Return the fingerprint of a `run` without flags; None if the configuration allows none."""
+def _request_of(settings: Settings, shard: Shard) -> str | None:
+    """Return the fingerprint of a `run` without flags but `--shard`; None if the configuration allows none."""
     from etl.extract.clients import Clients, Endpoint  # noqa: PLC0415  with them, `status` would take twice as long
     from etl.extract.service_model import describe_operation, model_session  # noqa: PLC0415
     from etl.jobs.workplace import plan_of  # noqa: PLC0415
@@ -151,7 +168,7 @@ def _request_of(settings: Settings) -> str | None:
         clients = None if settings.source.endpoint_url == EMBEDDED else Clients(settings.source, Endpoint())
         describe = partial(describe_operation, model_session())
         endpoint_of = (lambda dataset: clients.endpoint_of(dataset.service)) if clients else (lambda _: None)
-        return plan_of(settings, describe, endpoint_of).fingerprint
+        return plan_of(settings, describe, endpoint_of, shard).fingerprint
     except (ConfigError, CredentialsError):
         return None
 
@@ -162,6 +179,7 @@ def _unfinished(settings: Settings, ledgers: Sequence[Path]) -> Iterator[dict[st
         try:
             with Ledger.open(path) as ledger:
                 run = ledger.run()
+                part = f" --shard {run.shard.text}" if run.shard.text else ""
                 for facts in ledger.slices() if run.state is RunState.OPEN else ():
                     yield {
                         "snapshot_date": run.snapshot_date,
@@ -172,7 +190,7 @@ def _unfinished(settings: Settings, ledgers: Sequence[Path]) -> Iterator[dict[st
                         "state": facts.state.value,
                         "pages": facts.pages,
                         "records": facts.records,
-                        "next": _GOES_ON if run.request == request() else _OF_OTHERS,
+                        "next": _GOES_ON.format(part) if run.request == request(run.shard) else _OF_OTHERS,
                         "error": facts.error,
                     }
         except LedgerError as exc:

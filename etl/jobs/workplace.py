@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from etl.config import Settings
-from etl.errors import CommitConflictError, ConfigError, EtlError, LedgerError
+from etl.errors import CommitConflictError, ConfigError, EtlError, LedgerError, shortened
 from etl.events import reach
 from etl.extract.datasets import builtin_datasets, select_datasets
 from etl.jobs.warehouse import copies_of, store_of
@@ -32,7 +32,8 @@ from etl.load.catalog.prices import PRICES, read_prices
 from etl.load.delta.atomic import Change, all_or_nothing, alone
 from etl.load.delta.sources import Filler, note_fillers, note_key
 from etl.load.delta.tables import Tables
-from etl.model import Dataset, Operation, RunState
+from etl.load.snapshots import unended_shards
+from etl.model import WHOLE, Dataset, Operation, RunState, Shard
 from etl.outcome import CheckResult, Outcome
 from etl.pipeline.losses import find_losses
 from etl.pipeline.plan import Plan
@@ -120,17 +121,22 @@ class Workplace:
         if self.copies:
             self.copies.remove_old(run.keep_ledgers)
 
-    def begin_run(self, what: str, snapshot_date: dt.date, request: str, state: RunState = RunState.OPEN) -> Ledger:
+    def begin_run(
+        self, what: str, snapshot_date: dt.date, request: str, state: RunState = RunState.OPEN, shard: Shard = WHOLE
+    ) -> Ledger:
         """Return the ledger of a new run. `what` names it in the log; `request` is a digest of the whole request."""
         run_id = new_run_id()
-        log.info("run %s begins: %s, snapshot date %s", run_id, what, snapshot_date)
+        part = f", shard {shard.text}" if shard.text else ""
+        log.info("run %s begins: %s, snapshot date %s%s", run_id, what, snapshot_date, part)
         path = self.settings.state_dir / "runs" / f"{run_id}.sqlite"
-        return Ledger.create(path, run_id, snapshot_date, request, state)
+        return Ledger.create(path, run_id, snapshot_date, request, state, shard)
 
     def finish_run(
         self, ledger: Ledger, began: float, origin: str | None, publish: Callable[[Change], Published]
     ) -> Outcome:
         """Publish what a run has walked, all or nothing; build the catalog; close the run if nothing is left.
+
+        If the run is a shard, the catalog is built only if all shards of the night have ended.
 
         `began` is when the work on it began, in seconds of `time.monotonic`. `origin` says where the pages come from.
         `publish` is called with the change that it is inside of.
@@ -156,7 +162,11 @@ class Workplace:
                     reach("facts.published")
             ledger.confirm()
             if has_news and not outcome.interrupted:
-                outcome = replace(outcome, failed_checks=self.show(self.lost))
+                if left := unended_shards(self.tables, outcome.run.snapshot_date, outcome.run.shard):
+                    names = ", ".join(shortened(left))
+                    log.info("the catalog stays as it is, and is built when the last shard ends; not ended: %s", names)
+                else:
+                    outcome = replace(outcome, failed_checks=self.show(self.lost))
         if outcome.finished:
             ledger.close_run(RunState.FAILED if outcome.exit_code == 1 else RunState.PUBLISHED)
             reach("run.closed")
@@ -281,6 +291,7 @@ def plan_of(
     settings: Settings,
     describe: Callable[[Dataset], Operation],
     endpoint_of: Callable[[Dataset], str | None] = lambda _: None,
+    shard: Shard = WHOLE,
 ) -> Plan:
     """Return the plan of what an invocation exports, as `Plan.make` says. Nothing is requested."""
     if not settings.exported:
@@ -292,4 +303,5 @@ def plan_of(
         settings.source,
         settings.privacy.secret,
         endpoint_of,
+        shard,
     )

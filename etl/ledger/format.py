@@ -1,12 +1,12 @@
 """The tables of a ledger, and how older versions of them become the present one."""
 
-FORMAT = 3
+FORMAT = 4
 """Version of the tables below. A ledger of a newer version is refused."""
 SCHEMA = """
 create table run (
     run_id text primary key, snapshot_date text not null, started_at text not null, request text not null,
     account_id text, state text not null, seconds real not null default 0, invocations integer not null default 0,
-    worked_until text not null
+    worked_until text not null, shard text
 );
 create table dataset (
     name text primary key, definition text not null, operation text not null, published integer not null
@@ -49,4 +49,5 @@ UPGRADES = {
         "delete from publication where is_of_facts",
         "alter table publication drop column is_of_facts",
     ),
+    3: ("alter table run add column shard text",),
 }

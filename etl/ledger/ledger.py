@@ -23,7 +23,19 @@ from etl.events import reach
 from etl.ledger import rows
 from etl.ledger.database import Database, sqlite_errors
 from etl.ledger.format import FORMAT, SCHEMA, UPGRADES
-from etl.model import Checkpoint, Dataset, Operation, Page, RunFacts, RunState, Slice, SliceFacts, SliceState
+from etl.model import (
+    WHOLE,
+    Checkpoint,
+    Dataset,
+    Operation,
+    Page,
+    RunFacts,
+    RunState,
+    Shard,
+    Slice,
+    SliceFacts,
+    SliceState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +67,16 @@ class Ledger:
         self._arrived: deque[_Arrived] = deque()
 
     @classmethod
-    def create(
-        cls, path: Path, run_id: str, snapshot_date: dt.date, request: str, state: RunState = RunState.OPEN
+    def create(  # noqa: PLR0913, PLR0917  what a run is
+        cls,
+        path: Path,
+        run_id: str,
+        snapshot_date: dt.date,
+        request: str,
+        state: RunState = RunState.OPEN,
+        shard: Shard = WHOLE,
     ) -> "Ledger":
-        """Make a new ledger for a UTC date, which never changes; the file must not exist.
+        """Make a new ledger for a UTC date and a shard, which never change; the file must not exist.
 
         `request` is the digest of what was asked for: only the same request continues this ledger.
 
@@ -68,9 +86,9 @@ class Ledger:
         now = _now()
         Database.create(
             path, FORMAT, SCHEMA,
-            "insert into run (run_id, snapshot_date, started_at, request, state, worked_until)"
-            " values (?, ?, ?, ?, ?, ?)",
-            run_id, snapshot_date.isoformat(), now, request, state, now,
+            "insert into run (run_id, snapshot_date, started_at, request, state, worked_until, shard)"
+            " values (?, ?, ?, ?, ?, ?, ?)",
+            run_id, snapshot_date.isoformat(), now, request, state, now, shard.text,
         )  # fmt: skip
         reach("ledger.created")
         return cls.open(path)
@@ -162,7 +180,8 @@ class Ledger:
             " max(received_at) as observed_until, publication.published_at, publication.sequence,"
             " exists (select 1 from slice where (account_id, region) <> (select account_id, region from slice limit 1))"
             " as is_of_many,"
-            " (select published from dataset where name = slice.dataset) as is_wanted"
+            " (select published from dataset where name = slice.dataset) as is_of_wanted,"
+            " (select shard from run) as shard"
             " from slice left join page on page.slice_id = slice.slice_id and page.attempt = slice.attempt"
             " left join publication on publication.number = slice.publication"
             " where ?1 is null or slice.dataset = ?1 group by slice.rowid order by position",

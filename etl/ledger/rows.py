@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from etl.errors import LedgerError
-from etl.model import Page, RunFacts, RunState, Slice, SliceFacts, SliceState
+from etl.model import Page, RunFacts, RunState, Shard, Slice, SliceFacts, SliceState
 
 Value = TypeVar("Value", RunFacts, SliceFacts, Page)
 
@@ -23,6 +23,7 @@ def run_facts(row: sqlite3.Row) -> RunFacts:
         started_at=dt.datetime.fromisoformat(row["started_at"]),
         worked_until=dt.datetime.fromisoformat(row["worked_until"]),
         state=RunState(row["state"]),
+        shard=Shard.parse(row["shard"]),
     )
 
 
@@ -31,10 +32,11 @@ def slice_facts(row: sqlite3.Row, pages_sha256: str | None) -> SliceFacts:
     # Many slices have the same few names: each is in memory once.
     dataset, account_id, region = (sys.intern(row[name]) for name in ("dataset", "account_id", "region"))
     parents, filters = json.loads(row["parents"]), json.loads(row["filters"])
+    slice_ = Slice(dataset, account_id, region, parents, filters, bool(row["is_of_many"]))
     return _value(
         SliceFacts,
         row,
-        slice=Slice(dataset, account_id, region, parents, filters, bool(row["is_of_many"])),
+        slice=slice_,
         state=SliceState(row["state"]),
         resumable=bool(row["resumable"]),
         partial=bool(row["partial"]),
@@ -44,7 +46,7 @@ def slice_facts(row: sqlite3.Row, pages_sha256: str | None) -> SliceFacts:
         drift=tuple(json.loads(row["drift"] or "[]")),
         publication=row["sequence"],
         table_rows=json.loads(row["table_rows"] or "{}"),
-        is_wanted=bool(row["is_wanted"]),
+        is_wanted=bool(row["is_of_wanted"]) and Shard.parse(row["shard"]).owns(slice_),
         pages_sha256=pages_sha256,
     )
 

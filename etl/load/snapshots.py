@@ -12,7 +12,8 @@ from etl.errors import WarehouseError
 from etl.load.changes import CHANGE
 from etl.load.delta.parquet import fill
 from etl.load.delta.tables import Committed, Tables
-from etl.model import RunFacts, SliceFacts
+from etl.model import RunFacts, Shard, SliceFacts
+from etl.outcome import RESUMABLE
 
 _COLUMNS = pa.schema(
     [
@@ -103,6 +104,20 @@ def find_falls(
                 f"If the new number is right: nimble-etl replay {run.run_id} --allow-fall"
             )
             yield facts, reason
+
+
+def unended_shards(tables: Tables, date: dt.date, shard: Shard) -> list[str]:
+    """Return the shards of a night that have not ended, as etl_runs says; none if there is only one.
+
+    A shard has ended if a run of it has, whatever it could not publish. Who holds the lock of the warehouse knows that
+    no other shard ends meanwhile.
+    """
+    if not shard.text:
+        return []
+    rows = tables.rows("etl_runs", date, ["shard", "exit_code"])
+    ended = {row.get("shard") for row in rows if row["exit_code"] != RESUMABLE}
+    night = (f"{number}/{shard.count}" for number in range(1, shard.count + 1))
+    return [one for one in night if one not in ended]
 
 
 def has_slices(table: Committed) -> bool:

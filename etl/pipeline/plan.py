@@ -11,7 +11,7 @@ from etl.extract.places import ACCOUNTS, PARENT, REGIONS, UNITS, Place, Places
 from etl.extract.redact import without_userinfo
 from etl.extract.service_model import filter_names, parameter_names
 from etl.ledger.ledger import Ledger
-from etl.model import BLANK, CATALOG_TABLES, Dataset, Operation, Slice, digest
+from etl.model import BLANK, CATALOG_TABLES, WHOLE, Dataset, Operation, Shard, Slice, digest
 from etl.names import parameter_column
 from etl.pipeline.keys import key_doubt
 from etl.sqlfiles import sql_files
@@ -29,6 +29,7 @@ class Plan:
     `published` names the datasets whose rows the operator wants. The others are walked because slices come from them.
     `operations` also has those of the listings that tell accounts and Regions.
     `endpoints` are those that the environment or the AWS configuration gives for a dataset, if `source` gives none.
+    Of the slices, those of the `shard` are published.
     """
 
     source: SourceSettings
@@ -38,6 +39,7 @@ class Plan:
     published: frozenset[str]
     endpoints: Mapping[str, str]
     places: Places
+    shard: Shard = WHOLE
 
     @classmethod
     def make(  # noqa: PLR0913, PLR0917  the parts of an invocation
@@ -48,6 +50,7 @@ class Plan:
         source: SourceSettings,
         secret: bytes | None,
         endpoint_of: Callable[[Dataset], str | None] = lambda _: None,
+        shard: Shard = WHOLE,
     ) -> "Plan":
         """Return the plan of an invocation. Nothing is requested.
 
@@ -76,7 +79,7 @@ class Plan:
         endpoints = {} if source.endpoint_url else {name: endpoint_of(dataset) for name, dataset in datasets.items()}
         given = {name: url for name, url in endpoints.items() if url}
         operations |= {name: describe(dataset) for name, dataset in places.listings.items()}
-        return cls(source, datasets, operations, layouts, frozenset(published), given, places)
+        return cls(source, datasets, operations, layouts, frozenset(published), given, places, shard)
 
     @property
     def origin(self) -> str:
@@ -98,6 +101,7 @@ class Plan:
         return digest(
             {
                 **(places if source.has_places else {}),
+                **({"shard": self.shard.text} if self.shard.text else {}),
                 "datasets": [dataset.identity for dataset in self.datasets.values()],
                 "models": [self.operations[name].model_hash for name in self.datasets],
                 "published": sorted(self.published),
@@ -117,6 +121,16 @@ class Plan:
         for name, dataset in self.datasets.items():
             if name not in proven and (doubt := key_doubt(dataset, self.operations[name])):
                 yield doubt
+
+    def walks(self, slice_: Slice) -> bool:
+        """Tell whether to walk a slice. What other shards own is walked only if it may tell of slices of this one."""
+        return self.shard.owns(slice_) or slice_.dataset in self._parents
+
+    @cached_property
+    def _parents(self) -> Collection[str]:
+        """The datasets, and listings of accounts and Regions, that tell which slices there are."""
+        parents = {dataset.for_each.dataset for dataset in self.datasets.values() if dataset.for_each}
+        return parents | self.places.listings.keys()
 
     def dataset(self, name: str) -> Dataset:
         """Return a dataset to walk, also one of those that tell accounts and Regions."""

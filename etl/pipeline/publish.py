@@ -205,7 +205,8 @@ def _fact_rows(
     table: str, ledger: Ledger, outcome: Outcome, table_versions: Mapping[str, int]
 ) -> Iterator[Mapping[str, object]]:
     if table == "etl_pages":
-        return (page_row(dict(row)) for row in ledger.page_facts())
+        told = {facts.slice.slice_id for facts in outcome.told}
+        return (page_row(dict(row)) for row in ledger.page_facts() if row["slice_id"] in told)
     if table == "etl_slices":
-        return map(slice_row, outcome.slices)
+        return map(slice_row, outcome.told)
     return iter([run_row(outcome, version("nimble-etl"), table_versions)])

@@ -108,7 +108,7 @@ class Walks:
 
     def _planned(self, ledger: Ledger, slices: Iterable[Slice]) -> Iterator[Slice]:
         """Add slices to the ledger, all at once, and yield those to walk. What comes from others is planned, too."""
-        found = {slice_.slice_id: slice_ for slice_ in slices}
+        found = {slice_.slice_id: slice_ for slice_ in slices if self.plan.walks(slice_)}
         with self._planning:
             new = [slice_ for slice_id, slice_ in found.items() if slice_id not in self._known]
             self._known.update(found)
@@ -160,7 +160,8 @@ class Walks:
 
         Return after how many seconds to go on with it; None: its walk has ended.
         """
-        dataset, ahead = self.plan.dataset(slice_.dataset), self.ahead.get(slice_.dataset)
+        dataset = self.plan.dataset(slice_.dataset)
+        ahead = self.ahead.get(slice_.dataset) if self.plan.shard.owns(slice_) else None
         for _ in range(_ATTEMPTS):
             pages = walk(
                 slice_,

@@ -35,7 +35,8 @@ RUNS = pa.schema(
         field(
             "exit_code",
             pa.int32(),
-            "0 everything asked for is published; 5 published, but not all is well; what checks found is in etl_checks",
+            "0 everything asked for is published; 3 it has not ended; 5 published, but not all is well; what checks"
+            " found is in etl_checks",
         ),
         field("seconds", pa.float64(), "working time of all invocations", unit="s"),
         field("invocations", pa.int32(), "how often the run was begun or resumed"),
@@ -43,6 +44,7 @@ RUNS = pa.schema(
         field("slices_published", pa.int32(), "slices whose rows readers see"),
         *_counts("rows published"),
         field("version", pa.string(), "version of nimble-etl"),
+        field("shard", pa.string(), "part of the night that the run published, such as 2/8; null: all of it"),
         field(
             "table_versions",
             pa.map_(pa.string(), pa.int64()),
@@ -127,9 +129,10 @@ def run_row(outcome: Outcome, version: str, table_versions: Mapping[str, int]) -
         "exit_code": outcome.exit_code,
         "seconds": round(outcome.run.seconds, 3),
         "invocations": outcome.run.invocations,
-        "slices": len(outcome.slices),
-        "slices_published": sum(facts.publication is not None for facts in outcome.slices),
+        "slices": len(outcome.told),
+        "slices_published": sum(facts.publication is not None for facts in outcome.told),
         "version": version,
+        "shard": outcome.run.shard.text,
         "table_versions": list(table_versions.items()),
         **outcome.counts,
     }

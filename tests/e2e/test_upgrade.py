@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.job import Job, connected
 
+from etl.jobs.status import status
 from etl.ledger.directory import ledger_paths
 from etl.model import CATALOG_NAME
 
@@ -46,6 +47,12 @@ def test_the_killed_night_is_finished_and_the_next_ones_follow(job):
     assert job.finish("run", "--snapshot-date", "2026-11-21") == 0, job.log
     assert rows_by_night(job) == [(night, 5) for night in (*NIGHTS, dt.date(2026, 11, 21))]
     assert job.problems() == []
+
+
+def test_ledgers_and_runs_from_before_there_were_shards_are_of_whole_nights(job):
+    assert {row["next"] for row in status(job.settings(), 9).unfinished} == {"run continues it"}
+    assert job.finish("catalog") == 0, job.log
+    assert [row["shard"] for row in status(job.settings(), 9).runs] == [None] * 3
 
 
 def test_former_nights_are_replayed_and_old_ones_compacted_and_vacuumed(job):

@@ -25,7 +25,7 @@ from etl.ledger.database import sqlite_errors
 from etl.ledger.directory import ledger_paths, new_run_id
 from etl.ledger.format import FORMAT
 from etl.ledger.ledger import Ledger
-from etl.model import SliceState
+from etl.model import WHOLE, Shard, Slice, SliceState
 
 A, B = part("a"), part("b")
 
@@ -384,6 +384,7 @@ def test_fault_38_database_of_another_program_is_refused(path):
 
 
 FORMER = """
+alter table run drop column shard;
 alter table publication drop column sequence;
 alter table publication drop column is_whole;
 alter table slice drop column table_rows;
@@ -422,6 +423,31 @@ def test_ledger_of_a_former_format_goes_on_and_knows_what_is_whole(ledger, path,
             facts_of_a = facts_of(again, A)
             assert facts_of_a.publication == 0, "published by a former version"
             assert facts_of_a.table_rows == {}
+
+
+def test_ledger_from_before_there_were_shards_is_of_the_whole_night(ledger, path):
+    store(ledger, A, ["t1", None])
+    ledger.close()
+    change_ledger(path, "alter table run drop column shard")
+    change_ledger(path, "pragma user_version = 3")
+    with Ledger.open(path) as again:
+        assert again.run().shard == WHOLE
+        assert facts_of(again, A).is_wanted
+        assert len(list(again.pages(A))) == 2
+
+
+def test_ledger_of_a_shard_wants_only_the_slices_that_the_shard_owns(tmp_path):
+    for number in (1, 2):
+        path = tmp_path / f"{number}.sqlite"
+        with Ledger.create(path, "run", DATE, "request", shard=Shard(number, 2)) as ledger:
+            ledger.add_dataset(dataset(), operation(), published=True)
+            ledger.add_slices((Slice("things", "1", "r", {"studioId": str(one)}), None) for one in range(20))
+        with Ledger.open(path) as again:
+            assert again.run().shard == Shard(number, 2)
+            planned = {facts.slice.slice_id for facts in again.slices()}
+            wanted = {facts.slice.slice_id for facts in again.slices() if facts.is_wanted}
+            assert wanted == {one for one in planned if (one[0] in "01234567") == (number == 1)}
+            assert 0 < len(wanted) < len(planned)
 
 
 def test_digest_of_a_slice_changes_with_its_pages_and_their_order(ledger):

@@ -139,6 +139,24 @@ def test_a_studio_of_another_account_is_not_taken_for_one_that_is_listed():
     assert answer("checks", "studios_are_listed", unlisted) == [("2", "r", "s1", 1, D(2026, 11, 20))]
 
 
+@pytest.mark.parametrize(
+    ("ends", "of_night"),
+    [
+        ({"1/2": 0, "2/2": 0}, 0), ({"1/2": 5, "2/2": 0}, 5), ({"1/2": 3, "2/2": 5}, 3), ({"1/2": 1, "2/2": 0}, 5),
+        ({"1/2": 1, "2/2": 1}, 1), ({"1/2": 5, "1/3": 0, "2/3": 0}, 0), ({"1/2": 5, None: 0}, 0),
+        ({None: 5, "1/2": 0}, 0),
+    ],
+)  # fmt: skip
+def test_night_of_shards_ends_as_all_of_them_have_in_the_last_way_that_it_was_divided(ends, of_night):
+    rows = ", ".join(
+        f"('2026-11-20', 'r{hour}', '2026-11-20 {hour:02}:00:00Z', {code}, 1, 0, 1, {shard!r})".replace("None", "null")
+        for hour, (shard, code) in enumerate(ends.items(), start=10)
+    )
+    given = f"{NIGHTS} alter table etl_runs add column shard varchar; insert into etl_runs values {rows}"
+    found = answer("report", "nights", given, "from answer", nights="1")
+    assert [(row[1], row[2]) for row in found] == [(of_night, 7 + len(ends))]
+
+
 def test_unfinished_walks_of_several_accounts_are_named_with_account_and_region():
     """And what a dataset tolerates is none of them."""
     given = (
