@@ -362,6 +362,31 @@ class Warehouse(Frozen):
     )
 
 
+class Engine(Frozen):
+    """Who walks the slices of a night, and turns their pages into rows."""
+
+    kind: Literal["threads", "processes", "spark"] = Field(
+        "threads", description="threads of this process, several processes of this machine, or Spark"
+    )
+    workers: int | None = Field(None, ge=1, le=1024, description="with `processes`: how many; null: as many as cores")
+    remote: str | None = Field(
+        None,
+        pattern=r"^sc://[\w.-]+(:\d+)?(/;use_ssl=true)?$",
+        description="with `spark`: sc://host:port of Spark Connect; null: as SPARK_REMOTE or spark-submit says",
+        examples=["sc://host:port; a token belongs into SPARK_REMOTE"],
+    )
+    tasks: int = Field(
+        64, ge=1, le=100_000, description="cut the slices into so many tasks; a worker has one at a time"
+    )
+    segment_pages: int = Field(
+        64, ge=1, description="workers make so many pages durable at once; a worker that dies loses no more"
+    )
+    segments_at: Place | None = Field(
+        None,
+        description="directory that all workers share, or s3://bucket/prefix, for these pages; null: the warehouse",
+    )
+
+
 class Bi(Frozen):
     """What the flat views for BI tools show in addition to the columns of the API."""
 
@@ -414,6 +439,7 @@ class Settings(Frozen):
     on_finish: OnFinish = OnFinish()
     state_dir: Path = Field(Path("state"), description="directory of the ledgers and the lock")
     warehouse: Warehouse = Warehouse()
+    engine: Engine = Engine()
     marts: Marts = Marts()
     bi: Bi = Bi()
     emulator: Emulator = Emulator()

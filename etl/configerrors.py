@@ -12,7 +12,7 @@ from etl.config import ENV_PREFIX, Settings
 from etl.errors import did_you_mean
 from etl.model import Dataset
 
-_OTHER_VARIABLES = {"LOG_LEVEL", "LOG_FORMAT", "DEBUG", "FAILPOINT"}
+_OTHER_VARIABLES = {"LOG_LEVEL", "LOG_FORMAT", "DEBUG", "FAILPOINT", "WORKER_FAILPOINT"}
 """Variables that are read elsewhere; the last two serve developers."""
 _SHOWN = 80
 _CREDENTIALS = "credentials do not belong in the configuration; use the AWS credential chain"

@@ -38,6 +38,7 @@ class Overrides:
     max_items: int | None = None
     max_duration: str | None = None
     max_age: str | None = None
+    engine: str | None = None
 
     def as_settings(self) -> dict[str, Any]:
         """Return the given values as nested settings."""
@@ -46,6 +47,7 @@ class Overrides:
             "source": {"studio_ids": self.studio_ids, "filters": filters},
             "run": {"max_items": self.max_items, "max_duration": self.max_duration},
             "status": {"max_age": self.max_age},
+            "engine": {"kind": self.engine},
         }
         parts = {part: {name: value for name, value in values.items() if value} for part, values in given.items()}
         return {part: values for part, values in parts.items() if values}
@@ -72,6 +74,7 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
         "state_dir": base / layers.state_dir,
         "run": layers.run.model_copy(update={"keep_ledgers_at": _below(base, layers.run.keep_ledgers_at)}),
         "warehouse": layers.warehouse.model_copy(update={"path": _below(base, layers.warehouse.path)}),
+        "engine": layers.engine.model_copy(update={"segments_at": _below(base, layers.engine.segments_at)}),
         "marts": layers.marts.model_copy(update={"prices": prices and base / prices}),
     }
     return Settings.model_construct(**values).limited_to(overrides.datasets or ())

@@ -214,6 +214,12 @@ def refused_by_machine(exc: BaseException) -> MachineError | None:
     return None
 
 
+class EngineError(EtlError):
+    """The workers of an engine died, or the engine has given up. What they stored stays; the next run continues."""
+
+    exit_code = 3
+
+
 class CommitConflictError(EtlError):
     """Another writer was first. This commit is proven not to have landed."""
 

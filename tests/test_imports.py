@@ -32,6 +32,7 @@ ONLY_IN = {
     "sqlite3": {"etl.ledger"},
     "deltalake": {"etl.load.delta"},
     "obstore": {"etl.storage"},
+    "pyspark": {"etl.pipeline.executors"},
     "fsspec": {"etl.storage"},
     "typer": {"etl.cli"},
     "starlette": {"etl.emulator"},
@@ -50,7 +51,7 @@ SETTINGS_USERS = {"etl.cli", "etl.jobs", "etl.config", "etl.configerrors", "etl.
 
 EMULATOR_USERS = {"etl.cli", "etl.jobs"}
 
-ALONE = {"etl.jobs": {"etl.jobs.workplace", "etl.jobs.warehouse"}}
+ALONE = {"etl.jobs": {"etl.jobs.workplace", "etl.jobs.warehouse", "etl.jobs.engine"}}
 """Room whose modules do not import each other -> those that all of them may import: a job never starts a job."""
 
 

@@ -24,7 +24,7 @@ from etl.cli.options import (
     shard_of,
 )
 from etl.cli.output import FINDINGS, Facts, Output
-from etl.cli.process import lost_output, progress, stopped_by_signals
+from etl.cli.process import lost_output, progress, show_pandas, stopped_by_signals
 from etl.errors import ConfigError, EtlError, shortened
 from etl.events import Ended, listening, tell
 
@@ -54,6 +54,9 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Publish the I-th of N parts; the last shard builds the catalog.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Who walks the slices: threads, processes or spark; see `engine` in config.yaml.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Export every page, publish the snapshot and rebuild the catalog. The next run continues a stopped one."""
@@ -64,8 +67,10 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     from etl.observe.notify import notifier  # noqa: PLC0415
 
     filters = {"created_by": created_by, "owned_by": owned_by, "session_ids": session_ids}
-    overrides = Overrides(dataset, studio_id, filters, max_items=max_items, max_duration=max_duration)
+    overrides = Overrides(dataset, studio_id, filters, max_items, max_duration, engine=engine)
     settings = load_settings(config, overrides)
+    if settings.engine.kind == "spark":
+        show_pandas()
     date = date_of("--snapshot-date", snapshot_date)
     token = check_starting_token(starting_token) if starting_token else None
     if shard and token:

@@ -43,6 +43,11 @@ class _WithoutPandas(MetaPathFinder):
             raise ModuleNotFoundError(fullname, name=fullname)
 
 
+def show_pandas() -> None:
+    """Let pandas be imported from now on: PySpark asks for it."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _WithoutPandas)]
+
+
 def prepare() -> None:
     """Set up streams, the interpreter and libraries. Must be called before the libraries are imported."""
     open_streams()

@@ -67,7 +67,7 @@ class Source:
         self._lock = threading.RLock()
         # Not the other one: whoever has that may ask for what hides secrets, which needs this.
         self._loading = threading.Lock()
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._caller = Caller(settings, self._patience, lambda: self._clients_of(None), self._told)
         self._profiles: dict[str | None, Clients] = {None: Clients(settings, endpoint)}
         self._clients = self._profiles[None]
@@ -103,7 +103,7 @@ class Source:
         """Return what makes clients with the credentials of a profile; None: those of this job."""
         with self._loading:
             if profile not in self._profiles:
-                self._profiles[profile] = Clients(self._settings, self._endpoint, profile=profile)
+                self._profiles[profile] = Clients(self._settings, self.endpoint, profile=profile)
             return self._profiles[profile]
 
     def operation(self, dataset: Dataset) -> Operation:

@@ -31,6 +31,7 @@ from etl.pipeline.ahead import Ahead
 from etl.pipeline.model_watch import find_changes
 from etl.pipeline.plan import Plan
 from etl.pipeline.publish import UNPUBLISHABLE, publish
+from etl.pipeline.spread import Delivered, Spread
 from etl.pipeline.walks import Stop, Walks
 
 log = logging.getLogger(__name__)
@@ -174,7 +175,6 @@ class _Job:
         """Take a run through its steps, as far as they go now, and return how it stands."""
         began = time.monotonic()
         limits = None if self.request.allow_fall else self.settings.publish
-        ahead: dict[str, Ahead] = {}
 
         def publish_all(change: Change) -> Published:
             failure = None
@@ -184,19 +184,38 @@ class _Job:
                 if name in self.plan.published:
                     failed = publish(
                         ledger, self.place.tables, self.plan.layouts[name], change,
-                        limits=limits, partial=self.request.publish_partial, ahead=ahead[name],
+                        limits=limits, partial=self.request.publish_partial, ahead=walks.ahead[name],
                     )  # fmt: skip
                     failure = failure or failed
             return Published(failure)
 
         with ledger, working_on(run_id=ledger.path.stem), ExitStack() as unused:
-            run = ledger.run()
-            for name in self.plan.published:
-                snapshot = Snapshot(run.run_id, run.snapshot_date, self.plan.datasets[name], self.plan.operations[name])
-                ahead[name] = Ahead(self.place.tables, self.plan.layouts[name], snapshot)
-                unused.callback(ahead[name].give_up)
-            Walks(self.plan, self.source, self.settings.run, self.stop, self.request.starting_token, ahead).walk(ledger)
-            return self.place.finish_run(ledger, began, self.plan.origin, publish_all)
+            walks = self._walks(ledger)
+            for given in walks.ahead.values():
+                unused.callback(given.give_up)
+            walks.walk(ledger)
+            outcome = self.place.finish_run(ledger, began, self.plan.origin, publish_all)
+        if outcome.finished and isinstance(walks, Spread):
+            walks.segments.remove()
+        return outcome
+
+    def _walks(self, ledger: Ledger) -> Walks | Spread:
+        """Return what walks the slices of a run: threads of this process, or the workers of an engine."""
+        settings, plan, tables, run = self.settings, self.plan, self.place.tables, ledger.run()
+        snapshots = {
+            name: Snapshot(run.run_id, run.snapshot_date, plan.datasets[name], plan.operations[name])
+            for name in plan.published
+        }
+        if settings.engine.kind == "threads":
+            ahead = {name: Ahead(tables, plan.layouts[name], snapshot) for name, snapshot in snapshots.items()}
+            return Walks(plan, self.source, settings.run, self.stop, self.request.starting_token, ahead)
+        from etl.jobs.engine import spread_of  # noqa: PLC0415  a night of threads starts faster without it
+
+        if self.request.starting_token:
+            raise ConfigError(f"--starting-token: engine.kind is {settings.engine.kind}; expected threads")
+        delivered = {name: Delivered(tables, plan.layouts[name], snapshot) for name, snapshot in snapshots.items()}
+        walks = Walks(plan, self.source, settings.run, self.stop, None)
+        return spread_of(settings, walks, ledger, tables, delivered)
 
     def _goes_on_with(self, ledger: Ledger) -> bool:
         """Tell whether this invocation continues a run; close one that no later invocation may continue."""

@@ -22,6 +22,12 @@ def store_of(settings: Settings) -> Store:
     return _store_at(settings, settings.warehouse.path, "warehouse.path")
 
 
+def segments_store_of(settings: Settings) -> Store:
+    """Return where workers keep what they have walked: the warehouse, or a place of its own. Raises as `store_of`."""
+    place = settings.engine.segments_at
+    return store_of(settings) if place is None else _store_at(settings, place, "engine.segments_at")
+
+
 def copies_of(settings: Settings) -> "Copies | None":
     """Return the copies of ledgers; None if none are kept.
 

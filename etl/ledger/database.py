@@ -117,7 +117,7 @@ class Database:
 
 
 @contextmanager
-def sqlite_errors(path: Path) -> Iterator[None]:
+def sqlite_errors(path: Path | str) -> Iterator[None]:
     """Tell a disk that refuses (StorageError) from a damaged file (LedgerError).
 
     SQLite has no checksums. A flipped bit can therefore also appear as a value that nobody wrote: hence `ValueError`,
@@ -128,7 +128,7 @@ def sqlite_errors(path: Path) -> Iterator[None]:
             yield
     except (sqlite3.DatabaseError, ValueError, TypeError, IndexError) as exc:
         name = getattr(exc, "sqlite_errorname", "")  # empty if Python, not SQLite, could not read a value
-        if name.startswith("SQLITE_READONLY") and all(os.access(place, os.W_OK) for place in (path, path.parent)):
+        if name.startswith("SQLITE_READONLY") and all(os.access(place, os.W_OK) for place in (path, Path(path).parent)):
             # SQLite opens a file only to read if opening it to write fails for whatever reason.
             raise StorageError.at(path, f"the system refused to open it for writing ({name})") from exc
         if isinstance(exc, sqlite3.OperationalError) and name and not name.startswith(_DAMAGE):

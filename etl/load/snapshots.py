@@ -44,6 +44,13 @@ def next_snapshots(tables: Tables, after: dt.date, slice_ids: Iterable[str]) -> 
     return _first_found(tables, [date for date in tables.dates("etl_slices") if date > after], set(slice_ids))
 
 
+def last_pages(tables: Tables) -> dict[str, int]:
+    """Return slice id -> number of pages on the newest date."""
+    dates = tables.dates("etl_slices")
+    rows = tables.rows("etl_slices", dates[-1], ["slice_id", "pages"]) if dates else []
+    return {row["slice_id"]: row["pages"] for row in rows}
+
+
 def after_rejects(
     tables: Tables, date: dt.date, slice_ids: Iterable[str], anyway: Container[tuple[dt.date, str]] = ()
 ) -> Iterator[tuple[dt.date, dict[str, dt.date | None]]]:

@@ -1,6 +1,7 @@
 """Kills the job at a step, for tests.
 
 NIMBLE_ETL_FAILPOINT=table.committed:3 sends SIGKILL when the job reaches that step for the third time.
+NIMBLE_ETL_WORKER_FAILPOINT does so in each process that does tasks for a job, and not in the job.
 """
 
 import os
@@ -10,6 +11,7 @@ from itertools import count
 from etl.events import Event, Listener, Reached
 
 VARIABLE = "NIMBLE_ETL_FAILPOINT"
+WORKER_VARIABLE = "NIMBLE_ETL_WORKER_FAILPOINT"
 
 
 def kill_point(text: str) -> Listener:

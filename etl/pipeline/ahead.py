@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -56,10 +57,23 @@ class _Rows:
     counts: Counts = field(default_factory=Counts)
 
 
-class Ahead:
-    """Stages the rows of one dataset of one run. Threads may add pages of several slices at once, not of the same."""
+class Given(Protocol):
+    """Has rows that were staged before their publication: an `Ahead`, or what workers have staged."""
 
-    def __init__(self, tables: Tables, layout: Layout, snapshot: Snapshot) -> None:
+    def take(self, ready: Sequence[SliceFacts]) -> StagedRows | None:
+        """Return what is staged if it is what these slices consist of; else throw it away. It is given away once."""
+
+    def give_up(self) -> None:
+        """Throw away what is staged."""
+
+
+class Ahead:
+    """Stages the rows of one dataset of one run. Threads may add pages of several slices at once, not of the same.
+
+    The names of its files begin with `prefix`; without one, with the id of the run.
+    """
+
+    def __init__(self, tables: Tables, layout: Layout, snapshot: Snapshot, prefix: str = "") -> None:
         self._layout = layout
         self._snapshot = snapshot
         self._arriving, self._staging = threading.Lock(), threading.Lock()
@@ -71,7 +85,7 @@ class Ahead:
         self._rejects: list[pa.RecordBatch] = []
         replacement = Replacement(snapshot.snapshot_date, "slice_id", ())
         self._stages = {
-            table: Stage(tables, table, schema, replacement, snapshot.run_id)
+            table: Stage(tables, table, schema, replacement, prefix or snapshot.run_id)
             for table, schema in layout.schemas.items()
         }
 

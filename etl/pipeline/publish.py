@@ -18,7 +18,7 @@ from etl.load.delta.tables import Replacement, Tables
 from etl.load.snapshots import find_falls
 from etl.model import SliceFacts, SliceState
 from etl.outcome import Outcome
-from etl.pipeline.ahead import Ahead
+from etl.pipeline.ahead import Given
 from etl.pipeline.counts import Counts
 from etl.pipeline.write import Walked, Writer, log_changes, write_slices
 from etl.transform.facts import RUN_TABLES, batch, page_row, run_row, slice_row
@@ -44,7 +44,7 @@ def publish(  # noqa: PLR0913  what, where, and what may be published
     *,
     limits: Limits | None = None,
     partial: bool = False,
-    ahead: Ahead | None = None,
+    ahead: Given | None = None,
 ) -> EtlError | None:
     """Publish the slices of a dataset that are complete and not published yet; return why if they cannot be.
 
@@ -77,7 +77,7 @@ def publish_ready(  # noqa: PLR0913  what, where, and what may be published
     ready: Sequence[SliceFacts],
     *,
     limits: Limits | None = None,
-    ahead: Ahead | None = None,
+    ahead: Given | None = None,
 ) -> EtlError | None:
     """Publish these slices of a dataset, except those that `limits` hold back. Return why if they cannot be published.
 

@@ -72,15 +72,8 @@ class Walks:
         Raises:
             ConfigError: the starting token could belong to several slices.
         """
-        plan = self.plan
-        for dataset in (*plan.places.listings.values(), *plan.datasets.values()):
-            published = dataset.name in plan.published
-            ledger.add_dataset(dataset, plan.operations[dataset.name], published=published)
         known = ledger.slices()
-        self._ended.update(facts.slice.slice_id for facts in known if facts.state is not SliceState.WALKING)
-        # A slice that no parent lists any more is walked, too: its parent was walked again.
-        walking = (facts.slice for facts in known if facts.state is SliceState.WALKING)
-        self._line.add(self._planned(ledger, chain(self._checked(plan.first(self._account_id(ledger)), None), walking)))
+        self._line.add(self.begin(ledger, known))
         stored = [facts for facts in known if facts.slice.dataset in self.ahead and _is_to_be_published(facts)]
         for facts in stored:
             self.ahead[facts.slice.dataset].expect_stored(facts)
@@ -98,6 +91,30 @@ class Walks:
             except BaseException:
                 self.stop.set()  # the other walks end at their next page
                 raise
+
+    def begin(self, ledger: Ledger, known: Sequence[SliceFacts]) -> list[Slice]:
+        """Plan the slices to begin with, and return those to walk. `known` are those that the ledger has already.
+
+        Raises:
+            ConfigError: as `walk`.
+        """
+        plan = self.plan
+        for dataset in (*plan.places.listings.values(), *plan.datasets.values()):
+            published = dataset.name in plan.published
+            ledger.add_dataset(dataset, plan.operations[dataset.name], published=published)
+        self._ended.update(facts.slice.slice_id for facts in known if facts.state is not SliceState.WALKING)
+        # A slice that no parent lists any more is walked, too: its parent was walked again.
+        walking = (facts.slice for facts in known if facts.state is SliceState.WALKING)
+        first = self._checked(plan.first(self._account_id(ledger)), None)
+        return list(self._planned(ledger, chain(first, walking)))
+
+    def after(self, ledger: Ledger, slice_: Slice) -> list[Slice]:
+        """Plan the slices that come from one whose walk has ended, and return those to walk.
+
+        Raises:
+            ConfigError: as `walk`.
+        """
+        return list(self._planned(ledger, self._checked(self.plan.following(ledger, slice_), slice_.dataset)))
 
     @cached_property
     def _line(self) -> Line:
@@ -117,7 +134,7 @@ class Walks:
             ledger.add_slices((slice_, tokens.get(slice_.dataset)) for slice_ in new)
         for slice_ in new:
             if slice_.slice_id in self._ended:
-                yield from self._planned(ledger, self._checked(self.plan.following(ledger, slice_), slice_.dataset))
+                yield from self.after(ledger, slice_)
             else:
                 yield slice_
 
@@ -150,8 +167,7 @@ class Walks:
             with working_on(run_id=ledger.path.stem, dataset=slice_.dataset, slice=str(slice_)):
                 again_in = self._walk(ledger, slice_)
             if again_in is None:
-                came = self._checked(self.plan.following(ledger, slice_), slice_.dataset)
-                self._line.leave(slice_, list(self._planned(ledger, came)))
+                self._line.leave(slice_, self.after(ledger, slice_))
             else:
                 self._line.leave(slice_, again_in=again_in)
 

@@ -1,0 +1,191 @@
+"""Who has the tasks of a run done: processes of this machine, or Spark.
+
+Either gives a function and a task to a worker. A worker that dies costs its task another attempt.
+"""
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pyarrow as pa
+
+from etl.errors import ConfigError, EngineError, EtlError, first_line
+from etl.pipeline.task import Done, Task
+from etl.pipeline.walks import Stop
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 4
+"""Of a task whose workers die. Spark counts as many by default (`spark.task.maxFailures`)."""
+_LOOK_S = 0.1
+"""How often, while workers are busy, the order to stop is looked for."""
+
+Do = Callable[[Task, Stop], Done]
+"""Does a task. It can be pickled."""
+
+
+def attempt(do: Do, task: Task, stop: Stop) -> Done:
+    """Do a task. What an operator must mend is no reason for another attempt, so it is an outcome."""
+    try:
+        return do(task, stop)
+    except EtlError as exc:
+        return Done(task, failure=exc)
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Does tasks in `workers` processes of this machine."""
+
+    do: Do
+    workers: int
+    stop: Stop
+
+    def map(self, tasks: Sequence[Task]) -> Iterator[Done]:
+        """Yield what became of each task, in the order in which they end.
+
+        Raises:
+            EngineError: workers die.
+        """
+        left = dict(enumerate(tasks))
+        deaths = 0
+        while left:
+            before = len(left)
+            try:
+                for number, done in self._ended(left):
+                    del left[number]
+                    yield done
+            except BrokenProcessPool as exc:  # it does not say which worker has died
+                deaths = deaths + 1 if len(left) == before else 1
+                if deaths == _ATTEMPTS:
+                    raise EngineError(
+                        f"engine processes: {deaths} times in a row, a worker process died before a task was done. Is "
+                        "the memory of this machine enough for engine.workers? Run again: the run goes on"
+                    ) from exc
+                log.warning("a worker process died; %d tasks are gone on with", len(left))
+
+    def _ended(self, tasks: dict[int, Task]) -> Iterator[tuple[int, Done]]:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])  # a worker need not import it all again
+        heard, said = context.Pipe(duplex=False)  # an Event would wait for a worker that is dead
+        with heard, said, ProcessPoolExecutor(self.workers, context, _heed, (heard,)) as pool:
+            futures = {pool.submit(_in_process, self.do, task): number for number, task in tasks.items()}
+            left = set(futures)
+            try:
+                while left:
+                    ended, left = wait(left, _LOOK_S, FIRST_COMPLETED)
+                    if self.stop.is_set():
+                        said.close()
+                    for future in ended:
+                        yield futures[future], future.result()
+            finally:
+                said.close()
+                pool.shutdown(cancel_futures=True)
+
+
+_stop = Stop()
+"""In a worker process: set by its parent."""
+
+
+def _heed(parent_says: Connection) -> None:
+    """Let the parent decide when this process stops: when it closes the connection. This process ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+
+    def listen() -> None:
+        with suppress(EOFError):
+            parent_says.recv()
+        _stop.set()
+
+    def end() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    for waiting in listen, end:
+        threading.Thread(target=waiting, daemon=True).start()
+
+
+def _in_process(do: Do, task: Task) -> Done:
+    return attempt(do, task, _stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """Does tasks on a Spark cluster, each in a partition of its own.
+
+    `remote` is the URL of a Spark Connect server, such as Sail; None: the session that `spark-submit` has made, or a
+    new one.
+    """
+
+    do: Do
+    remote: str | None
+    stop: Stop
+
+    def map(self, tasks: Sequence[Task]) -> Iterator[Done]:
+        """Yield what became of each task, once all of them have ended; nothing at the order to stop.
+
+        Raises:
+            ConfigError: there is no PySpark here.
+            EngineError: Spark has given up.
+        """
+        if not tasks:
+            return
+        session = self._session()
+        with ThreadPoolExecutor(1, thread_name_prefix="spark") as pool:
+            rows = pool.submit(self._collect, session, tasks)
+            while not rows.done():
+                wait([rows], _LOOK_S)
+                if self.stop.is_set():
+                    _interrupt(session)
+            if not self.stop.is_set():
+                yield from rows.result()
+
+    def _collect(self, session: Any, tasks: Sequence[Task]) -> list[Done]:
+        count = len(tasks)
+        frame = session.range(0, count, 1, count).mapInArrow(partial(_in_partition, self.do, tasks), "done binary")
+        try:
+            return [pickle.loads(row.done) for row in frame.collect()]  # noqa: S301  our workers have made it
+        except EtlError:
+            raise
+        except Exception as exc:
+            raise EngineError(f"engine spark: {first_line(exc)}; run again: the run goes on") from exc
+
+    def _session(self) -> Any:
+        try:
+            from pyspark.sql import SparkSession  # noqa: PLC0415  of an extra
+        except ImportError as exc:
+            raise ConfigError(
+                "engine.kind is spark, and PySpark is not installed here; install nimble-etl[spark], or begin the job "
+                "with spark-submit"
+            ) from exc
+        builder = SparkSession.builder.appName("nimble-etl")
+        try:
+            return (builder.remote(self.remote) if self.remote else builder).getOrCreate()
+        except Exception as exc:
+            raise EngineError(f"engine spark: no session: {first_line(exc)}") from exc
+
+
+def _interrupt(session: Any) -> None:
+    with suppress(Exception):  # the job may have ended, or never begun
+        if hasattr(session, "interruptAll"):
+            session.interruptAll()
+        else:
+            session.sparkContext.cancelAllJobs()
+
+
+def _in_partition(do: Do, tasks: Sequence[Task], numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in numbers:
+        for number in batch.column(0).to_pylist():
+            done = pickle.dumps(attempt(do, tasks[number], Stop()))
+            yield pa.RecordBatch.from_arrays([pa.array([done], pa.binary())], ["done"])

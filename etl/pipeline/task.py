@@ -1,0 +1,153 @@
+"""A task: some slices of a run, from their requests to staged rows. It knows no engine and no other task.
+
+    chain of the task -> walk what is left -> segments -> rows -> data files that nobody reads yet
+
+Whoever has the tasks of a run done commits what they have staged. A task may be done twice, even at the same time: both
+extend one chain of segments, and only the files of the one that was heard count.
+"""
+
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+from etl.config import Run as Limits
+from etl.errors import EtlError, WarehouseError
+from etl.extract.source import Source
+from etl.ledger.ledger import Ledger
+from etl.ledger.segments import OvertakenError, Segments, Size, TaskLedger
+from etl.load.delta.parquet import Written
+from etl.load.delta.tables import Tables
+from etl.model import RunFacts, Slice, Snapshot, digest
+from etl.pipeline.ahead import Ahead
+from etl.pipeline.counts import Counts
+from etl.pipeline.plan import Plan
+from etl.pipeline.walks import Stop, Walks
+from etl.pipeline.write import Walked, Writer, staged
+from etl.transform.schema import Layout
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Slices to walk and stage. `values` has, by slice id, what slices with a batch ask for; see `Plan.batched`."""
+
+    slices: tuple[Slice, ...]
+    values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return the name of its chain of segments."""
+        return digest([slice_.slice_id for slice_ in self.slices])[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What all tasks of a run share. `limits` are those of each task, and `size` is that of its segments."""
+
+    run: RunFacts
+    plan: Plan
+    limits: Limits
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of whole slices of a dataset: files by table; counts, and the digest of the pages, by slice id."""
+
+    files: Mapping[str, Sequence[Written]] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    pages_sha256: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A task as it was left: its rows by dataset. `failure` is why it could not be done; its chain is kept."""
+
+    task: Task
+    rows: Mapping[str, Rows] = field(default_factory=dict)
+    failure: EtlError | None = None
+
+
+@dataclass(frozen=True)
+class _Part(Plan):
+    """The plan of a task: its slices, and none that come from them."""
+
+    task: Task = field(kw_only=True)
+
+    @classmethod
+    def of(cls, plan: Plan, task: Task) -> Self:
+        return cls(**{one.name: getattr(plan, one.name) for one in fields(Plan)}, task=task)
+
+    def first(self, _account_id: str) -> Iterator[Slice]:
+        yield from self.task.slices
+
+    def following(self, _ledger: Ledger, _slice: Slice) -> Iterator[Slice]:
+        yield from ()
+
+    def batched(self, _ledger: Ledger, slice_: Slice) -> list[str]:
+        return list(self.task.values[slice_.slice_id])
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a worker has. If `stop` is set, its walks end at their next page boundary."""
+
+    work: Work
+    source: Source
+    tables: Tables
+    segments: Segments
+    stop: Stop
+
+    def do(self, task: Task) -> Done:
+        """Do a task, or what a former worker has left of it.
+
+        Raises:
+            EtlError: the task cannot be done now. What was walked is in its chain, but for the newest pages.
+        """
+        work = self.work
+        while True:  # whoever was overtaken has more to adopt than before, so this comes to an end
+            with TemporaryDirectory() as directory, suppress(OvertakenError):
+                path = Path(directory) / f"{work.run.run_id}.sqlite"
+                with TaskLedger.begin(path, work.run, self.segments, task.name, work.size) as ledger:
+                    return self._do(task, ledger)
+
+    def _do(self, task: Task, ledger: TaskLedger) -> Done:
+        run, plan = self.work.run, _Part.of(self.work.plan, task)
+        # No two workers write files of one name, and none takes a file of another one for its own.
+        writer = Writer(f"{run.run_id}-{uuid.uuid4().hex[:8]}")
+        named = {slice_.dataset for slice_ in task.slices}
+        for name in sorted(named):
+            ledger.add_dataset(plan.dataset(name), plan.operations[name], published=name in plan.published)
+        ledger.add_slices((slice_, None) for slice_ in task.slices)
+        ledger.adopt(slice_.slice_id for slice_ in task.slices)
+        with ExitStack() as unused:
+            ahead = {}
+            for name in sorted(named & plan.published):
+                snapshot = Snapshot(run.run_id, run.snapshot_date, plan.datasets[name], plan.operations[name])
+                ahead[name] = Ahead(self.tables, plan.layouts[name], snapshot, writer.prefix)
+                unused.callback(ahead[name].give_up)
+            Walks(plan, self.source, self.work.limits, self.stop, None, ahead).walk(ledger)
+            ledger.finish()
+            rows = {name: self._stage(ledger, plan.layouts[name], writer, given) for name, given in ahead.items()}
+        return Done(task, rows)
+
+    def _stage(self, ledger: Ledger, layout: Layout, writer: Writer, ahead: Ahead) -> Rows:
+        """Stage the rows of whole slices of a dataset. What cannot be staged here fails again where it is published."""
+        ready = [facts for facts in ledger.slices(layout.dataset.name) if facts.whole and facts.is_wanted]
+        files = {}
+        try:
+            with staged(self.tables, layout, [Walked(ledger, ready)], writer, ahead.take(ready)) as (stages, counts):
+                for table, stage in stages.items():
+                    finished = stage.finish()
+                    files[table] = tuple(finished)
+                    finished.clear()  # they are the driver's now
+        except WarehouseError as exc:
+            log.warning("dataset %s is not staged here: %s", layout.dataset.name, exc)
+            return Rows()
+        return Rows(files, counts, {facts.slice.slice_id: facts.pages_sha256 for facts in ready})

@@ -1,0 +1,123 @@
+"""The engines: whoever walks the slices, every table is the same, although workers and drivers are killed."""
+
+import datetime as dt
+import signal
+
+import pytest
+from support.job import NIGHT, RUN, job_at
+from support.studios import asked_for_sessions, studio_of
+
+from etl.emulator import World
+from etl.ledger.ledger import Ledger
+from etl.load.delta.tables import Tables
+
+WORLD = World(studios=5, sessions_per_studio=60)
+PROCESSES = "engine: {kind: processes, workers: 2, tasks: 4, segment_pages: 3}"
+NEXT = NIGHT + dt.timedelta(days=1)
+OWN = {
+    "run_id", "extracted_at", "received_at", "request_id", "started_at", "finished_at", "seconds", "invocations",
+    "observed_from", "observed_until", "published_at", "retries", "table_versions", "publication",
+}  # fmt: skip
+"""Columns that differ between two runs that see the same."""
+
+
+def everything(job):
+    """Return the rows of every table of the warehouse, with all dates, in order, without what is a run's own."""
+    tables = Tables(job.store)
+    found = {}
+    for name in tables.names():
+        rows = []
+        for date in tables.dates(name):
+            columns = [column for column in tables.read(name).schema.names if column not in {*OWN, "snapshot_date"}]
+            rows += [f"{date} {row}" for row in tables.rows(name, date, columns)]
+        found[name] = sorted(rows)
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """What threads of one process export in two nights."""
+    directory = tmp_path_factory.mktemp("threads")
+    found = []
+    for at in NIGHT, NEXT:
+        with studio_of(WORLD, at=at, page_size=5) as studio:
+            job = job_at(directory, studio)
+            assert job.finish("run", "--snapshot-date", at.date().isoformat()) == 0
+            found.append(everything(job))
+    assert all(
+        found[1][name] for name in ("streaming_sessions", "streaming_session_changes", "etl_pages", "etl_slices")
+    )
+    return found
+
+
+@pytest.fixture
+def studio():
+    with studio_of(WORLD, page_size=5) as studio:
+        yield studio
+
+
+@pytest.fixture
+def job(studio, tmp_path):
+    return job_at(tmp_path / "job", studio, rest=PROCESSES)
+
+
+def chains(job):
+    return job.store.listed(job.store.at("_tasks"))
+
+
+def test_two_nights_of_processes_are_those_of_threads(job, studio, expected):
+    assert job.finish(*RUN) == 0
+    assert everything(job) == expected[0]
+    assert len(asked_for_sessions(studio)) == len(set(asked_for_sessions(studio))) + 4, "each first page has no token"
+    assert chains(job) == {}, "they go with the end of the run"
+    with studio_of(WORLD, at=NEXT, page_size=5) as later:
+        again = job_at(job.directory, later, rest=PROCESSES)
+        assert again.finish("run", "--snapshot-date", NEXT.date().isoformat()) == 0
+        assert everything(again) == expected[1]
+        assert again.problems() == []
+
+
+def test_rows_that_workers_have_staged_are_committed_as_they_are(job, monkeypatch):
+    """The ledger has every page too, so it would not show in the tables."""
+    monkeypatch.setattr(Ledger, "pages", None)
+    assert job.finish(*RUN, "--engine", "processes") == 0
+
+
+def test_workers_that_are_killed_cost_a_segment_each(job, studio, expected):
+    assert job.finish(*RUN, NIMBLE_ETL_WORKER_FAILPOINT="page.stored:10") == 0
+    deaths = job.log.count("a worker process died")
+    assert deaths >= 3
+    assert everything(job) == expected[0]
+    asked = asked_for_sessions(studio)
+    # Two workers are lost at a time: the pool does not live on without one of them.
+    pages = sum(len(rows) for name, rows in everything(job).items() if name == "etl_pages") - 1
+    assert len(asked) - pages <= deaths * 2 * (3 + 8)
+
+
+@pytest.mark.parametrize(
+    "step", ["tables.noted", "table.committed:2", "facts.published", "tables.whole", "catalog.swapped"]
+)
+def test_a_driver_that_is_killed_goes_on_with_what_workers_have_walked(job, studio, expected, step):
+    assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT=step) == -signal.SIGKILL
+    asked = len(asked_for_sessions(studio))
+
+    assert job.finish(*RUN) == 0
+
+    assert len(asked_for_sessions(studio)) == asked, "every page was in a segment"
+    assert everything(job) == expected[0]
+    assert chains(job) == {}
+    assert job.problems() == []
+
+
+def test_a_deadline_leaves_what_workers_have_walked_to_the_next_run(tmp_path, expected):
+    with studio_of(WORLD, page_size=5, latency_s=0.1) as studio:
+        job = job_at(tmp_path / "job", studio, rest=PROCESSES)
+        ends = []
+        while not ends or ends[-1] == 3:
+            ends.append(job.finish(*RUN, "--max-duration", "3s"))
+            assert len(ends) < 20, job.log
+        assert ends[-1] == 0
+        assert len(ends) > 1, "it was stopped"
+        pages = sum(" 'page_number'" in row for row in everything(job)["etl_pages"])
+        assert pages <= len(studio.requests) <= pages + len(ends) * (2 * 8 + 3)
+        assert everything(job) == expected[0]
