@@ -306,6 +306,22 @@ def objects(bench: Bench) -> list[Row]:
     ]  # fmt: skip
 
 
+def engines(bench: Bench) -> list[Row]:
+    """CPU of a night that two worker processes walk and stage, beside threads of one process."""
+    cpu_s: dict[str, list[float]] = {"threads": [], "processes": []}
+    with studio(recording(200_000), 200_000, studios=40) as environment:
+        for _ in range(bench.repetitions):
+            for kind, found in cpu_s.items():
+                settings = {"KIND": kind, "WORKERS": "2", "TASKS": "8"}
+                engine = {f"NIMBLE_ETL_ENGINE__{name}": value for name, value in settings.items()}
+                found.append(measure(nimble(bench.fresh(kind)), **environment, **engine).cpu_s)
+    threads_s, processes_s = median(cpu_s["threads"]), median(cpu_s["processes"])
+    return [
+        at_most("CPU of a night of 200,000 sessions done by workers, to threads", 1.15, processes_s / threads_s,
+                "{:.2f} times", f" ({processes_s:.1f} s : {threads_s:.1f} s)")
+    ]  # fmt: skip
+
+
 def nights(bench: Bench) -> list[Row]:
     """What a night costs when a thousand lie before it, and how quickly the catalog of them answers."""
     seed = bench.fresh("seed")
@@ -366,6 +382,7 @@ def _requests(environment: Mapping[str, str]) -> list[str]:
 
 ALL: Mapping[str, Callable[[Bench], list[Row]]] = {
     "ratios": ratios, "instructions": instructions, "memory": memory, "latency": latency, "checkpoints": checkpoints,
-    "startup": startup, "slices": slices, "unchanged": unchanged, "objects": objects, "nights": nights,
+    "startup": startup, "slices": slices, "unchanged": unchanged, "objects": objects, "engines": engines,
+    "nights": nights,
 }  # fmt: skip
 """The scenarios by name, in the order of the table."""

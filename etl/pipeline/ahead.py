@@ -33,12 +33,24 @@ _FEW_RECORDS = BATCH_RECORDS // 4
 
 
 @dataclass(frozen=True, slots=True)
+class StagedChanges:
+    """What the change log says of some slices, compared with tables that had these versions; -1: there was no table."""
+
+    stage: Stage
+    versions: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class StagedRows:
-    """The rows of some slices: a stage for each table of the dataset, their rejects, and the counts by slice id."""
+    """The rows of some slices: a stage for each table of the dataset, their rejects, and the counts by slice id.
+
+    `changes` are those of the same slices; None if they are still to be found.
+    """
 
     stages: Mapping[str, Stage]
     rejects: Sequence[pa.RecordBatch]
     counts: Mapping[str, Counts]
+    changes: StagedChanges | None = None
 
 
 @dataclass(slots=True)

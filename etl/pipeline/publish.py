@@ -87,7 +87,8 @@ def publish_ready(  # noqa: PLR0913  what, where, and what may be published
     if not ready:
         return None
     run = ledger.run()
-    planned = []
+    given, planned = ahead.take(ready) if ahead else None, []
+    changes = given.changes if given else None
 
     def plan(counts: Mapping[str, Counts]) -> None:
         if limits:
@@ -101,8 +102,9 @@ def publish_ready(  # noqa: PLR0913  what, where, and what may be published
     try:
         with undone_if_it_fails(tables):
             walked, writer = [Walked(ledger, ready)], Writer(run.run_id)
-            counts = write_slices(tables, layout, walked, writer, plan, ahead.take(ready) if ahead else None)
-            log_changes(tables, layout, walked, writer)
+            counts = write_slices(tables, layout, walked, writer, plan, given)
+            are_right = changes and change.began_at(changes.versions)
+            log_changes(tables, layout, walked, writer, staged=changes.stage if changes and are_right else None)
     except _FallenError as exc:
         for facts, reason in exc.fallen:
             _hold_back(ledger, facts, reason)
@@ -113,6 +115,9 @@ def publish_ready(  # noqa: PLR0913  what, where, and what may be published
         if isinstance(exc, EtlError) and not isinstance(exc, UNPUBLISHABLE):
             raise
         return _not_published(ledger, layout, ready, exc)
+    finally:
+        if changes:
+            changes.stage.discard()  # if they were not committed
     mark(ledger, planned[0], change.sequence, ready, counts)
     return None
 

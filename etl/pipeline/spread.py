@@ -15,16 +15,20 @@ from typing import Protocol
 from etl.errors import LedgerError
 from etl.ledger.ledger import Ledger
 from etl.ledger.segments import Segments
+from etl.load.delta.parquet import Written, read_batches
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.model import Slice, SliceFacts, SliceState, Snapshot
-from etl.pipeline.ahead import StagedRows
-from etl.pipeline.counts import Counts
+from etl.pipeline.ahead import StagedChanges, StagedRows
 from etl.pipeline.task import Done, Rows, Task
 from etl.pipeline.walks import Walks
 from etl.transform.schema import REJECTS, Layout
 
 log = logging.getLogger(__name__)
+
+_SMALL_BYTES = 4 * 1024 * 1024
+_MOST_SMALL = 8
+"""Small files of a table that a night may bring."""
 
 
 class Executor(Protocol):
@@ -50,24 +54,48 @@ class Delivered:
         self._rows.append(rows)
 
     def take(self, ready: Sequence[SliceFacts]) -> StagedRows | None:
-        """Return what is staged if it is what these slices consist of; else remove it. It is given away once."""
-        several, self._rows = self._rows, []
+        """Return what is staged if it is what these slices consist of; else remove it. It is given away once.
+
+        Raises:
+            WarehouseError: a small file cannot be read.
+            StorageError: the store refused.
+        """
+        several = sorted((rows for rows in self._rows if rows.pages_sha256), key=lambda rows: min(rows.pages_sha256))
         digests = {name: digest for rows in several for name, digest in rows.pages_sha256.items()}
-        counts: dict[str, Counts] = {name: count for rows in several for name, count in rows.counts.items()}
-        stages = {}
-        for table, schema in {"etl_rejects": REJECTS, **self._layout.schemas}.items():
-            replacement = Replacement(self._snapshot.snapshot_date, "slice_id", tuple(digests))
-            stages[table] = Stage(self._tables, table, schema, replacement, self._snapshot.run_id)
-            stages[table].adopt(file for rows in several for file in rows.files.get(table, ()))
-        if digests == {facts.slice.slice_id: facts.pages_sha256 for facts in ready}:
+        if digests != {facts.slice.slice_id: facts.pages_sha256 for facts in ready}:
+            self.give_up()
+            return None
+        self._rows = []
+        layout, stages = self._layout, {}
+        replacement = Replacement(self._snapshot.snapshot_date, "slice_id", tuple(digests))
+        for table, schema in {"etl_rejects": REJECTS, **layout.schemas, layout.changes_table: layout.changes}.items():
+            # Not the prefix of workers: a stage removes what a killed try with its own has left.
+            stages[table] = Stage(self._tables, table, schema, replacement, f"{self._snapshot.run_id}.merged")
+            self._fill(stages[table], [file for rows in several for file in rows.files.get(table, ())])
+        counts = {name: count for rows in several for name, count in rows.counts.items()}
+        changes, versions = stages.pop(layout.changes_table), [rows.versions for rows in several]
+        if any(one != versions[0] for one in versions):
+            changes.discard()
             return StagedRows(stages, (), counts)
-        for stage in stages.values():
-            stage.discard()
-        return None
+        return StagedRows(stages, (), counts, StagedChanges(changes, versions[0]))
+
+    def _fill(self, stage: Stage, files: Sequence[Written]) -> None:
+        """Put files into a stage. Many small ones become one, for every reader opens every file of a night."""
+        small = [file for file in files if file.size < _SMALL_BYTES]
+        merged = small if len(small) > _MOST_SMALL else []
+        stage.adopt(file for file in files if file not in merged)
+        store = self._tables.store
+        for file in merged:
+            for rows in read_batches(store, file.name, None, encoded=True):
+                stage.write(rows)
+        if merged:
+            stage.finish()
+            store.discard(file.name for file in merged)
 
     def give_up(self) -> None:
         """Remove what is staged and was not taken."""
-        self.take(())
+        several, self._rows = self._rows, []
+        self._tables.store.discard(file.name for rows in several for group in rows.files.values() for file in group)
 
 
 @dataclass(frozen=True)
@@ -130,8 +158,7 @@ class Spread:
                 raise LedgerError(f"{ledger.path}: slices are missing that this run has planned; run with --fresh")
             several = [known[slice_id] for slice_id in slice_ids]
             if any(
-                facts.state is SliceState.WALKING
-                or (facts.whole and not facts.publication and facts.is_wanted)
+                facts.state is SliceState.WALKING or (facts.whole and not facts.publication and facts.is_wanted)
                 for facts in several
             ):
                 slices = tuple(facts.slice for facts in several)

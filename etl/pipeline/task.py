@@ -21,13 +21,13 @@ from etl.extract.source import Source
 from etl.ledger.ledger import Ledger
 from etl.ledger.segments import OvertakenError, Segments, Size, TaskLedger
 from etl.load.delta.parquet import Written
-from etl.load.delta.tables import Tables
+from etl.load.delta.tables import Replacement, Tables
 from etl.model import RunFacts, Slice, Snapshot, digest
 from etl.pipeline.ahead import Ahead
 from etl.pipeline.counts import Counts
 from etl.pipeline.plan import Plan
 from etl.pipeline.walks import Stop, Walks
-from etl.pipeline.write import Walked, Writer, staged
+from etl.pipeline.write import Walked, Writer, stage_changes, staged
 from etl.transform.schema import Layout
 
 log = logging.getLogger(__name__)
@@ -58,11 +58,15 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of whole slices of a dataset: files by table; counts, and the digest of the pages, by slice id."""
+    """The rows of whole slices of a dataset: files by table; counts, and the digest of the pages, by slice id.
+
+    Files of the change log were compared with tables of these `versions`.
+    """
 
     files: Mapping[str, Sequence[Written]] = field(default_factory=dict)
     counts: Mapping[str, Counts] = field(default_factory=dict)
     pages_sha256: Mapping[str, str | None] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,8 @@ class Worker:
 
     def _do(self, task: Task, ledger: TaskLedger) -> Done:
         run, plan = self.work.run, _Part.of(self.work.plan, task)
-        # No two workers write files of one name, and none takes a file of another one for its own.
-        writer = Writer(f"{run.run_id}-{uuid.uuid4().hex[:8]}")
+        # A prefix of its own: whoever stages removes what a killed try with the same prefix, followed by -, has left.
+        writer = Writer(f"{run.run_id}.{uuid.uuid4().hex[:8]}")
         named = {slice_.dataset for slice_ in task.slices}
         for name in sorted(named):
             ledger.add_dataset(plan.dataset(name), plan.operations[name], published=name in plan.published)
@@ -140,14 +144,20 @@ class Worker:
     def _stage(self, ledger: Ledger, layout: Layout, writer: Writer, ahead: Ahead) -> Rows:
         """Stage the rows of whole slices of a dataset. What cannot be staged here fails again where it is published."""
         ready = [facts for facts in ledger.slices(layout.dataset.name) if facts.whole and facts.is_wanted]
-        files = {}
+        date = self.work.run.snapshot_date
+        changes = writer.stage(self.tables, layout.changes_table, layout.changes, Replacement(date, "slice_id", ()))
         try:
-            with staged(self.tables, layout, [Walked(ledger, ready)], writer, ahead.take(ready)) as (stages, counts):
-                for table, stage in stages.items():
-                    finished = stage.finish()
-                    files[table] = tuple(finished)
-                    finished.clear()  # they are the driver's now
+            with (
+                staged(self.tables, layout, [Walked(ledger, ready)], writer, ahead.take(ready)) as (stages, counts),
+                ExitStack() as unused,
+            ):
+                unused.callback(changes.discard)
+                names = {table: [file.name for file in stage.finish()] for table, stage in stages.items()}
+                versions = stage_changes(self.tables, layout, date, ready, names, changes)
+                files = {
+                    table: stage.give_away() for table, stage in [*stages.items(), (layout.changes_table, changes)]
+                }
         except WarehouseError as exc:
             log.warning("dataset %s is not staged here: %s", layout.dataset.name, exc)
             return Rows()
-        return Rows(files, counts, {facts.slice.slice_id: facts.pages_sha256 for facts in ready})
+        return Rows(files, counts, {facts.slice.slice_id: facts.pages_sha256 for facts in ready}, versions)

@@ -12,7 +12,7 @@ from etl.events import reach
 from etl.ledger.ledger import Ledger
 from etl.load.changes import Compared, Comparison, write_changes
 from etl.load.delta.stage import Sink, Stage
-from etl.load.delta.tables import Replacement, Tables
+from etl.load.delta.tables import Committed, Replacement, Tables
 from etl.load.snapshots import after_rejects, empty_snapshots, next_snapshots, previous_snapshots
 from etl.model import SliceFacts, Snapshot
 from etl.pipeline.ahead import StagedRows
@@ -143,16 +143,18 @@ def write_slices(  # noqa: PLR0913, PLR0917  what, where, by whom, and what is t
     return counts
 
 
-def log_changes(
+def log_changes(  # noqa: PLR0913, PLR0917  what, where, by whom, and what is there already
     tables: Tables,
     layout: Layout,
     walked: Sequence[Walked],
     writer: Writer,
     anyway: Container[tuple[dt.date, str]] = (),
+    staged: Stage | None = None,
 ) -> None:
     """Log how complete, unfiltered snapshots differ from those before them, and how the next ones differ from them.
 
-    `anyway` has the date and slice id of snapshots that are logged by later calls.
+    `anyway` has the date and slice id of snapshots that are logged by later calls. `staged` has what `stage_changes`
+    has found of the slices.
 
     Raises:
         As `write_slices`.
@@ -166,12 +168,47 @@ def log_changes(
     for snapshot_date, previous_dates in sorted(by_date.items(), reverse=True):
         if not previous_dates:
             continue
+        if staged and snapshot_date == date:
+            writer.commit(tables, layout.changes_table, staged)
+            continue
         comparison = _comparison(tables, layout, date, snapshot_date, previous_dates)
         write_log(tables, layout.changes_table, layout.changes, *_compared(layout), comparison, writer)
     for later in sorted(by_date.keys() - {date}):
         for snapshot_date, previous_dates in after_rejects(tables, later, by_date[later], anyway):
             comparison = _comparison(tables, layout, dt.date.min, snapshot_date, previous_dates)
             write_log(tables, layout.changes_table, layout.changes, *_compared(layout), comparison, writer)
+
+
+def stage_changes(  # noqa: PLR0913, PLR0917  as `log_changes`
+    tables: Tables,
+    layout: Layout,
+    date: dt.date,
+    facts: Sequence[SliceFacts],
+    files: Mapping[str, Sequence[str]],
+    stage: Stage,
+) -> dict[str, int]:
+    """Find how snapshots differ from those before them whose data files, by table, are not committed yet.
+
+    Return the versions of the tables that they were compared with; -1 for one that is not there.
+
+    Raises:
+        WarehouseError: a data file is missing or damaged.
+    """
+    names = (layout.dataset.name, layout.changes_table, "etl_rejects", "etl_slices")
+    found = {name: tables.read(name) for name in names}
+    slice_ids = [one.slice.slice_id for one in facts if is_logged(one)]
+    stage.replace(tuple(slice_ids))
+    if slice_ids:
+        previous_dates = _dates_before(tables, date, slice_ids)
+        schemas = {layout.dataset.name: layout.schema, "etl_rejects": REJECTS}
+        table, rejects = (
+            (found[name] or Committed(tables.store, name, -1, schema, {})).with_files(date, files[name])
+            for name, schema in schemas.items()
+        )
+        empty = empty_snapshots(tables, table, set(previous_dates.values()))
+        comparison = Comparison(table, found[layout.changes_table], rejects, date, date, previous_dates, empty)
+        write_changes(comparison, layout.changes, *_compared(layout), stage)
+    return {name: committed.version if committed else -1 for name, committed in found.items()}
 
 
 def find_changes(tables: Tables, layout: Layout, date: dt.date, slice_ids: Sequence[str], sink: Sink) -> None:

@@ -4,11 +4,10 @@ import datetime as dt
 import signal
 
 import pytest
-from support.job import NIGHT, RUN, job_at
+from support.job import NIGHT, RUN, finished, job_at
 from support.studios import asked_for_sessions, studio_of
 
 from etl.emulator import World
-from etl.ledger.ledger import Ledger
 from etl.load.delta.tables import Tables
 
 WORLD = World(studios=5, sessions_per_studio=60)
@@ -19,6 +18,18 @@ OWN = {
     "observed_from", "observed_until", "published_at", "retries", "table_versions", "publication",
 }  # fmt: skip
 """Columns that differ between two runs that see the same."""
+
+WITHOUT_PAGES = """
+import support.job
+from etl.ledger.ledger import Ledger
+from etl.pipeline import write
+
+pages = Ledger.pages
+Ledger.pages = lambda self, slice_: pages(self, slice_) if slice_.dataset == "studios" else None
+write.write_changes = None
+support.job._child(arguments, environment, log)
+"""
+"""A program for `Job.start_program`: the command line of a driver that reads no sessions, and finds no changes."""
 
 
 def everything(job):
@@ -77,13 +88,20 @@ def test_two_nights_of_processes_are_those_of_threads(job, studio, expected):
         assert again.problems() == []
 
 
-def test_rows_that_workers_have_staged_are_committed_as_they_are(job, monkeypatch):
-    """The ledger has every page too, so it would not show in the tables."""
-    monkeypatch.setattr(Ledger, "pages", None)
-    assert job.finish(*RUN, "--engine", "processes") == 0
+@pytest.mark.parametrize("night", [NIGHT, NEXT])
+def test_what_workers_have_staged_is_committed_as_it_is(night, expected, tmp_path):
+    """The driver has every page too, so it would not show in the tables."""
+    if night is NEXT:
+        with studio_of(WORLD, page_size=5) as studio:
+            assert job_at(tmp_path / "job", studio).finish(*RUN) == 0
+    with studio_of(WORLD, at=night, page_size=5) as studio:
+        job = job_at(tmp_path / "job", studio, rest=PROCESSES)
+        date = night.date().isoformat()
+        assert finished(job.start_program(WITHOUT_PAGES, "run", "--snapshot-date", date)) == 0, job.log
+        assert everything(job) == expected[night is NEXT]
 
 
-def test_workers_that_are_killed_cost_a_segment_each(job, studio, expected):
+def test_fault_90_workers_that_are_killed_cost_a_segment_each(job, studio, expected):
     assert job.finish(*RUN, NIMBLE_ETL_WORKER_FAILPOINT="page.stored:10") == 0
     deaths = job.log.count("a worker process died")
     assert deaths >= 3
@@ -97,7 +115,7 @@ def test_workers_that_are_killed_cost_a_segment_each(job, studio, expected):
 @pytest.mark.parametrize(
     "step", ["tables.noted", "table.committed:2", "facts.published", "tables.whole", "catalog.swapped"]
 )
-def test_a_driver_that_is_killed_goes_on_with_what_workers_have_walked(job, studio, expected, step):
+def test_fault_91_a_driver_that_is_killed_goes_on_with_what_workers_have_walked(job, studio, expected, step):
     assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT=step) == -signal.SIGKILL
     asked = len(asked_for_sessions(studio))
 

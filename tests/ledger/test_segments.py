@@ -94,7 +94,7 @@ def test_another_worker_goes_on_where_the_last_segment_ends(store, worker):
     assert chain(store) == ["000001.segment", "000002.segment"]
 
 
-def test_two_workers_on_one_task_make_one_chain(store, worker):
+def test_fault_92_two_workers_on_one_task_make_one_chain(store, worker):
     first, second = worker(store), worker(store)
     for ledger in first, second:
         ledger.store_page(A, body(1))

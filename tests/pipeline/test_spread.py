@@ -1,10 +1,24 @@
 """A night in many tasks: how slices become tasks, and what becomes of the rows that workers have staged."""
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.shapes import part
+from support.shapes import DATE, dataset, operation, page, part, snapshot
 
-from etl.pipeline.spread import cut
+from etl.ledger.ledger import Ledger
+from etl.load.delta import stage as stage_module
+from etl.load.delta.parquet import fill
+from etl.load.delta.stage import Stage
+from etl.load.delta.tables import Replacement, Tables
+from etl.pipeline.counts import Counts
+from etl.pipeline.spread import Delivered, cut
+from etl.pipeline.task import Rows
+from etl.storage.disk import Disk
+from etl.transform.schema import layout_of
 
 SLICES = [part(f"studio-{number}") for number in range(40)]
 IDS = [slice_.slice_id for slice_ in SLICES]
@@ -28,3 +42,73 @@ def test_tasks_are_ranges_of_ids_of_about_equal_weight(count, parts, weights):
 def test_slices_of_one_weight_are_spread_evenly():
     assert [len(one) for one in cut(SLICES, 8, {})] == [5] * 8
     assert [len(one) for one in cut(SLICES[:3], 8, {})] == [1, 1, 1]
+
+
+@pytest.fixture
+def facts(tmp_path):
+    """The facts about a slice with one page."""
+    with Ledger.create(tmp_path / "20261120T020000Z-abcdef.sqlite", "run-1", DATE, "request") as ledger:
+        ledger.add_dataset(dataset(), operation(), published=True)
+        ledger.add_slice(part("a"))
+        ledger.store_page(part("a"), page([{"thingId": "1"}], 1))
+        (facts,) = ledger.slices()
+        return facts
+
+
+@pytest.fixture
+def staged(tmp_path):
+    """What a worker has staged of that slice; and the tables."""
+    tables, layout = Tables(Disk(tmp_path / "warehouse")), layout_of(dataset(), operation(), None)
+    stage = Stage(tables, "things", layout.schema, Replacement(DATE, "slice_id", ()), "run-1.worker")
+    rows = pa.RecordBatch.from_pydict({"slice_id": [part("a").slice_id]})
+    stage.write(fill(rows, layout.schema, {"snapshot_date": DATE}))
+    return Delivered(tables, layout, snapshot()), {"things": tuple(stage.finish())}
+
+
+def test_rows_of_the_pages_that_are_published_are_given_away_once(facts, staged):
+    delivered, files = staged
+    counts = {facts.slice.slice_id: Counts(rows=1)}
+    delivered.add(Rows(files, counts, {facts.slice.slice_id: facts.pages_sha256}))
+
+    taken = delivered.take([facts])
+
+    assert taken.counts == counts
+    assert taken.stages["things"].finish() == list(files["things"])
+    assert delivered.take([facts]) is None
+
+
+@pytest.mark.parametrize("digests", [{}, {"another": None}, {part("a").slice_id: "of other pages"}])
+def test_rows_of_other_pages_than_are_published_are_removed(facts, staged, digests, tmp_path):
+    delivered, files = staged
+    there = tmp_path / "warehouse"
+    delivered.add(Rows(files, {}, {facts.slice.slice_id: facts.pages_sha256, **digests} if digests else {}))
+    assert list(there.rglob("*.parquet"))
+
+    assert delivered.take([facts]) is None
+
+    assert not list(there.rglob("*.parquet"))
+
+
+def test_many_small_files_of_workers_become_one(facts, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_module, "_ROW_GROUP_BYTES", 1)  # the first is written while others are still to be read
+    tables, layout = Tables(Disk(tmp_path / "warehouse")), layout_of(dataset(), operation(), None)
+    delivered = Delivered(tables, layout, snapshot())
+    for number in range(10):
+        stage = Stage(tables, "things", layout.schema, Replacement(DATE, "slice_id", ()), f"run-1.worker{number}")
+        rows = pa.RecordBatch.from_pydict({"slice_id": [facts.slice.slice_id], "thing_id": [f"thing-{number}"]})
+        stage.write(fill(rows, layout.schema, {"snapshot_date": DATE}))
+        delivered.add(Rows({"things": tuple(stage.finish())}, {}, {facts.slice.slice_id: facts.pages_sha256}))
+
+    stages = delivered.take([facts]).stages
+
+    (file,) = stages["things"].finish()
+    found = pq.ParquetFile(file.name).read()
+    assert sorted(found["thing_id"].to_pylist()) == [f"thing-{number}" for number in range(10)]
+    assert list((tmp_path / "warehouse").rglob("*.parquet")) == [Path(file.name)]
+
+
+def test_rows_that_nobody_takes_are_removed(facts, staged, tmp_path):
+    delivered, files = staged
+    delivered.add(Rows(files, {}, {facts.slice.slice_id: facts.pages_sha256}))
+    delivered.give_up()
+    assert not list((tmp_path / "warehouse").rglob("*.parquet"))

@@ -59,6 +59,10 @@ class Change:
         self._store = store
         self._note = note
 
+    def began_at(self, versions: Mapping[str, int]) -> bool:
+        """Tell whether tables had these versions when the change began; -1: there was no table."""
+        return all(self._note.versions.get(name, -1) == version for name, version in versions.items())
+
     def intend(self, run_id: str, slices: Mapping[str, str | None]) -> None:
         """Add to the note what will be committed, so that the next job can finish it if this one dies.
 

@@ -107,7 +107,7 @@ class Stage:
             raise
 
     def adopt(self, files: Iterable[Written]) -> None:
-        """Take over whole files that others have staged for the same table and date."""
+        """Take over whole files that others, with another prefix, have staged for the same table and date."""
         self._staged.extend(files)
 
     def finish(self) -> list[Written]:
@@ -120,6 +120,12 @@ class Stage:
             self._prepare()
             self._close_file()
         return self._staged
+
+    def give_away(self) -> tuple[Written, ...]:
+        """Return what `finish` returns. From now on, the caller owns the files."""
+        files = tuple(self.finish())
+        self._staged.clear()
+        return files
 
     def discard(self) -> None:
         """Remove the staged files, except those that are or may be part of the table."""
@@ -140,8 +146,7 @@ class Stage:
         partition = self._store.local / self._name / self._partition
         partition.mkdir(parents=True, exist_ok=True)
         live = self._tables.files(self._name, self._replacement.snapshot_date)
-        ours = {*live, *(file.name for file in self._staged)}
-        leftovers = [file for file in partition.glob(f"{self._run_id}-*") if str(file) not in ours]
+        leftovers = [file for file in partition.glob(f"{self._run_id}-*") if str(file) not in live]
         if leftovers:
             # Files that any log entry names stay: a catalog that is open may still read them.
             log_text = "".join(entry.read_text() for entry in (self._store.local / self._name / LOG).glob("*.json"))

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -64,6 +64,10 @@ class Committed:
     schema: pa.Schema
     files: dict[dt.date, list[str]]
     facts: dict[str, FileFacts] = field(default_factory=dict)
+
+    def with_files(self, date: dt.date, files: Sequence[str]) -> "Committed":
+        """Return the same table with other files of a date, which may not be committed yet."""
+        return replace(self, files={**self.files, date: list(files)})
 
 
 class Tables:
