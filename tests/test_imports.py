@@ -51,7 +51,7 @@ SETTINGS_USERS = {"etl.cli", "etl.jobs", "etl.config", "etl.configerrors", "etl.
 
 EMULATOR_USERS = {"etl.cli", "etl.jobs"}
 
-ALONE = {"etl.jobs": {"etl.jobs.workplace", "etl.jobs.warehouse", "etl.jobs.engine"}}
+ALONE = {"etl.jobs": {"etl.jobs.workplace", "etl.jobs.warehouse", "etl.jobs.engine", "etl.jobs.origin"}}
 """Room whose modules do not import each other -> those that all of them may import: a job never starts a job."""
 
 

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from etl.config import EMBEDDED, Settings
+from etl.config import Settings
 from etl.errors import ConfigError, LedgerError
 from etl.events import working_on
-from etl.extract.clients import Endpoint
 from etl.extract.source import Source
+from etl.jobs.origin import source_of
 from etl.jobs.workplace import Published, Workplace, plan_of, workplace
 from etl.ledger.copies import own_last
 from etl.ledger.directory import ledger_paths, set_aside
@@ -35,9 +35,6 @@ from etl.pipeline.spread import Delivered, Spread
 from etl.pipeline.walks import Stop, Walks
 
 log = logging.getLogger(__name__)
-
-_NIGHT = dt.time(2, 0)
-"""Time of day (UTC) at which the world of the embedded studio stands still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
         raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
     with workplace(settings, stop.is_set) as place:
         check_key(place.tables, settings.privacy.secret)  # also for a run that is resumed: it publishes, too
-        with _source(settings, target, stop) as source, _deadline(settings, stop):
+        with source_of(settings.source, settings.emulator, target, stop) as source, _deadline(settings, stop):
             plan = plan_of(settings, source.operation, source.endpoint_of, request.shard)
             for doubt in plan.key_doubts(place.tables.names()):
                 log.warning("%s", doubt)
@@ -243,36 +240,6 @@ class _Job:
         log.warning("run %s is abandoned: %s", run.run_id, reason)
         ledger.close_run(RunState.ABANDONED)
         return False
-
-
-@contextmanager
-def _source(settings: Settings, snapshot_date: dt.date, stop: Stop) -> Iterator[Source]:
-    """Yield where pages come from. The embedded studio is started for this, and stopped afterwards."""
-    if settings.source.endpoint_url != EMBEDDED:
-        yield Source(settings.source, Endpoint(settings.source.endpoint_url), stop)
-        return
-    try:
-        # It is an extra, because an export from AWS needs no web server.
-        from etl.emulator import EmbeddedStudio, Organization, StudioSettings, World  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        raise ConfigError(
-            "source.endpoint_url is 'embedded', but the embedded studio is not installed; "
-            "install nimble-etl[emulator], or set endpoint_url to null for AWS"
-        ) from exc
-    emulator = settings.emulator
-    world = World(emulator.seed, emulator.studios, emulator.sessions_per_studio, region=settings.source.region)
-    answers = StudioSettings(
-        page_size=emulator.page_size,
-        latency_s=emulator.latency_ms / 1000,
-        # The instant depends on the date only, so that every run for a date lists the same.
-        instant=dt.datetime.combine(snapshot_date, _NIGHT, dt.UTC),
-    )
-    organization = None
-    if settings.source.has_places:
-        named = [account.id for account in settings.source.accounts if account.id != world.account_id]
-        organization = Organization(tuple(named)) if named else Organization.of(emulator.accounts)
-    with EmbeddedStudio(world, answers, organization=organization) as studio:
-        yield Source(settings.source, Endpoint(studio.endpoint_url, studio.credentials), stop)
 
 
 @contextmanager
