@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, get_args
 
@@ -42,10 +42,22 @@ _EXPECTED = {
 """Kind of a mistake, as pydantic names it -> what is expected."""
 
 
-def explain(exc: ValidationError, path: object, document: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
+def flag(name: str) -> str:
+    """Return the flag of the command line that gives a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def explain(
+    exc: ValidationError,
+    path: object,
+    document: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    named: Callable[[str], str] = flag,
+) -> str:
     """Return one line for each mistake: place, setting, found, expected. Values that may be secret are left out.
 
-    `document` is what the file at `path` holds, and `flags` what the command line gives, as nested settings.
+    `document` is what the file at `path` holds, and `flags` what the command line gives, as nested settings. `named`
+    returns what the one who gave them calls a flag.
     """
     sentences = []
     for error in exc.errors(include_url=False):
@@ -55,7 +67,7 @@ def explain(exc: ValidationError, path: object, document: Mapping[str, Any], fla
         keys = [key for key in error["loc"] if key != Dataset.__name__]
         name = ".".join(str(key) for key in keys)
         if keys[-1] in flags.get(str(keys[0]), {}):
-            sentences.append(f"--{str(keys[-1]).replace('_', '-')}: {_found(error, keys)}")
+            sentences.append(f"{named(str(keys[-1]))}: {_found(error, keys)}")
             continue
         variable = variable_of(keys)
         where = f"environment {variable}" if variable else f"{path}, line {line_of(document, keys)}"

@@ -6,7 +6,7 @@ credentials: they come from the AWS credential chain.
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from etl.config import ENV_PREFIX, Settings
-from etl.configerrors import check_variables, explain, has_settings, line_of, variable_of
+from etl.configerrors import check_variables, explain, flag, has_settings, line_of, variable_of
 from etl.errors import ConfigError, DeniedError, first_line
 from etl.model import Dataset
 from etl.storage.disk import put_in_place, remove_files, storage_errors
@@ -30,7 +30,7 @@ _MAX_DEPTH = 20
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """Values of command-line flags. None keeps the value of the environment or the file."""
+    """Values of command-line flags, or of a reader's options. None keeps the value of the environment or the file."""
 
     datasets: Sequence[str] | None = None
     studio_ids: Sequence[str] | None = None
@@ -39,12 +39,21 @@ class Overrides:
     max_duration: str | None = None
     max_age: str | None = None
     engine: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    named: Callable[[str], str] = flag
+    """From the name of a setting to what the message of a mistake calls its flag."""
 
     def as_settings(self) -> dict[str, Any]:
         """Return the given values as nested settings."""
         filters = {name: value for name, value in self.filters.items() if value is not None}
         given: dict[str, dict[str, Any]] = {
-            "source": {"studio_ids": self.studio_ids, "filters": filters},
+            "source": {
+                "studio_ids": self.studio_ids,
+                "region": self.region,
+                "endpoint_url": self.endpoint_url,
+                "filters": filters,
+            },
             "run": {"max_items": self.max_items, "max_duration": self.max_duration},
             "status": {"max_age": self.max_age},
             "engine": {"kind": self.engine},
@@ -67,7 +76,9 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
     try:
         layers = _layered(document, flags)
     except ValidationError as exc:
-        raise ConfigError(explain(exc, path, document, flags)) from None  # the cause may repeat a secret value
+        raise ConfigError(
+            explain(exc, path, document, flags, overrides.named)
+        ) from None  # the cause may repeat a secret value
     base, prices = path.resolve().parent, layers.marts.prices
     values = {
         **dict(layers),

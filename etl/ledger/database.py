@@ -42,6 +42,20 @@ class Database:
             put_in_place(draft, path)
 
     @classmethod
+    def temporary(cls, path: Path, schema: str, insert: str, *values: object) -> "Database":
+        """Return a new database that nobody else can open, and that ends with its process, even if it is killed.
+
+        SQLite writes it to a nameless file among the temporary ones once it outgrows its cache, and never syncs it.
+        `path` names it in messages. Source: https://www.sqlite.org/inmemorydb.html, "Temporary Databases".
+        """
+        with sqlite_errors(path):
+            connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            connection.row_factory = sqlite3.Row
+            connection.executescript(schema)
+            connection.execute(insert, values)
+        return cls(path, connection)
+
+    @classmethod
     def open(cls, path: Path, version: int, upgrades: Mapping[int, Sequence[str]]) -> "Database":
         """Open a file that exists, and upgrade it to `version`, the version of the tables that the caller knows.
 

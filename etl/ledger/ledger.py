@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import sqlite3
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,11 @@ from etl.model import (
     Slice,
     SliceFacts,
     SliceState,
+)
+
+_INSERT_RUN = (
+    "insert into run (run_id, snapshot_date, started_at, request, state, worked_until, shard)"
+    " values (?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -83,15 +89,21 @@ class Ledger:
         Raises:
             StorageError: the file cannot be written.
         """
-        now = _now()
-        Database.create(
-            path, FORMAT, SCHEMA,
-            "insert into run (run_id, snapshot_date, started_at, request, state, worked_until, shard)"
-            " values (?, ?, ?, ?, ?, ?, ?)",
-            run_id, snapshot_date.isoformat(), now, request, state, now, shard.text,
-        )  # fmt: skip
+        values = _run_values(run_id, snapshot_date, request, state, shard)
+        Database.create(path, FORMAT, SCHEMA, _INSERT_RUN, *values)
         reach("ledger.created")
         return cls.open(path)
+
+    @classmethod
+    def temporary(cls, run_id: str, snapshot_date: dt.date) -> "Ledger":
+        """Return a new ledger that ends with this process: for pages that are read twice and never resumed.
+
+        Raises:
+            StorageError: there is no room for temporary files.
+        """
+        path = Path(tempfile.gettempdir()) / f"{run_id}.sqlite"  # only messages name it
+        values = _run_values(run_id, snapshot_date, "", RunState.OPEN, WHOLE)
+        return cls(Database.temporary(path, SCHEMA, _INSERT_RUN, *values))
 
     @classmethod
     def open(cls, path: Path) -> "Ledger":
@@ -394,6 +406,13 @@ class Ledger:
             for row in self.database.rows("select dataset, slices from publication where not is_whole"):
                 found.setdefault(row["dataset"], set()).update(json.loads(row["slices"]))
         return found
+
+
+def _run_values(
+    run_id: str, snapshot_date: dt.date, request: str, state: RunState, shard: Shard
+) -> tuple[str | None, ...]:
+    now = _now()
+    return run_id, snapshot_date.isoformat(), now, request, state, now, shard.text
 
 
 def _now() -> str:

@@ -17,7 +17,7 @@ from etl.load.snapshots import after_rejects, empty_snapshots, next_snapshots, p
 from etl.model import SliceFacts, Snapshot
 from etl.pipeline.ahead import StagedRows
 from etl.pipeline.counts import Counts, count
-from etl.transform.batches import flatten
+from etl.transform.batches import Flat, flatten
 from etl.transform.duplicates import find_repeated
 from etl.transform.schema import REJECTS, Layout
 
@@ -59,15 +59,29 @@ def count_slice(
     Raises:
         WarehouseError: a record became neither a row, nor a reject, nor a duplicate.
     """
-    repeated = find_repeated(layout, lambda: ledger.pages(facts.slice))
-    counts = Counts(duplicates=sum(map(len, repeated.superseded.values())), ambiguous=repeated.describe(layout))
-    for flat in flatten(layout, snapshot, facts.slice, ledger.pages(facts.slice), repeated):
-        count(flat, layout.dataset.name, lambda _: counts)
+    counts = Counts()
+    for flat in flatten_slice(ledger, layout, snapshot, facts, counts):
         for table, rows in {**flat.tables, "etl_rejects": flat.rejects}.items():
             if table in sinks:
                 sinks[table].write(rows)
-    counts.check(facts)
     return counts
+
+
+def flatten_slice(
+    ledger: Ledger, layout: Layout, snapshot: Snapshot, facts: SliceFacts, counts: Counts
+) -> Iterator[Flat]:
+    """Yield the records of one slice as columns, and count them; `counts` are new ones.
+
+    Raises:
+        WarehouseError: a record became neither a row, nor a reject, nor a duplicate; raised after the last rows.
+    """
+    repeated = find_repeated(layout, lambda: ledger.pages(facts.slice))
+    counts.duplicates = sum(map(len, repeated.superseded.values()))
+    counts.ambiguous = repeated.describe(layout)
+    for flat in flatten(layout, snapshot, facts.slice, ledger.pages(facts.slice), repeated):
+        count(flat, layout.dataset.name, lambda _: counts)
+        yield flat
+    counts.check(facts)
 
 
 @contextmanager
