@@ -53,7 +53,7 @@ class Walks:
     """The walks of one invocation. `limits` say how many slices are walked at a time, and how much of each.
 
     `starting_token` is where the walk of the only published slice begins; None for its first page. `ahead` stages the
-    rows of datasets while their pages arrive.
+    rows of datasets while their pages arrive. With `plans_only`, slices of published datasets are planned, not walked.
     """
 
     plan: Plan
@@ -62,6 +62,7 @@ class Walks:
     stop: Stop
     starting_token: str | None
     ahead: Mapping[str, Ahead] = field(default_factory=dict)
+    plans_only: bool = False
     _planning: threading.Lock = field(default_factory=threading.Lock)
     _known: set[str] = field(default_factory=set)
     _ended: set[str] = field(default_factory=set)
@@ -98,14 +99,11 @@ class Walks:
         Raises:
             ConfigError: as `walk`.
         """
-        plan = self.plan
-        for dataset in (*plan.places.listings.values(), *plan.datasets.values()):
-            published = dataset.name in plan.published
-            ledger.add_dataset(dataset, plan.operations[dataset.name], published=published)
+        self._add_datasets(ledger)
         self._ended.update(facts.slice.slice_id for facts in known if facts.state is not SliceState.WALKING)
         # A slice that no parent lists any more is walked, too: its parent was walked again.
         walking = (facts.slice for facts in known if facts.state is SliceState.WALKING)
-        first = self._checked(plan.first(self._account_id(ledger)), None)
+        first = self._checked(self.plan.first(self._account_id(ledger)), None)
         return list(self._planned(ledger, chain(first, walking)))
 
     def after(self, ledger: Ledger, slice_: Slice) -> list[Slice]:
@@ -115,6 +113,24 @@ class Walks:
             ConfigError: as `walk`.
         """
         return list(self._planned(ledger, self._checked(self.plan.following(ledger, slice_), slice_.dataset)))
+
+    def walk_only(self, ledger: Ledger, slice_: Slice, batched: Sequence[str]) -> SliceFacts:
+        """Walk one slice that was planned elsewhere, and return how its walk ended.
+
+        `batched` are the values that its requests ask for in batches, as `Plan.batched` says.
+        """
+        self._add_datasets(ledger)
+        ledger.add_slice(slice_)
+        while (again_in := self._walk(ledger, slice_, batched)) is not None:
+            self.stop.wait(again_in)
+        (facts,) = ledger.slices()
+        return facts
+
+    def _add_datasets(self, ledger: Ledger) -> None:
+        plan = self.plan
+        for dataset in (*plan.places.listings.values(), *plan.datasets.values()):
+            published = dataset.name in plan.published
+            ledger.add_dataset(dataset, plan.operations[dataset.name], published=published)
 
     @cached_property
     def _line(self) -> Line:
@@ -135,7 +151,7 @@ class Walks:
         for slice_ in new:
             if slice_.slice_id in self._ended:
                 yield from self.after(ledger, slice_)
-            else:
+            elif not self.plans_only or slice_.dataset not in self.plan.published:
                 yield slice_
 
     def _checked(self, slices: Iterable[Slice], parent: str | None) -> Iterable[Slice]:
@@ -171,17 +187,18 @@ class Walks:
             else:
                 self._line.leave(slice_, again_in=again_in)
 
-    def _walk(self, ledger: Ledger, slice_: Slice) -> float | None:
+    def _walk(self, ledger: Ledger, slice_: Slice, batched: Sequence[str] | None = None) -> float | None:
         """Walk one slice from its checkpoint on. If it fails, the ledger notes why, and the other slices go on.
 
-        Return after how many seconds to go on with it; None: its walk has ended.
+        Return after how many seconds to go on with it; None: its walk has ended. `batched` are the values of its
+        batches; None: the ledger has the parents that they come from.
         """
         dataset = self.plan.dataset(slice_.dataset)
         ahead = self.ahead.get(slice_.dataset) if self.plan.shard.owns(slice_) else None
         for _ in range(_ATTEMPTS):
             pages = walk(
                 slice_,
-                self._fetch(ledger, dataset, slice_),
+                self._fetch(ledger, dataset, slice_, batched),
                 ledger.checkpoint(slice_),
                 max_items=self.limits.max_items if slice_.dataset in self.plan.published else None,
                 max_pages=self.limits.max_pages,
@@ -218,7 +235,7 @@ class Walks:
         ledger.fail_slice(slice_, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
         return None
 
-    def _fetch(self, ledger: Ledger, dataset: Dataset, slice_: Slice) -> Fetch:
+    def _fetch(self, ledger: Ledger, dataset: Dataset, slice_: Slice, batched: Sequence[str] | None) -> Fetch:
         """Return what fetches the pages of a slice."""
         if not dataset.for_each or not dataset.for_each.batch:
             return partial(self.source.fetch_page, dataset, slice_)
@@ -228,7 +245,7 @@ class Walks:
             asked = dataset.model_copy(update={"parameters": {**dataset.parameters, name: values}})
             return self.source.fetch_page(asked, slice_, number, token, most)
 
-        return in_batches(fetch, self.plan.batched(ledger, slice_), size)
+        return in_batches(fetch, self.plan.batched(ledger, slice_) if batched is None else batched, size)
 
     def _meant(self, ledger: Ledger, slice_: Slice) -> str:
         """Return in words which listed parent may have been meant, if the operator has named one that is not listed."""

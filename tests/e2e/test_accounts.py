@@ -3,7 +3,9 @@
 import datetime as dt
 from collections import Counter
 
+import pyarrow as pa
 import pytest
+from support.engines import content, exported
 from support.job import DATE, job_at
 from support.studios import studio_of
 
@@ -11,6 +13,7 @@ from etl.emulator import Organization, World
 from etl.errors import ConfigError
 from etl.extract import accounts
 from etl.extract.clients import Clients
+from etl.jobs.reading import Reading
 from etl.jobs.status import status
 from etl.model import SliceState
 from etl.pipeline.walks import Stop
@@ -74,6 +77,20 @@ def test_200_slices_of_20_accounts_in_3_regions_are_signed_by_their_own_accounts
     )
     assert len(asked(studio, "AssumeRole")) == 19
     assert not job.problems()
+
+
+def test_a_reading_lists_the_accounts_of_a_night_and_a_worker_assumes_each_role_once(start):
+    studio, job = start(ALL, members=MEMBERS[:4], datasets="[streaming_sessions]")
+    assert job.run()[0].exit_code == 0
+    wanted = Reading.of(job.settings(datasets=["streaming_sessions"]))
+    parts = wanted.parts()
+    before = len(asked(studio, "AssumeRole"))
+
+    found = pa.Table.from_batches([rows for part in parts for rows in wanted.read(part)])
+
+    assert content(found) == content(exported(job, "streaming_sessions"))
+    assert len({(part.slice.account_id, part.slice.region) for part in parts}) == len(parts) == 15
+    assert len(asked(studio, "AssumeRole")) - before == 4
 
 
 def test_an_account_that_fails_costs_only_its_slices_and_is_named(start):

@@ -13,9 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import jmespath
+import pyarrow as pa
 import pytest
 from support.cloud import ACCOUNT, KEY, REGION, Cloud, columns, exported
+from support.engines import content
+from support.engines import exported as night
 from support.job import Job
+
+from etl.jobs.reading import Reading
 
 DATASETS = """
 datasets:
@@ -292,6 +297,20 @@ def test_a_list_of_values_is_asked_for_batch_after_batch_although_killed_at_ever
     pages = "select list(records order by page_number) from etl_pages where dataset = 'details' group by slice_id"
     assert sorted(job.ask(pages)) == [([1],), ([2, 2, 1],)]
     assert job.problems() == []
+
+
+@pytest.mark.usefixtures("services")
+def test_a_reading_asks_for_the_batches_of_a_night(cloud, tmp_path, monkeypatch):
+    """Its workers do not have the listing that the values come from."""
+    job = job_against(cloud, tmp_path / "job", BATCHES).lend_credentials(monkeypatch)
+    assert job.finish("run") == 0, job.log
+    wanted = Reading.of(job.settings(datasets=["details"]))
+
+    parts = wanted.parts()
+    found = pa.Table.from_batches([rows for part in parts for rows in wanted.read(part)])
+
+    assert sorted(len(part.batched) for part in parts) == [1, 5]
+    assert content(found) == content(night(job, "details"))
 
 
 @pytest.mark.usefixtures("services")
