@@ -1,6 +1,7 @@
 # make demo    create the environment, export three nights of the embedded studio, show what the warehouse answers
 # make test    lint, types and all tests
 # make faults  the fault catalogue: number, tests, outcome; tries more than make test
+# make spark   read with a real Spark; needs Java 17
 # make torture seeded schedules of faults and kills, then hostile answers, dumps and damages: MINUTES=10;
 #              or SCHEDULES=1000 and HOSTILE=1000 of them; or REPLAY=<seed>, REPLAY=damages-<seed>
 # make mutants break the code on purpose, one place at a time: a test must notice
@@ -11,7 +12,7 @@
 # make audit   look for known vulnerabilities of the locked packages
 # make clean   remove the environments and recordings
 # make lock    bring requirements.lock up to date with pyproject.toml
-.PHONY: demo test faults torture mutants bench bench-quick year docs paginators audit lint lock clean
+.PHONY: demo test faults spark torture mutants bench bench-quick year docs paginators audit lint lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,6 +28,9 @@ test: lint
 
 faults: .venv/test .venv-ministack/run
 	THOROUGH=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --faults -k fault
+
+spark: .venv/test .venv-spark/run
+	THOROUGH=1 $(BIN)/python -m pytest -q tests/spark
 
 MINUTES ?= 10
 torture: .venv/test
@@ -70,7 +74,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 	$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
 
-.venv/test: .venv/run requirements-dev.lock .venv-aws/bin/aws .venv-duckdb/run
+.venv/test: .venv/run requirements-dev.lock .venv-aws/bin/aws .venv-duckdb/run .venv-sail/run
 	$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
@@ -97,6 +101,17 @@ READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock
 	done
 	@touch $@
 
+# Engines that read with `etl.spark`, beside the packages of .venv: tests put one of them before these. Sail is a wheel;
+# Spark comes as source, from which pip builds half a gigabyte, and needs Java.
+.venv-sail/run: tests/data/sail.lock | .venv/run
+	@mkdir -p .venv-sail
+	@$(INSTALL) --require-hashes --only-binary :all: --no-deps --upgrade --target .venv-sail -r $< || echo "no wheel: $<"
+	@touch $@
+
+.venv-spark/run: tests/data/spark.lock | .venv/run
+	$(INSTALL) --require-hashes --no-deps --upgrade --target .venv-spark -r $<
+	@touch $@
+
 .venv-bench/run: benchmarks/requirements.lock
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
@@ -105,15 +120,22 @@ READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock
 COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-header --no-emit-index-url --no-emit-find-links
 
+EXTRAS := --extra emulator --extra report --extra s3  # all but spark, which .venv-spark is for
+# What Sail needs and .venv has.
+SHARED := $(addprefix --no-emit-package ,numpy pandas pyarrow python-dateutil pyyaml six typing-extensions tzdata)
+
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
-	$(COMPILE) --all-extras pyproject.toml --group build --output-file requirements.lock
-	$(COMPILE) --all-extras pyproject.toml --group build --group dev --constraint requirements.lock \
+	$(COMPILE) $(EXTRAS) pyproject.toml --group build --output-file requirements.lock
+	$(COMPILE) $(EXTRAS) pyproject.toml --group build --group dev --constraint requirements.lock \
 		--output-file requirements-dev.lock
 	$(COMPILE) --extra emulator pyproject.toml benchmarks/requirements.in --constraint requirements.lock \
 		--output-file benchmarks/requirements.lock
 	echo "ministack" | $(COMPILE) --output-file tests/data/ministack.lock -
+	echo "pyspark>=4" | $(COMPILE) --output-file tests/data/spark.lock -
+	printf "%s\n" pysail "pyspark-client<4.2" | $(COMPILE) $(SHARED) --constraint requirements.lock \
+		--output-file tests/data/sail.lock -  # Sail 0.7 speaks with 4.1
 	echo "awscli==1.35.13" | $(COMPILE) --output-file requirements-aws.lock -
 	for version in 1.1.3 1.2.2 1.3.2 1.4.4; do \
 		echo "duckdb==$$version" | $(COMPILE) --output-file tests/data/duckdb/$$version.lock -; \
@@ -123,4 +145,4 @@ lock:
 		| $(COMPILE) --output-file tests/data/superset.lock -  # as Superset pins them
 
 clean:
-	rm -rf .venv .venv-aws .venv-duckdb .venv-ministack .venv-bench .venv-lock .bench
+	rm -rf .venv .venv-aws .venv-duckdb .venv-ministack .venv-sail .venv-spark .venv-bench .venv-lock .bench

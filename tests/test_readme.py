@@ -165,8 +165,9 @@ def test_every_block_is_of_a_kind_that_is_tested():
     assert {kind for text in PAGES.values() for kind, _ in _FENCED.findall(text)} == KINDS
 
 
-@pytest.mark.parametrize("program", blocks("python"))
+@pytest.mark.parametrize("program", [program for program in blocks("python") if "etl.spark" not in program])
 def test_a_python_example_runs(checkout, program):
+    """Those for Spark are run by tests/spark."""
     if not (checkout / "warehouse").exists():  # the commands are run by another test, which may not have been here
         assert run(checkout, "run").returncode == 0
     ended = subprocess.run(
