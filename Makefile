@@ -140,7 +140,8 @@ lock:
 	for version in 1.1.3 1.2.2 1.3.2 1.4.4; do \
 		echo "duckdb==$$version" | $(COMPILE) --output-file tests/data/duckdb/$$version.lock -; \
 	done
-	printf "%s\n" duckdb==1.5.5 duckdb-extension-httpfs==1.5.5 | $(COMPILE) --output-file tests/data/duckdb/1.5.5.lock -
+	printf "duckdb%s==1.5.5\n" "" -extension-avro -extension-httpfs -extension-iceberg \
+		| $(COMPILE) --output-file tests/data/duckdb/1.5.5.lock -
 	printf "%s\n" "duckdb==1.4.4" "duckdb-engine>=0.12.1,<0.13" "sqlalchemy>=1.4,<2" \
 		| $(COMPILE) --output-file tests/data/superset.lock -  # as Superset pins them
 
