@@ -387,6 +387,32 @@ class Engine(Frozen):
     )
 
 
+def _check_properties(value: Mapping[str, str]) -> Mapping[str, str]:
+    """Refuse credentials, which a catalog of Iceberg finds elsewhere."""
+    for name, text in value.items():
+        if re.search(r"access.?key|secret|token|password|credential|authorization", name, re.IGNORECASE) or "@" in text:
+            variable = f"PYICEBERG_CATALOG__{value.get('name', 'nimble-etl')}__{name}"
+            raise ValueError(
+                f"has {name}, which may hold a secret and does not belong in the configuration; set the variable "
+                f"{re.sub('-', '_', variable.replace('.', '__')).upper()}"
+            )
+    return value
+
+
+class Iceberg(Frozen):
+    """Where the tables of the warehouse are registered as tables of Apache Iceberg."""
+
+    catalog: Annotated[Mapping[str, str], AfterValidator(_check_properties)] = Field(
+        {}, description="properties of pyiceberg's catalog, such as type, uri and warehouse; empty: none is kept"
+    )
+    namespace: str = Field(
+        "nimble",
+        pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$",
+        description="of the tables in the catalog",
+        examples=["letters, digits and _; a dot between the levels"],
+    )
+
+
 class Bi(Frozen):
     """What the flat views for BI tools show in addition to the columns of the API."""
 
@@ -440,6 +466,7 @@ class Settings(Frozen):
     state_dir: Path = Field(Path("state"), description="directory of the ledgers and the lock")
     warehouse: Warehouse = Warehouse()
     engine: Engine = Engine()
+    iceberg: Iceberg = Iceberg()
     marts: Marts = Marts()
     bi: Bi = Bi()
     emulator: Emulator = Emulator()

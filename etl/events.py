@@ -24,13 +24,15 @@ ForgetStep = Literal["forget.noted", "ledger.rewritten"]
 """Steps that only `forget` has; then come those of tables and catalog."""
 CopyStep = Literal["copy.fetched", "copy.sent", "copy.buried"]
 """Steps of jobs whose ledgers have copies elsewhere."""
+IcebergStep = Literal["iceberg.registered"]
+"""The step of jobs whose tables are in a catalog of Iceberg, once for each table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
     """A job has reached a step."""
 
-    step: Step | ForgetStep | CopyStep
+    step: Step | ForgetStep | CopyStep | IcebergStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,6 @@ def tell(event: Event) -> None:
         listener(event)
 
 
-def reach(step: Step | ForgetStep | CopyStep) -> None:
+def reach(step: Step | ForgetStep | CopyStep | IcebergStep) -> None:
     """Tell all listeners that a step is reached."""
     tell(Reached(step))

@@ -86,6 +86,9 @@ def vacuum(settings: Settings, *, at_once: bool = False) -> list[Upkeep]:
         if _drop_old_dates(settings, tables):
             place.show()
         grace = dt.timedelta(0) if at_once else settings.warehouse.vacuum_grace
+        if place.registry:  # before files go: no snapshot may name one that is gone
+            place.registry.register(tables)
+            place.registry.expire(tables, grace)
         packs = remove_old_packs(tables.store, grace)
         for name in tables.names():
             before = tables.file_count(name)

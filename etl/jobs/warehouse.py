@@ -10,6 +10,7 @@ from etl.storage.store import Store
 
 if TYPE_CHECKING:
     from etl.ledger.copies import Copies
+    from etl.load.iceberg import Registry
 
 
 def store_of(settings: Settings) -> Store:
@@ -46,6 +47,21 @@ def copies_of(settings: Settings) -> "Copies | None":
             "directory that other machines share, or s3://bucket/prefix"
         )
     return Copies(_store_at(settings, place, SETTING), settings.state_dir)
+
+
+def registry_of(settings: Settings) -> "Registry | None":
+    """Return the Iceberg tables of the warehouse; None if no catalog for them is configured.
+
+    Raises:
+        ConfigError: the extra for that is not installed.
+    """
+    if not settings.iceberg.catalog:
+        return None
+    try:
+        from etl.load.iceberg import Registry  # noqa: PLC0415  of an extra
+    except ImportError as exc:
+        raise ConfigError(f"iceberg.catalog: needs {exc.name}; install nimble-etl[iceberg]") from exc
+    return Registry(settings.iceberg.catalog, settings.iceberg.namespace)
 
 
 def _store_at(settings: Settings, place: Path | str, setting: str) -> Store:

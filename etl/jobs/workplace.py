@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from etl.config import Settings
-from etl.errors import CommitConflictError, ConfigError, EtlError, LedgerError, shortened
+from etl.errors import CommitConflictError, ConfigError, EtlError, LedgerError, StorageError, shortened
 from etl.events import reach
 from etl.extract.datasets import builtin_datasets, select_datasets
-from etl.jobs.warehouse import copies_of, store_of
+from etl.jobs.warehouse import copies_of, registry_of, store_of
 from etl.ledger.copies import Copies
 from etl.ledger.directory import (
     forget_note,
@@ -43,6 +43,7 @@ from etl.storage.disk import check_writable
 from etl.transform.facts import ETL_TABLES
 
 if TYPE_CHECKING:
+    from etl.load.iceberg import Registry
     from etl.pipeline.forget_plan import Plan as ForgetPlan
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Workplace:
         tables: those of the warehouse.
         content: what the catalog shows besides the committed tables.
         copies: those of the ledgers; None if none are kept.
+        registry: the Iceberg tables of the warehouse; None if there are none.
         unsettled: why some half-finished publications cannot be finished.
         stopped: tells whether a signal has asked the job to end.
         lost: what was lost when the job began.
@@ -77,6 +79,7 @@ class Workplace:
     tables: Tables
     content: Content
     copies: Copies | None
+    registry: "Registry | None"
     unsettled: list[EtlError]
     stopped: Callable[[], bool]
     lost: list[str] = field(default_factory=list)
@@ -243,11 +246,11 @@ def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -
     """Yield the place of work: locked, proven to be writable, and settled as far as possible.
 
     Raises:
-        ConfigError: the price table is not one.
+        ConfigError: the price table is not one, or the catalog of Iceberg is configured wrongly.
         LockedError: another job works on this state directory, or holds the lock of the warehouse for too long.
         StoppedError: `stopped` became true meanwhile.
         StorageError: a directory cannot be written; found before the first request. Or, when the job has done its
-            work, a ledger could not be copied to `run.keep_ledgers_at`.
+            work, a ledger could not be copied to `run.keep_ledgers_at`, or a table not be registered in Iceberg.
     """
     content = content_of(settings)
     with lock(settings.state_dir):
@@ -257,7 +260,10 @@ def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -
         copies = copies_of(settings)
         if copies:
             copies.check_writable()
-        place = Workplace(settings, Tables(store), content, copies, [], stopped)
+        registry = registry_of(settings)
+        if registry:
+            _check(registry)
+        place = Workplace(settings, Tables(store), content, copies, registry, [], stopped)
         with place.alone():
             for failure in copies.update() if copies else ():
                 log.error("%s", failure)
@@ -270,6 +276,21 @@ def workplace(settings: Settings, stopped: Callable[[], bool] = lambda: False) -
         yield place
         if copies:
             copies.put(settings.run.keep_ledgers)
+        if registry:
+            with place.alone():
+                registry.register(place.tables)
+
+
+def _check(registry: "Registry") -> None:
+    """Find what is wrong with the settings of a catalog. If it only does not answer now, the job begins all the same.
+
+    Raises:
+        ConfigError: it is configured wrongly.
+    """
+    try:
+        registry.check()
+    except StorageError as exc:
+        log.warning("%s. It is asked again when this job has done its work", exc)
 
 
 def content_of(settings: Settings) -> Content:

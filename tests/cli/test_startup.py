@@ -27,7 +27,8 @@ def test_commands_load_nothing_that_they_do_not_need(tmp_path):
     """Of pandas: pyarrow would load it, to ask of every list whether it is a Series, 0.3 s and 50 MB."""
     config = tmp_path / "config.yaml"
     config.write_text("emulator: {studios: 1, sessions_per_studio: 20}\n")
-    always_too_much = {"pandas", "boto3", "pydantic_settings", "rich.progress", "matplotlib", "jinja2"}
+    of_extras = {"matplotlib", "jinja2", "pyiceberg", "sqlalchemy"}
+    always_too_much = {"pandas", "boto3", "pydantic_settings", "rich.progress", *of_extras}
     of_a_night = {"botocore", "urllib3", "starlette", "asyncio", "msgspec", "pyarrow.compute", "pyarrow.dataset"}
     of_tables = {"deltalake", "sqlite3"}
 

@@ -200,6 +200,16 @@ def count_rows(store: Store, file: str) -> int:
         return int(parquet.metadata.num_rows)
 
 
+def read_footer(store: Store, file: str) -> pq.FileMetaData:
+    """Return what the end of a data file says: its columns, row groups and statistics.
+
+    Raises:
+        WarehouseError: the file is missing or damaged.
+    """
+    with _opened(store, file) as parquet:
+        return parquet.metadata
+
+
 @contextmanager
 def _opened(store: Store, file: str, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     """Yield a data file, some columns as dictionaries. Whatever cannot be read of it becomes a WarehouseError."""
