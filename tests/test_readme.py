@@ -168,8 +168,15 @@ def test_every_block_is_of_a_kind_that_is_tested():
 @pytest.mark.parametrize("program", [program for program in blocks("python") if "etl.spark" not in program])
 def test_a_python_example_runs(checkout, program):
     """Those for Spark are run by tests/spark."""
+    program = program.replace("/srv/nimble-etl", str(checkout))
     if not (checkout / "warehouse").exists():  # the commands are run by another test, which may not have been here
         assert run(checkout, "run").returncode == 0
+    if "iceberg" in program and not (checkout / "iceberg").exists():
+        (checkout / "iceberg").mkdir()
+        (settings,) = blocks("yaml", "docs/iceberg.md")
+        both = (checkout / "config.yaml").read_text().replace("\niceberg: {", "\n#") + settings
+        (checkout / "iceberg.yaml").write_text(both.replace("/srv/nimble-etl", str(checkout)))
+        assert run(checkout, "catalog", "--config", "iceberg.yaml").returncode == 0
     ended = subprocess.run(
         [sys.executable, "-I", "-c", program], cwd=checkout, capture_output=True, text=True, check=False
     )
