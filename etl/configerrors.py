@@ -86,9 +86,9 @@ def _found(error: Any, keys: list[Any]) -> str:
     value, expected = error["input"], _expected(error, keys)
     if error["type"] == "value_error" and _model_at(keys).model_fields:
         return expected  # settings that do not agree
-    of_catalog = error["loc"][:2] == ("iceberg", "catalog") and isinstance(value, str | int | float)
-    if of_catalog or (isinstance(value, str) and ("@" in value or error["loc"][0] == "on_finish")):
-        # A URL may hold a password before its @. URLs of health checks and arguments of commands may be keys.
+    # A URL may hold a password before its @. URLs of health checks, arguments of commands, properties may be keys.
+    may_be_secret = isinstance(value, str) and ("@" in value or error["loc"][0] == "on_finish")
+    if may_be_secret or (error["loc"][:2] == ("iceberg", "catalog") and not isinstance(value, Mapping | list)):
         return f"found text that may be secret, not repeated here; {expected}"
     if value is None:
         return f"found nothing; {expected}, or remove the line"

@@ -53,10 +53,13 @@ def registry_of(settings: Settings) -> "Registry | None":
     """Return the Iceberg tables of the warehouse; None if no catalog for them is configured.
 
     Raises:
-        ConfigError: the extra for that is not installed.
+        ConfigError: the extra for that is not installed; or the path of the warehouse cannot be part of a URI.
     """
     if not settings.iceberg.catalog:
         return None
+    if "#" in str(settings.warehouse.path):
+        then = "where URIs of files in Iceberg end; choose another"
+        raise ConfigError(f"warehouse.path {settings.warehouse.path}: has '#' in it, {then}")
     try:
         from etl.load.iceberg import Registry  # noqa: PLC0415  of an extra
     except ImportError as exc:

@@ -114,6 +114,7 @@ class Registry:
                 tables are registered, except facts.
             WarehouseError: a data file cannot be read.
         """
+        self.check()
         failures: list[ConfigError] = []
         for name in sorted(tables.names(), key=lambda name: (name.startswith("etl_"), name)):
             if failures and name.startswith("etl_"):
@@ -210,7 +211,8 @@ class Registry:
     def expire(self, tables: Tables, grace: dt.timedelta) -> None:
         """Drop snapshots that have not been the newest for longer than `grace`, and the metadata that only they name.
 
-        Metadata are removed first: whoever is killed before the snapshots are dropped finds them again.
+        Those that somebody has tagged stay. Metadata are removed first: whoever is killed before the snapshots are
+        dropped finds them again.
 
         Raises:
             CommitConflictError, CommitUnknownError: as `register`.
@@ -219,9 +221,13 @@ class Registry:
         for name in tables.names():
             with self._errors(name):
                 table = self._table(name)
-                snapshots = sorted(table.snapshots(), key=lambda one: one.sequence_number or 0) if table else []
-                old = [one for one, following in pairwise(snapshots) if following.timestamp_ms <= limit]
-                if not table or not old:
+                if not table:
+                    continue
+                snapshots = sorted(table.snapshots(), key=lambda one: one.sequence_number or 0)
+                tagged = {one.snapshot_id for one in table.refs().values()}
+                passed = (one for one, following in pairwise(snapshots) if following.timestamp_ms <= limit)
+                old = [one for one in passed if one.snapshot_id not in tagged]
+                if not old:
                     continue
                 kept = {file for one in snapshots if one not in old for file in _metadata_files(table, one)}
                 for snapshot in old:

@@ -119,7 +119,7 @@ def test_a_job_without_anything_new_changes_nothing(few, lake):
 
 
 @pytest.mark.parametrize(("step", "registered_before"), [("tables.whole", 0), ("iceberg.registered:3", 3)])
-def test_fault_89_the_next_job_registers_what_a_killed_one_has_published(few, lake, step, registered_before):
+def test_fault_93_the_next_job_registers_what_a_killed_one_has_published(few, lake, step, registered_before):
     assert few.finish(*RUN, NIMBLE_ETL_FAILPOINT=step) == -signal.SIGKILL
     assert len(names_in(lake) if registered_before else ()) == registered_before
 
@@ -128,7 +128,7 @@ def test_fault_89_the_next_job_registers_what_a_killed_one_has_published(few, la
     assert_all_equal(few, lake)
 
 
-def test_fault_89_a_catalog_that_does_not_answer_costs_no_night_and_the_next_job_registers_it(few, lake, caplog):
+def test_fault_93_a_catalog_that_does_not_answer_costs_no_night_and_the_next_job_registers_it(few, lake, caplog):
     few.run()
     database = lake / "catalog.db"
     database.rename(lake / "away")

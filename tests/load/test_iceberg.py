@@ -4,12 +4,15 @@ import datetime as dt
 import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyiceberg.catalog import load_catalog
 from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import EqualTo, GreaterThan
+from support.cloud import KEY, REGION, Cloud
 from support.iceberg import (
     NAMESPACE,
     asked_of_duckdb,
@@ -24,10 +27,11 @@ from support.iceberg import (
     properties,
     registry_in,
 )
+from support.rest_catalog import TOKEN, rest_catalog
 from support.shapes import ARRIVED, DATE
 from support.warehouse import NEXT_DATE, THINGS, WIDE, publish, publish_slices, rows_of
 
-from etl.errors import CommitConflictError, ConfigError, StorageError, WarehouseError
+from etl.errors import CommitConflictError, ConfigError, DeniedError, StorageError, WarehouseError
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.load.delta.upkeep import vacuum
@@ -84,17 +88,22 @@ STEPS = {
 }
 
 
-@needs_duckdb
-def test_three_readers_see_what_delta_shows_after_each_change(tables, registry, lake):
-    asked = []
+def test_pyiceberg_and_polars_see_what_delta_shows_after_each_change(tables, registry, lake):
     for step, change in STEPS.items():
         change(tables)
         registry.register(tables)
-        table = load(lake)
-        assert_equal(table, place(tables))
-        asked.append(asked_of_duckdb(table, tables.read("things")))
-        if step != "nothing left":
-            assert {row["snapshot_date"] for row in table.scan().to_arrow().to_pylist()} == {*tables.dates("things")}
+        assert_equal(load(lake), place(tables))
+        dates = {row["snapshot_date"] for row in load(lake).scan().to_arrow().to_pylist()}
+        assert dates == {*tables.dates("things")}, step
+
+
+@needs_duckdb
+def test_duckdb_sees_what_is_in_the_files_after_each_change(tables, registry, lake):
+    asked = []
+    for change in STEPS.values():
+        change(tables)
+        registry.register(tables)
+        asked.append(asked_of_duckdb(load(lake), tables.read("things")))
     read = by_duckdb(*asked)
     assert [iceberg for iceberg, _ in read] == [files for _, files in read]
     assert [len(iceberg) for iceberg, _ in read] == [4, 6, 5, 5, 7, 7, 0]
@@ -246,7 +255,7 @@ class Meanwhile(Disk):
 
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["a new table", "a table"])
-def test_fault_89_of_two_registrations_at_once_one_does_the_work(tables, lake, is_new):
+def test_fault_93_of_two_registrations_at_once_one_does_the_work(tables, lake, is_new):
     publish(tables, {"a": [1, 2]})
     if not is_new:
         registry_in(lake).register(tables)
@@ -259,7 +268,7 @@ def test_fault_89_of_two_registrations_at_once_one_does_the_work(tables, lake, i
     assert len(load(lake).snapshots()) == (1 if is_new else 2)
 
 
-def test_fault_89_whoever_is_late_does_not_bring_an_older_version_back(tables, lake):
+def test_fault_93_whoever_is_late_does_not_bring_an_older_version_back(tables, lake):
     publish(tables, {"a": [1]})
     registry_in(lake).register(tables)
     publish(tables, {"b": [2]}, number=2)
@@ -421,6 +430,28 @@ def test_former_snapshots_go_with_their_metadata(tables, registry, lake):
     assert load(lake).metadata_location == table.metadata_location
 
 
+def test_a_snapshot_with_a_tag_stays(tables, registry, lake):
+    publish(tables, {"a": [1]})
+    registry.register(tables)
+    load(lake).manage_snapshots().create_tag(load(lake).current_snapshot().snapshot_id, "audit").commit()
+    publish(tables, {"a": [2]}, number=2)
+    registry.register(tables)
+    registry.expire(tables, dt.timedelta(0))
+    assert len(load(lake).snapshots()) == 2
+    tagged = load(lake).scan(snapshot_id=load(lake).snapshot_by_name("audit").snapshot_id)
+    assert [row["n"] for row in tagged.to_arrow().to_pylist()] == [1]
+
+
+def test_former_snapshots_leave_what_the_newest_needs(tables, registry, lake):
+    """Files of a date that stay are in the manifest of the snapshot that has added them."""
+    for number, date in enumerate((DATE, NEXT_DATE), 1):
+        publish(tables, {"a": [number]}, number=number, date=date)
+        registry.register(tables)
+    registry.expire(tables, dt.timedelta(0))
+    assert len(load(lake).snapshots()) == 1
+    assert_equal(load(lake), place(tables))
+
+
 def test_a_snapshot_stays_for_the_grace_after_another_took_its_place(tables, registry, lake):
     """However old it is: readers have used it until then."""
     publish(tables, {"a": [1]})
@@ -457,6 +488,42 @@ def test_what_a_killed_expiry_has_begun_is_finished(tables, registry, lake, lost
 
 
 # What does not work
+
+
+@contextmanager
+def glue(lake):
+    with Cloud() as cloud:
+        keys = {"glue.access-key-id": KEY[0], "glue.secret-access-key": KEY[1]}
+        where = {"glue.endpoint": cloud.url, "glue.region": REGION, "warehouse": f"file://{lake}"}
+        yield {"type": "glue", **where, **keys}
+
+
+@contextmanager
+def rest(lake):
+    with rest_catalog(**properties(lake)) as url:
+        yield {"type": "rest", "uri": url, "token": TOKEN}
+
+
+@pytest.mark.parametrize("kind", [glue, rest])
+def test_tables_are_registered_in_other_catalogs(kind, tables, lake):
+    with kind(lake) as catalog:
+        for number in (1, 2):
+            publish(tables, {"a": [number]}, number=number)
+            Registry(catalog, NAMESPACE).register(tables)
+        table = load_catalog("any", **catalog).load_table(f"{NAMESPACE}.things")
+        assert_equal(table, place(tables))
+        assert len(table.snapshots()) == 2
+        overtaken = Tables(Meanwhile(tables.store.local, lambda: Registry(catalog, NAMESPACE).register(tables)))
+        publish(tables, {"b": [3]}, number=3)
+        Registry(catalog, NAMESPACE).register(overtaken)
+        assert_equal(table.refresh(), place(tables))
+        assert len(table.snapshots()) == 3
+
+
+def test_a_token_that_a_catalog_refuses_is_a_right_that_is_missing(tables, lake):
+    publish(tables, {"a": [1]})
+    with rest(lake) as catalog, pytest.raises(DeniedError, match=r"no such token; this job needs the right to change"):
+        Registry({**catalog, "token": "another"}, NAMESPACE).register(tables)
 
 
 @pytest.mark.parametrize(
