@@ -105,7 +105,7 @@ READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock
 # Spark comes as source, from which pip builds half a gigabyte, and needs Java.
 .venv-sail/run: tests/data/sail.lock | .venv/run
 	@mkdir -p .venv-sail
-	@$(INSTALL) --require-hashes --only-binary :all: --no-deps --upgrade --target .venv-sail -r $< || echo "no wheel: $<"
+	@$(INSTALL) --require-hashes --only-binary pysail,grpcio --no-deps --upgrade --target .venv-sail -r $< || echo "no wheel: $<"
 	@touch $@
 
 .venv-spark/run: tests/data/spark.lock | .venv/run

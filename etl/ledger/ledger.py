@@ -95,14 +95,14 @@ class Ledger:
         return cls.open(path)
 
     @classmethod
-    def temporary(cls, run_id: str, snapshot_date: dt.date) -> "Ledger":
+    def temporary(cls, run_id: str, snapshot_date: dt.date, shard: Shard = WHOLE) -> "Ledger":
         """Return a new ledger that ends with this process: for pages that are read twice and never resumed.
 
         Raises:
             StorageError: there is no room for temporary files.
         """
         path = Path(tempfile.gettempdir()) / f"{run_id}.sqlite"  # only messages name it
-        values = _run_values(run_id, snapshot_date, "", RunState.OPEN, WHOLE)
+        values = _run_values(run_id, snapshot_date, "", RunState.OPEN, shard)
         return cls(Database.temporary(path, SCHEMA, _INSERT_RUN, *values))
 
     @classmethod

@@ -22,7 +22,7 @@ from typing import Self
 
 from etl.errors import LedgerError
 from etl.ledger.database import Database, sqlite_errors
-from etl.ledger.format import FORMAT, SCHEMA, UPGRADES
+from etl.ledger.format import SCHEMA
 from etl.ledger.ledger import Ledger
 from etl.model import Page, RunFacts, Slice, SliceState
 from etl.storage.disk import storage_errors
@@ -143,7 +143,7 @@ class Segments:
 
 
 class TaskLedger(Ledger):
-    """The ledger of a task on a worker. What it holds is durable once it is in a segment; its own file need not last.
+    """The ledger of a task on a worker. It ends with the process; what it holds is durable once it is in a segment.
 
     Whatever stores something raises an OvertakenError if another worker has extended the chain. This ledger is then of
     no use any more.
@@ -159,12 +159,13 @@ class TaskLedger(Ledger):
         self._bytes, self._since = 0, 0.0
 
     @classmethod
-    def begin(cls, path: Path, run: RunFacts, segments: Segments, task: str, size: Size) -> Self:
-        """Return the ledger of a task of a run, without slices, in a new file."""
-        Ledger.create(path, run.run_id, run.snapshot_date, run.request, shard=run.shard).close()
-        database = Database.open(path, FORMAT, UPGRADES)
-        database.rows("pragma synchronous=off")
-        ledger = cls(database, segments, task, size)
+    def begin(cls, run: RunFacts, segments: Segments, task: str, size: Size) -> Self:
+        """Return the ledger of a task of a run, without slices.
+
+        Raises:
+            StorageError: there is no room for temporary files.
+        """
+        ledger = cls(Ledger.temporary(run.run_id, run.snapshot_date, run.shard).database, segments, task, size)
         if run.account_id:
             ledger.set_account(run.account_id)
         return ledger

@@ -11,8 +11,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
 from etl.config import Run as Limits
@@ -116,10 +114,8 @@ class Worker:
         """
         work = self.work
         while True:  # whoever was overtaken has more to adopt than before, so this comes to an end
-            with TemporaryDirectory() as directory, suppress(OvertakenError):
-                path = Path(directory) / f"{work.run.run_id}.sqlite"
-                with TaskLedger.begin(path, work.run, self.segments, task.name, work.size) as ledger:
-                    return self._do(task, ledger)
+            with suppress(OvertakenError), TaskLedger.begin(work.run, self.segments, task.name, work.size) as ledger:
+                return self._do(task, ledger)
 
     def _do(self, task: Task, ledger: TaskLedger) -> Done:
         run, plan = self.work.run, _Part.of(self.work.plan, task)

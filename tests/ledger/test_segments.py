@@ -44,8 +44,7 @@ class Workers:
         with Ledger.create(self.directory / f"run{len(self.ledgers)}.sqlite", RUN_ID, DATE, "request") as ledger:
             run = replace(ledger.run(), account_id=ACCOUNT)
         segments = Segments(as_another_process(store), "_tasks", RUN_ID)
-        path = self.directory / f"task{len(self.ledgers)}.sqlite"
-        ledger = TaskLedger.begin(path, run, segments, TASK, Size(**{"pages": 2, **size}))
+        ledger = TaskLedger.begin(run, segments, TASK, Size(**{"pages": 2, **size}))
         self.ledgers.append(ledger)
         plan(ledger)
         ledger.adopt(IDS)
