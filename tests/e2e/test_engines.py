@@ -4,21 +4,15 @@ import datetime as dt
 import signal
 
 import pytest
+from support.alike import everything
 from support.job import NIGHT, RUN, finished, job_at
 from support.studios import asked_for_sessions, studio_of
 
 from etl.emulator import World
-from etl.load.delta.tables import Tables
 
 WORLD = World(studios=5, sessions_per_studio=60)
 PROCESSES = "engine: {kind: processes, workers: 2, tasks: 4, segment_pages: 3}"
 NEXT = NIGHT + dt.timedelta(days=1)
-OWN = {
-    "run_id", "extracted_at", "received_at", "request_id", "started_at", "finished_at", "seconds", "invocations",
-    "observed_from", "observed_until", "published_at", "retries", "table_versions", "publication",
-}  # fmt: skip
-"""Columns that differ between two runs that see the same."""
-
 WITHOUT_PAGES = """
 import support.job
 from etl.ledger.ledger import Ledger
@@ -30,19 +24,6 @@ write.write_changes = None
 support.job._child(arguments, environment, log)
 """
 """A program for `Job.start_program`: the command line of a driver that reads no sessions, and finds no changes."""
-
-
-def everything(job):
-    """Return the rows of every table of the warehouse, with all dates, in order, without what is a run's own."""
-    tables = Tables(job.store)
-    found = {}
-    for name in tables.names():
-        rows = []
-        for date in tables.dates(name):
-            columns = [column for column in tables.read(name).schema.names if column not in {*OWN, "snapshot_date"}]
-            rows += [f"{date} {row}" for row in tables.rows(name, date, columns)]
-        found[name] = sorted(rows)
-    return found
 
 
 @pytest.fixture(scope="module")

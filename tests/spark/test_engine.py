@@ -1,0 +1,103 @@
+"""A night whose slices Spark walks is the night of one process, although workers are killed.
+
+`make test` asks Sail; `make spark` also a real Spark, of which workers and executors are killed.
+"""
+
+import datetime as dt
+import os
+import subprocess
+import sys
+
+import pytest
+from support.alike import everything
+from support.engines import ROOT
+from support.job import NIGHT, job_at
+from support.studios import asked_for_sessions, studio_of
+from support.thorough import THOROUGH
+
+from etl.emulator import World
+
+WORLD = World(studios=5, sessions_per_studio=60)
+NEXT = NIGHT + dt.timedelta(days=1)
+ENGINE = "engine: {kind: spark, tasks: 4, segment_pages: 3}"
+_IS_THERE = THOROUGH and (ROOT / ".venv-spark" / "run").exists()
+_SPARK = pytest.mark.skipif(not _IS_THERE, reason="`make spark` asks a real Spark too")
+KINDS = ["sail", *(pytest.param(master, marks=_SPARK) for master in ("local[2,8]", "local-cluster[2,1,1024]"))]
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """What threads of one process export in two nights."""
+    directory = tmp_path_factory.mktemp("threads")
+    found = []
+    for at in NIGHT, NEXT:
+        with studio_of(WORLD, at=at, page_size=5) as studio:
+            job = job_at(directory, studio)
+            assert job.finish("run", "--snapshot-date", at.date().isoformat()) == 0
+            found.append(everything(job))
+    return found
+
+
+def on(kind, job, at, **environment):
+    """Run a night of a job on an engine; return how the program ended."""
+    place = ROOT / (".venv-sail" if kind == "sail" else ".venv-spark")
+    if not (place / "pyspark").is_dir():
+        assert (place / "run").exists(), "make installs it"
+        pytest.skip(f"{kind} has no wheel for this Python")
+    arguments = ("run", "--snapshot-date", at.date().isoformat(), "--config", str(job.config))
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "support.on_spark", kind, *arguments],
+        env={
+            **os.environ,
+            **job.environment,
+            **environment,
+            "PYTHONPATH": os.pathsep.join(map(str, (place, ROOT / "tests", ROOT))),
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_HOME": str(place / "pyspark"),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        },
+        cwd=job.directory, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_nights_on_spark_are_those_of_threads(kind, expected, tmp_path):
+    for number, at in enumerate((NIGHT, NEXT)):
+        with studio_of(WORLD, at=at, page_size=5) as studio:
+            job = job_at(tmp_path / "job", studio, rest=ENGINE)
+            ended = on(kind, job, at)
+            assert ended.returncode == 0, ended.stderr
+            assert everything(job) == expected[number]
+            assert (
+                len(asked_for_sessions(studio)) == sum(" 'page_number'" in row for row in expected[0]["etl_pages"]) - 1
+            )
+    assert job.problems() == []
+    assert job.store.listed(job.store.at("_tasks")) == {}
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_fault_90_python_workers_of_spark_that_are_killed_cost_a_segment_each(kind, expected, tmp_path):
+    with studio_of(WORLD, page_size=5) as studio:
+        job = job_at(tmp_path / "job", studio, rest=ENGINE)
+        ended = on(kind, job, NIGHT, NIMBLE_ETL_WORKER_FAILPOINT="page.stored:10")
+        assert ended.returncode == 0, ended.stderr
+        assert everything(job) == expected[0]
+        asked = asked_for_sessions(studio)
+        assert len(asked) > len(set(asked)) + 4, "some were asked for again"
+
+
+def test_a_machine_without_pyspark_is_told_what_to_install(tmp_path):
+    with studio_of(WORLD, page_size=5) as studio:
+        ended = job_at(tmp_path / "job", studio, rest=ENGINE).cli("run")
+    assert ended.returncode == 2
+    assert "engine.kind is spark, and PySpark is not installed here; install nimble-etl[spark]" in ended.stderr
+
+
+def test_an_engine_that_is_not_there_is_a_sentence_and_the_run_goes_on_later(tmp_path):
+    with studio_of(WORLD, page_size=5) as studio:
+        job = job_at(tmp_path / "job", studio, rest=ENGINE)
+        ended = on("sail", job, NIGHT, NIMBLE_ETL_ENGINE__REMOTE="sc://127.0.0.1:9")
+        assert ended.returncode == 3
+        assert "engine spark: " in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert on("sail", job, NIGHT).returncode == 0
