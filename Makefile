@@ -1,4 +1,5 @@
 # make demo    create the environment, export three nights of the embedded studio, show what the warehouse answers
+# make demo-scale  twenty accounts on a Spark of this machine, one executor killed on the way; needs Java 17
 # make test    lint, types and all tests
 # make faults  the fault catalogue: number, tests, outcome; tries more than make test
 # make spark   read with a real Spark; needs Java 17
@@ -12,7 +13,7 @@
 # make audit   look for known vulnerabilities of the locked packages
 # make clean   remove the environments and recordings
 # make lock    bring requirements.lock up to date with pyproject.toml
-.PHONY: demo test faults spark torture mutants bench bench-quick year docs paginators audit lint lock clean
+.PHONY: demo demo-scale test faults spark torture mutants bench bench-quick year docs paginators audit lint lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,6 +23,9 @@ WORKERS := $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 
 demo: .venv/run
 	@$(BIN)/nimble-etl --log-level warning demo
+
+demo-scale: .venv/run .venv-spark/run
+	@$(BIN)/python -m benchmarks.demo_scale
 
 test: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST)
