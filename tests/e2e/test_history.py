@@ -101,6 +101,17 @@ def test_macros_work_in_a_catalog_that_is_attached_under_any_name(job, studio):
     assert expected[0][0][0] > 0
 
 
+def test_a_macro_names_the_slices_of_its_own_dataset_and_no_others(job, studio):
+    """It names them one by one. With the slices of all datasets, each macro would grow with each of them."""
+    export(job, studio, 0)
+    ((definition,),) = job.ask(
+        "select macro_definition from duckdb_functions() where function_name = 'streaming_sessions_as_of'"
+    )
+    slices = job.ask("select dataset, slice_id from current_slices")
+    assert {dataset for dataset, _ in slices} == {"studios", "streaming_sessions"}
+    assert {dataset for dataset, slice_id in slices if slice_id in definition} == {"streaming_sessions"}
+
+
 def test_as_of_any_night_is_the_snapshot_of_that_night(job, studio):
     export(job, studio, 0, 1, 2, 3)
 

@@ -94,9 +94,10 @@ def add_versions(connection: duckdb.DuckDBPyConnection, dataset: str, table: Com
     # DuckDB looks up the names in a macro where it is called. A macro that names no other relation also works in a
     # catalog that is attached under another name.
     changes = f"({_definition(connection, table)}) as changes"
+    past = query(changes, _newest_dates(connection, dataset))
     connection.execute(
         f"create macro {quoted(f'{dataset}_as_of')}(instant) as table"  # noqa: S608
-        f" select * from ({query(changes, _newest_dates(connection))}) where valid_from <= {_utc_date('instant')}"
+        f" select * from ({past}) where valid_from <= {_utc_date('instant')}"
         f" and (valid_to is null or valid_to > {_utc_date('instant')})"
     )
     connection.execute(
@@ -126,8 +127,9 @@ def _definition(connection: duckdb.DuckDBPyConnection, table: Committed) -> str:
     return f"select {', '.join(f'null::{kind} as {quoted(name)}' for name, kind in kinds)} where false"
 
 
-def _newest_dates(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return the newest complete snapshot of each slice as a relation of constants."""
-    rows = connection.execute("select slice_id, snapshot_date from current_slices order by all").fetchall()
+def _newest_dates(connection: duckdb.DuckDBPyConnection, dataset: str) -> str:
+    """Return the newest complete snapshot of each slice of a dataset as a relation of constants."""
+    wanted = "select slice_id, snapshot_date from current_slices where dataset = ? order by all"
+    rows = connection.execute(wanted, [dataset]).fetchall()
     values = ", ".join(f"({literal(name)}, date '{date}')" for name, date in rows) or "(null, null::date)"
     return f"(select * from (values {values}) as dates(slice_id, {PARTITION}))"  # noqa: S608  quoted
