@@ -6,7 +6,7 @@ import signal
 import pytest
 from support.alike import everything
 from support.job import NIGHT, RUN, finished, job_at
-from support.studios import asked_for_sessions, studio_of
+from support.studios import LIST, asked_for_sessions, fired, studio_of
 
 from etl.emulator import World
 
@@ -108,15 +108,29 @@ def test_fault_91_a_driver_that_is_killed_goes_on_with_what_workers_have_walked(
     assert job.problems() == []
 
 
-def test_a_deadline_leaves_what_workers_have_walked_to_the_next_run(tmp_path, expected):
-    with studio_of(WORLD, page_size=5, latency_s=0.1) as studio:
-        job = job_at(tmp_path / "job", studio, rest=PROCESSES)
-        ends = []
-        while not ends or ends[-1] == 3:
-            ends.append(job.finish(*RUN, "--max-duration", "3s"))
-            assert len(ends) < 20, job.log
-        assert ends[-1] == 0
-        assert len(ends) > 1, "it was stopped"
-        pages = sum(" 'page_number'" in row for row in everything(job)["etl_pages"])
-        assert pages <= len(studio.requests) <= pages + len(ends) * (2 * 8 + 3)
-        assert everything(job) == expected[0]
+def test_a_deadline_leaves_what_workers_have_walked_to_the_next_run(job, studio, expected):
+    studio.set_faults([f"stall:{LIST},page=4,times=ever"])
+    assert job.finish(*RUN, "--max-duration", "6s") == 3, job.log
+    assert fired(studio) == {"stall"}
+    studio.set_faults([])
+
+    assert job.finish(*RUN) == 0
+
+    assert everything(job) == expected[0]
+    assert asked_for_sessions(studio).count(None) == len(WORLD.studio_ids), "no page that was stored is asked for again"
+
+
+def test_a_signal_ends_workers_and_the_next_run_goes_on(job, studio, expected):
+    studio.set_faults([f"stall:{LIST},page=4,times=ever"])
+    stopping = job.start(*RUN)
+    while not fired(studio):
+        assert stopping.is_alive(), job.log
+    stopping.terminate()
+    assert finished(stopping) == 3, job.log
+    assert "Traceback" not in job.log
+    studio.set_faults([])
+
+    assert job.finish(*RUN) == 0
+
+    assert everything(job) == expected[0]
+    assert asked_for_sessions(studio).count(None) == len(WORLD.studio_ids)

@@ -68,11 +68,24 @@ def test_fault_29_to_35_kill_at_any_moment_then_rerun_equals_an_uninterrupted_ex
         assert not asked_after & stored, "a page that was stored was requested again"
 
 
+ONE_AT_A_TIME = """
+import support.job
+from etl.extract import source
+
+source.SLOW_S = 3600.0
+support.job._child(arguments, environment, log)
+"""
+"""A program for `Job.start_program`: the command line that asks for no page before it has stored the one before it.
+
+On a busy machine, answers may be slow. Then the next page is asked for early, and at a signal it is asked for in vain.
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_fault_44_a_signal_ends_the_run_resumable_with_the_page_in_flight_stored(number, big_studio, tmp_path):
     job = job_at(tmp_path, big_studio)
     asked = len(big_studio.requests)
-    process = job.start(*RUN)
+    process = job.start_program(ONE_AT_A_TIME, *RUN)
     while len(big_studio.requests) < asked + 20:
         process.join(timeout=0.01)
         assert process.exitcode is None
