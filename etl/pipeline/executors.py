@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -30,6 +33,8 @@ _ATTEMPTS = 4
 """Of a task whose workers die. Spark counts as many by default (`spark.task.maxFailures`)."""
 _LOOK_S = 0.1
 """How often, while workers are busy, the order to stop is looked for."""
+
+_CONNECT_PORT, _ANSWER_S = 15002, 10
 
 Do = Callable[[Task, Stop], Done]
 """Does a task. It can be pickled."""
@@ -73,6 +78,9 @@ class Processes:
                         "the memory of this machine enough for engine.workers? Run again: the run goes on"
                     ) from exc
                 log.warning("a worker process died; %d tasks are gone on with", len(left))
+
+    def close(self) -> None:
+        """Do nothing: processes end with each generation."""
 
     def _ended(self, tasks: dict[int, Task]) -> Iterator[tuple[int, Done]]:
         context = multiprocessing.get_context("forkserver")
@@ -161,6 +169,13 @@ class Spark:
         except Exception as exc:
             raise EngineError(f"engine spark: {first_line(exc)}; run again: the run goes on") from exc
 
+    def close(self) -> None:
+        """End a session of Spark Connect: at its end, PySpark asks the server something, which may be gone by then."""
+        module = sys.modules.get("pyspark.sql")
+        session = module.SparkSession.getActiveSession() if module else None
+        if session and hasattr(session, "client"):
+            session.stop()
+
     def _session(self) -> Any:
         try:
             from pyspark.sql import SparkSession  # noqa: PLC0415  of an extra
@@ -170,10 +185,26 @@ class Spark:
                 "with spark-submit"
             ) from exc
         builder = SparkSession.builder.appName("nimble-etl")
+        _check_answers(self.remote or os.environ.get("SPARK_REMOTE", ""))
         try:
             return (builder.remote(self.remote) if self.remote else builder).getOrCreate()
         except Exception as exc:
             raise EngineError(f"engine spark: no session: {first_line(exc)}") from exc
+
+
+def _check_answers(remote: str) -> None:
+    """Refuse a server of Spark Connect that is not there: PySpark would ask again for ten minutes.
+
+    Raises:
+        EngineError: it does not answer.
+    """
+    url = urlsplit(remote)
+    if url.scheme == "sc" and url.hostname:
+        try:
+            socket.create_connection((url.hostname, url.port or _CONNECT_PORT), _ANSWER_S).close()
+        except OSError as exc:
+            place = f"sc://{url.hostname}:{url.port or _CONNECT_PORT}"
+            raise EngineError(f"engine spark: {place} does not answer: {exc.strerror or exc}; run again later") from exc
 
 
 def _interrupt(session: Any) -> None:

@@ -41,6 +41,9 @@ class Executor(Protocol):
             EtlError: a task failed each time, or the engine does not work.
         """
 
+    def close(self) -> None:
+        """End what the engine has begun for this job."""
+
 
 class Delivered:
     """What workers have staged of one dataset of one run."""
@@ -119,6 +122,12 @@ class Spread:
         Raises:
             EtlError: a task failed; what others have walked is kept.
         """
+        try:
+            self._walk(ledger)
+        finally:
+            self.executor.close()
+
+    def _walk(self, ledger: Ledger) -> None:
         todo = {slice_.slice_id: slice_ for slice_ in self.walks.begin(ledger, ledger.slices())}
         generation = 0
         while not self.walks.stop.is_set():

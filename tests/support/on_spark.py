@@ -8,7 +8,6 @@ import sys
 
 
 def main(kind: str, *arguments: str) -> None:
-    server = None
     if kind == "sail":
         from pysail.spark import SparkConnectServer  # noqa: PLC0415  only Sail has it
 
@@ -26,14 +25,10 @@ def main(kind: str, *arguments: str) -> None:
         }
         given = " ".join(f"--conf {name}={value}" for name, value in settings.items())
         os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {kind} {given} pyspark-shell"
-    from etl.cli import main as command_line  # noqa: PLC0415  what it imports belongs to the measured start
+    from etl.cli import main as command_line  # noqa: PLC0415  Spark reads the environment when it is imported
 
     sys.argv = ["nimble-etl", *arguments]
-    try:
-        command_line()
-    finally:
-        if server:
-            server.stop()
+    command_line()  # the end of this process ends Sail
 
 
 if __name__ == "__main__":
