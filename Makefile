@@ -33,7 +33,7 @@ test: lint
 faults: .venv/test .venv-ministack/run
 	THOROUGH=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --faults -k fault
 
-spark: .venv/test .venv-spark/run
+spark: .venv/test .venv-spark/run .venv-spark35/run
 	THOROUGH=1 $(BIN)/python -m pytest -q tests/spark
 
 MINUTES ?= 10
@@ -116,6 +116,10 @@ READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock
 	$(INSTALL) --require-hashes --no-deps --upgrade --target .venv-spark -r $<
 	@touch $@
 
+.venv-spark35/run: tests/data/spark35.lock | .venv/run
+	$(INSTALL) --require-hashes --no-deps --upgrade --target .venv-spark35 -r $<
+	@touch $@
+
 .venv-bench/run: benchmarks/requirements.lock
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
@@ -138,6 +142,7 @@ lock:
 		--output-file benchmarks/requirements.lock
 	echo "ministack" | $(COMPILE) --output-file tests/data/ministack.lock -
 	echo "pyspark>=4" | $(COMPILE) --output-file tests/data/spark.lock -
+	echo "pyspark<4" | $(COMPILE) --output-file tests/data/spark35.lock -
 	printf "%s\n" pysail "pyspark-client<4.2" | $(COMPILE) $(SHARED) --constraint requirements.lock \
 		--output-file tests/data/sail.lock -  # Sail 0.7 speaks with 4.1
 	echo "awscli==1.35.13" | $(COMPILE) --output-file requirements-aws.lock -
@@ -150,4 +155,4 @@ lock:
 		| $(COMPILE) --output-file tests/data/superset.lock -  # as Superset pins them
 
 clean:
-	rm -rf .venv .venv-aws .venv-duckdb .venv-ministack .venv-sail .venv-spark .venv-bench .venv-lock .bench
+	rm -rf .venv .venv-aws .venv-duckdb .venv-ministack .venv-sail .venv-spark .venv-spark35 .venv-bench .venv-lock .bench

@@ -173,7 +173,7 @@ class Spark:
         """End a session of Spark Connect: at its end, PySpark asks the server something, which may be gone by then."""
         module = sys.modules.get("pyspark.sql")
         session = module.SparkSession.getActiveSession() if module else None
-        if session and hasattr(session, "client"):
+        if session and _is_of_connect(session):
             session.stop()
 
     def _session(self) -> Any:
@@ -207,9 +207,13 @@ def _check_answers(remote: str) -> None:
             raise EngineError(f"engine spark: {place} does not answer: {exc.strerror or exc}; run again later") from exc
 
 
+def _is_of_connect(session: Any) -> bool:
+    return type(session).__module__.startswith("pyspark.sql.connect.")
+
+
 def _interrupt(session: Any) -> None:
     with suppress(Exception):  # the job may have ended, or never begun
-        if hasattr(session, "interruptAll"):
+        if _is_of_connect(session):
             session.interruptAll()
         else:
             session.sparkContext.cancelAllJobs()

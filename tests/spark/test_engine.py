@@ -4,13 +4,11 @@
 """
 
 import datetime as dt
-import os
 import subprocess
-import sys
 
 import pytest
 from support.alike import everything
-from support.engines import ROOT
+from support.engines import ROOT, started
 from support.job import NIGHT, job_at
 from support.studios import asked_for_sessions, studio_of
 from support.thorough import THOROUGH
@@ -22,7 +20,11 @@ NEXT = NIGHT + dt.timedelta(days=1)
 ENGINE = "engine: {kind: spark, tasks: 4, segment_pages: 3}"
 _IS_THERE = THOROUGH and (ROOT / ".venv-spark" / "run").exists()
 _SPARK = pytest.mark.skipif(not _IS_THERE, reason="`make spark` asks a real Spark too")
-KINDS = ["sail", *(pytest.param(master, marks=_SPARK) for master in ("local[2,8]", "local-cluster[2,1,1024]"))]
+SPARKS = [
+    pytest.param(kind, marks=_SPARK, id=" ".join(kind))
+    for kind in (("spark", "local[2,8]"), ("spark", "local-cluster[2,1,1024]"), ("spark35", "local[2,8]"))
+]
+SAIL = "sail", "sail"
 
 
 @pytest.fixture(scope="module")
@@ -39,28 +41,13 @@ def expected(tmp_path_factory):
 
 
 def on(kind, job, at, **environment):
-    """Run a night of a job on an engine; return how the program ended."""
-    place = ROOT / (".venv-sail" if kind == "sail" else ".venv-spark")
-    if not (place / "pyspark").is_dir():
-        assert (place / "run").exists(), "make installs it"
-        pytest.skip(f"{kind} has no wheel for this Python")
-    arguments = ("run", "--snapshot-date", at.date().isoformat(), "--config", str(job.config))
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "support.on_spark", kind, *arguments],
-        env={
-            **os.environ,
-            **job.environment,
-            **environment,
-            "PYTHONPATH": os.pathsep.join(map(str, (place, ROOT / "tests", ROOT))),
-            "PYSPARK_PYTHON": sys.executable,
-            "SPARK_HOME": str(place / "pyspark"),
-            "SPARK_LOCAL_IP": "127.0.0.1",
-        },
-        cwd=job.directory, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    """Run a night of a job on an engine to its end; return how the program ended."""
+    with started(kind, job, at, **environment) as program:
+        _, told = program.communicate()
+    return subprocess.CompletedProcess(program.args, program.returncode, stderr=told)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(SAIL, id="sail"), *SPARKS])
 def test_two_nights_on_spark_are_those_of_threads(kind, expected, tmp_path):
     for number, at in enumerate((NIGHT, NEXT)):
         with studio_of(WORLD, at=at, page_size=5) as studio:
@@ -74,7 +61,7 @@ def test_two_nights_on_spark_are_those_of_threads(kind, expected, tmp_path):
     assert job.store.listed(job.store.at("_tasks")) == {}
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", SPARKS)
 def test_fault_90_python_workers_of_spark_that_are_killed_cost_a_segment_each(kind, expected, tmp_path):
     with studio_of(WORLD, page_size=5) as studio:
         job = job_at(tmp_path / "job", studio, rest=ENGINE)
@@ -95,8 +82,8 @@ def test_a_machine_without_pyspark_is_told_what_to_install(tmp_path):
 def test_an_engine_that_is_not_there_is_a_sentence_and_the_run_goes_on_later(tmp_path):
     with studio_of(WORLD, page_size=5) as studio:
         job = job_at(tmp_path / "job", studio, rest=ENGINE)
-        ended = on("sail", job, NIGHT, NIMBLE_ETL_ENGINE__REMOTE="sc://127.0.0.1:9")
+        ended = on(SAIL, job, NIGHT, NIMBLE_ETL_ENGINE__REMOTE="sc://127.0.0.1:9")
         assert ended.returncode == 3
         assert "engine spark: sc://127.0.0.1:9 does not answer: Connection refused" in ended.stderr
         assert "Traceback" not in ended.stderr
-        assert on("sail", job, NIGHT).returncode == 0
+        assert on(SAIL, job, NIGHT).returncode == 0

@@ -1,5 +1,6 @@
 """Spark and Sail as data teams have them: programs of their own, with the package on their path."""
 
+import datetime as dt
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from support.job import Job, plain_duckdb, reading
 
@@ -29,6 +31,32 @@ def exported(job: Job, table: str) -> pa.Table:
     """Return what a night has written to a table."""
     with reading(job.store) as connection:
         return connection.table(table).to_arrow_table()
+
+
+def started(kind: tuple[str, str], job: Job, at: dt.datetime, **environment: str) -> subprocess.Popen:
+    """Start a night of a job whose tasks an engine does: the name of its environment, and its master.
+
+    Its standard error can be read; its own process group has all that it starts.
+    """
+    name, master = kind
+    place = ROOT / f".venv-{name}"
+    if not (place / "pyspark").is_dir():
+        assert (place / "run").exists(), "make installs it"
+        pytest.skip(f"{name} has no wheel for this Python")
+    arguments = ("run", "--snapshot-date", at.date().isoformat(), "--config", str(job.config))
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "support.on_spark", master, *arguments],
+        env={
+            **os.environ,
+            **job.environment,
+            **environment,
+            "PYTHONPATH": os.pathsep.join(map(str, (place, ROOT / "tests", ROOT))),
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_HOME": str(place / "pyspark"),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        },
+        cwd=job.directory, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
 
 
 class EngineError(Exception):
