@@ -1,11 +1,14 @@
 """The engine that the settings name: who walks the slices of a run, and how each worker gets what it needs."""
 
 import os
+import platform
 import threading
 from collections.abc import Mapping
 from functools import cache, partial
+from importlib.metadata import version
 
 from etl.config import Settings
+from etl.errors import ConfigError
 from etl.events import listening
 from etl.extract.clients import Endpoint
 from etl.extract.source import Source
@@ -40,7 +43,7 @@ def spread_of(
     if ledger.run().account_id is None:
         ledger.set_account(walks.source.account_id)  # no worker need ask
     engine = settings.engine
-    work = Work(ledger.run(), walks.plan, settings.run, Size(engine.segment_pages))
+    work = Work(version("nimble-etl"), ledger.run(), walks.plan, settings.run, Size(engine.segment_pages))
     do = partial(_do, settings, walks.source.endpoint, work)
     executor: Executor = Spark(do, engine.remote, walks.stop)
     if engine.kind == "processes":
@@ -55,6 +58,11 @@ def _segments_of(settings: Settings, work: Work) -> Segments:
 
 def _do(settings: Settings, endpoint: Endpoint, work: Work, task: Task, stop: Stop) -> Done:
     """Do a task in a worker. Its credentials are those of the machine that it runs on."""
+    if work.version != version("nimble-etl"):
+        raise ConfigError(
+            f"{platform.node()}: this worker has nimble-etl {version('nimble-etl')}, and the driver has "
+            f"{work.version}; install the same version on both"
+        )
     with _making:
         if work.run.run_id not in _sources:
             _sources.clear()

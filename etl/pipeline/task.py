@@ -46,8 +46,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What all tasks of a run share. `limits` are those of each task, and `size` is that of its segments."""
+    """What all tasks of a run share. `limits` are those of each task, and `size` is that of its segments.
 
+    The driver has this `version` of nimble-etl.
+    """
+
+    version: str
     run: RunFacts
     plan: Plan
     limits: Limits

@@ -134,3 +134,16 @@ def test_a_signal_ends_workers_and_the_next_run_goes_on(job, studio, expected):
 
     assert everything(job) == expected[0]
     assert asked_for_sessions(studio).count(None) == len(WORLD.studio_ids)
+
+
+def test_a_worker_with_another_version_is_refused_with_both(job):
+    program = """
+import support.job
+from etl.jobs import engine
+
+engine.version = lambda name: "0.0.1"  # of the driver
+support.job._child(arguments, environment, log)
+"""
+    assert finished(job.start_program(program, *RUN)) == 2
+    assert "this worker has nimble-etl 0.1.0, and the driver has 0.0.1; install the same version on both" in job.log
+    assert "Traceback" not in job.log
