@@ -23,9 +23,6 @@ from etl.pipeline.spread import Delivered, Executor, Spread
 from etl.pipeline.task import Done, Task, Work, Worker
 from etl.pipeline.walks import Stop, Walks
 
-_FOLDER = "_tasks"
-"""Below the warehouse, or where `engine.segments_at` says. It is no table, for it has no log."""
-
 _making = threading.Lock()
 _sources: dict[str, Source] = {}
 _kill_point = cache(kill_point)
@@ -53,7 +50,7 @@ def spread_of(
 
 
 def _segments_of(settings: Settings, work: Work) -> Segments:
-    return Segments(segments_store_of(settings), _FOLDER, work.run.run_id)
+    return Segments(segments_store_of(settings), work.run.run_id)
 
 
 def _do(settings: Settings, endpoint: Endpoint, work: Work, task: Task, stop: Stop) -> Done:

@@ -5,12 +5,15 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from etl.config import Settings
 from etl.errors import LedgerError
+from etl.jobs.warehouse import segments_store_of
 from etl.jobs.workplace import workplace
-from etl.ledger.directory import ledger_paths
+from etl.ledger.directory import age_of, ledger_paths
 from etl.ledger.ledger import Ledger
+from etl.ledger.segments import remove_chains
 from etl.load.catalog.packs import remove_old_packs
 from etl.load.delta import upkeep
 from etl.load.delta.atomic import all_or_nothing
@@ -94,6 +97,8 @@ def vacuum(settings: Settings, *, at_once: bool = False) -> list[Upkeep]:
             before = tables.file_count(name)
             removed = upkeep.vacuum(tables, name, grace) + packs.get(name, 0)
             done.append(Upkeep(name, before, tables.file_count(name), removed))
+        longest = max(grace, settings.run.max_checkpoint_age)
+        remove_chains(segments_store_of(settings), lambda run_id: (age_of(Path(run_id)) or dt.timedelta(0)) > longest)
     return done
 
 

@@ -16,7 +16,7 @@ from etl.config import Settings
 from etl.errors import CommitConflictError, ConfigError, EtlError, LedgerError, StorageError, shortened
 from etl.events import reach
 from etl.extract.datasets import builtin_datasets, select_datasets
-from etl.jobs.warehouse import copies_of, registry_of, store_of
+from etl.jobs.warehouse import copies_of, registry_of, segments_store_of, store_of
 from etl.ledger.copies import Copies
 from etl.ledger.directory import (
     forget_note,
@@ -218,6 +218,7 @@ class Workplace:
         Raises:
             EtlError: as `carry_out` and `show`; the next job goes on.
         """
+        from etl.ledger.segments import remove_chains  # noqa: PLC0415  few jobs need it
         from etl.pipeline.forget import carry_out, drop_note  # noqa: PLC0415  few jobs need it
 
         settings = self.settings
@@ -229,6 +230,9 @@ class Workplace:
                 f"{self.copies.store.at(behind[0])}: another machine has put this copy of a ledger there, and nothing "
                 "is forgotten in it yet; run again: the next job goes on"
             )
+        # They would bring back what is forgotten. A run that goes on asks for these pages again.
+        ours = {path.stem for path in ledger_paths(settings.state_dir)}
+        remove_chains(segments_store_of(settings), ours.__contains__)
         drop_note(settings.state_dir)
         return failed
 

@@ -1,8 +1,8 @@
 """The ledger of a task, kept as a chain of files in a store: where one worker has died, another goes on.
 
-    <folder>/<run>/000001.plan               which tasks there are, generation by generation
-    <folder>/<run>/<task>/000001.segment     the pages and slices that came first
-    <folder>/<run>/<task>/000002.segment     what came then
+    _tasks/<run>/000001.plan               which tasks there are, generation by generation
+    _tasks/<run>/<task>/000001.segment     the pages and slices that came first
+    _tasks/<run>/<task>/000002.segment     what came then
 
 The name of a segment is its number, and it is written only if nobody has written it before. So of two workers on one
 task, such as a second attempt beside one that seemed dead, exactly one extends the chain. The other finds out, and goes
@@ -13,7 +13,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ from etl.model import Page, RunFacts, Slice, SliceState
 from etl.storage.disk import storage_errors
 from etl.storage.store import ConditionError, Store
 
+_FOLDER = "_tasks"
+"""Below the store: in a warehouse, it is no table, for it has no log."""
 _SUFFIX = ".segment"
 _SEGMENT = f"create table segment (run_id text not null, task text not null); {SCHEMA}"
 _WALKED = ("attempt", "state", "first_starting_token", "starting_token", "error", "resumable")
@@ -52,13 +54,12 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """The chains of all tasks of one run, in a folder of a store.
+    """The chains of all tasks of one run.
 
     Its functions raise a StorageError if the store refuses, and a LedgerError if a file is missing or damaged.
     """
 
     store: Store
-    folder: str
     run_id: str
 
     def planned(self, generation: int) -> list[list[str]] | None:
@@ -136,10 +137,23 @@ class Segments:
         return True
 
     def _at(self, *names: str) -> str:
-        return self.store.at(self.folder, self.run_id, *names)
+        return self.store.at(_FOLDER, self.run_id, *names)
 
     def _segment(self, task: str, number: int) -> str:
         return self._at(task, f"{number:06}{_SUFFIX}")
+
+
+def remove_chains(store: Store, is_over: Callable[[str], bool]) -> None:
+    """Remove what workers have kept of runs that are over, as `is_over` tells of their ids.
+
+    Raises:
+        StorageError: the store refused.
+    """
+    root = store.at(_FOLDER)
+    with storage_errors(root):
+        for name in sorted(store.listed(root)):
+            if is_over(name.removeprefix(f"{root}/").partition("/")[0]):
+                store.remove(name)
 
 
 class TaskLedger(Ledger):

@@ -9,13 +9,13 @@ from support.job import NIGHT, RUN, finished, job_at
 from support.studios import LIST, asked_for_sessions, fired, studio_of
 
 from etl.emulator import World
+from etl.ledger.segments import Segments
 
 WORLD = World(studios=5, sessions_per_studio=60)
 PROCESSES = "engine: {kind: processes, workers: 2, tasks: 4, segment_pages: 3}"
 NEXT = NIGHT + dt.timedelta(days=1)
 WITHOUT_PAGES = """
 import support.job
-from etl.ledger.ledger import Ledger
 from etl.pipeline import write
 
 pages = Ledger.pages
@@ -147,3 +147,28 @@ support.job._child(arguments, environment, log)
     assert finished(job.start_program(program, *RUN)) == 2
     assert "this worker has nimble-etl 0.1.0, and the driver has 0.0.1; install the same version on both" in job.log
     assert "Traceback" not in job.log
+
+
+def test_forget_takes_what_workers_have_kept_of_a_run_that_goes_on(job, studio):
+    assert job.finish(*RUN) == 0
+    tomorrow = ("run", "--snapshot-date", NEXT.date().isoformat())
+    studio.set_instant(NEXT)
+    assert job.finish(*tomorrow, NIMBLE_ETL_FAILPOINT="tables.noted") == -signal.SIGKILL
+    assert chains(job)
+    ((owner,),) = job.ask("select max(owned_by) from streaming_sessions")
+
+    assert job.finish("forget", "--where", f"owned_by={owner}", "--yes") == 0, job.log
+
+    assert chains(job) == {}
+    assert job.finish(*tomorrow) == 0
+    assert job.problems() == []
+
+
+def test_vacuum_removes_what_workers_have_kept_of_runs_that_nobody_goes_on_with(job):
+    assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT="tables.noted") == -signal.SIGKILL
+    kept = chains(job)
+    old = Segments(job.store, "20250101T000000Z-aaaaaa")
+    old.plan(1, [["a"]])
+    assert job.finish("vacuum") == 0
+    assert chains(job) == kept
+    assert old.planned(1) is None

@@ -10,7 +10,7 @@ from support.stores import KINDS, as_another_process, overwrite, store_of
 
 from etl.errors import LedgerError
 from etl.ledger.ledger import Ledger
-from etl.ledger.segments import OvertakenError, Segments, Size, TaskLedger
+from etl.ledger.segments import OvertakenError, Segments, Size, TaskLedger, remove_chains
 from etl.model import SliceState
 
 RUN_ID = "20261120T020000Z-abcdef"
@@ -43,7 +43,7 @@ class Workers:
     def begin(self, store, **size):
         with Ledger.create(self.directory / f"run{len(self.ledgers)}.sqlite", RUN_ID, DATE, "request") as ledger:
             run = replace(ledger.run(), account_id=ACCOUNT)
-        segments = Segments(as_another_process(store), "_tasks", RUN_ID)
+        segments = Segments(as_another_process(store), RUN_ID)
         ledger = TaskLedger.begin(run, segments, TASK, Size(**{"pages": 2, **size}))
         self.ledgers.append(ledger)
         plan(ledger)
@@ -109,7 +109,7 @@ def test_fault_92_two_workers_on_one_task_make_one_chain(store, worker):
 
 
 def test_of_many_that_write_one_segment_at_once_one_succeeds(store):
-    segments = [Segments(as_another_process(store), "_tasks", RUN_ID) for _ in range(6)]
+    segments = [Segments(as_another_process(store), RUN_ID) for _ in range(6)]
     landed, ready = [], threading.Barrier(len(segments))
 
     def put(number):
@@ -180,12 +180,12 @@ def test_a_ledger_says_what_the_chain_says_and_nothing_else(disk, worker, tmp_pa
         plan(ledger)
         for number in 1, 2:
             ledger.store_page(A, body(number, mark="elsewhere"))
-        Segments(disk, "_tasks", RUN_ID).adopt(ledger, TASK, IDS)
+        Segments(disk, RUN_ID).adopt(ledger, TASK, IDS)
 
         assert pages_of(ledger) == pages_of(first)
         assert ledger.slices() == first.slices()
 
-        assert Segments(disk, "_tasks", RUN_ID).adopt(ledger, "another task", IDS) == 0
+        assert Segments(disk, RUN_ID).adopt(ledger, "another task", IDS) == 0
         assert [one.pages for one in ledger.slices()] == [0, 0]
         assert ledger.checkpoint(A).starting_token is None
 
@@ -200,7 +200,7 @@ def test_the_pages_of_a_published_slice_stay_what_they_are(disk, worker, tmp_pat
         outcome = {"rows": 1, "rejects": 0, "duplicates": 0, "partial": False, "drift": (), "table_rows": {}}
         ledger.mark_published(ledger.plan_publication("things", [A.slice_id]), 1, {A.slice_id: outcome})
 
-        Segments(disk, "_tasks", RUN_ID).adopt(ledger, TASK, IDS)
+        Segments(disk, RUN_ID).adopt(ledger, TASK, IDS)
 
         assert pages_of(ledger) == [body(1, mark="published", token=None).body]
         assert pages_of(ledger, B) == pages_of(first, B)
@@ -225,10 +225,10 @@ def test_a_segment_that_is_not_what_was_written_is_named(store, worker, damage, 
 
 
 def test_the_plan_that_was_first_stays(store):
-    segments = Segments(store, "_tasks", RUN_ID)
+    segments = Segments(store, RUN_ID)
     assert segments.planned(1) is None
     assert segments.plan(1, [["a", "b"], ["c"]]) == [["a", "b"], ["c"]]
-    assert Segments(as_another_process(store), "_tasks", RUN_ID).plan(1, [["a"]]) == [["a", "b"], ["c"]]
+    assert Segments(as_another_process(store), RUN_ID).plan(1, [["a"]]) == [["a", "b"], ["c"]]
     assert segments.planned(2) is None
     overwrite(store, store.at("_tasks", RUN_ID, "000001.plan"), b"[[")
     with pytest.raises(LedgerError, match=r"000001\.plan: .*damaged"):
@@ -239,11 +239,24 @@ def test_nothing_is_left_of_a_run_whose_chains_are_removed(store, worker):
     ledger = worker(store)
     ledger.store_page(A, body(1, token=None))
     ledger.finish()
-    other = Segments(store, "_tasks", "another run")
+    other = Segments(store, "another run")
     other.plan(1, [["a"]])
-    Segments(store, "_tasks", RUN_ID).plan(1, [IDS])
+    Segments(store, RUN_ID).plan(1, [IDS])
 
-    Segments(store, "_tasks", RUN_ID).remove()
+    Segments(store, RUN_ID).remove()
 
     assert chain(store) == ["000001.plan"]
     assert other.planned(1) == [["a"]]
+
+
+def test_chains_of_runs_that_are_over_are_removed(store, worker):
+    worker(store).store_page(A, body(1))
+    for run_id in "20250101T000000Z-aaaaaa", RUN_ID:
+        segments = Segments(store, run_id)
+        segments.plan(1, [IDS])
+        segments.put(TASK, 1, b"")
+    remove_chains(store, "20250101T000000Z-aaaaaa".__eq__)
+    assert {name.split("/")[-2] for name in store.listed(store.at("_tasks"))} == {RUN_ID, TASK}
+    assert Segments(store, "20250101T000000Z-aaaaaa").planned(1) is None
+    remove_chains(store, lambda _: True)
+    assert chain(store) == []
