@@ -26,6 +26,7 @@ from etl.ledger.ledger import Ledger
 from etl.model import Dataset, Operation, Slice, SliceState, Snapshot
 from etl.pipeline.counts import Counts
 from etl.pipeline.plan import Plan
+from etl.pipeline.task import Task, TaskPlan
 from etl.pipeline.walks import Stop, Walks
 from etl.pipeline.write import flatten_slice
 
@@ -127,7 +128,11 @@ class Reading:
         layout = plan.layouts[self.dataset]
         snapshot = Snapshot(self.run_id, self.snapshot_date, layout.dataset, layout.operation)
         with Ledger.temporary(self.run_id, self.snapshot_date) as ledger:
-            facts = Walks(plan, source, self.limits, Stop(), None).walk_only(ledger, part.slice, part.batched)
+            ledger.set_account(part.slice.account_id)  # nobody need ask
+            task = Task((part.slice,), {part.slice.slice_id: part.batched})
+            limits = self.limits.model_copy(update={"concurrency": 1})
+            Walks(TaskPlan.of(plan, task), source, limits, Stop(), None).walk(ledger)
+            (facts,) = ledger.slices()
             if facts.state is SliceState.SKIPPED:
                 return
             if facts.error:

@@ -81,22 +81,26 @@ class Done:
 
 
 @dataclass(frozen=True)
-class _Part(Plan):
+class TaskPlan(Plan):
     """The plan of a task: its slices, and none that come from them."""
 
     task: Task = field(kw_only=True)
 
     @classmethod
     def of(cls, plan: Plan, task: Task) -> Self:
+        """Return the part of a plan that a task is."""
         return cls(**{one.name: getattr(plan, one.name) for one in fields(Plan)}, task=task)
 
     def first(self, _account_id: str) -> Iterator[Slice]:
+        """Yield the slices of the task."""
         yield from self.task.slices
 
     def following(self, _ledger: Ledger, _slice: Slice) -> Iterator[Slice]:
+        """Yield nothing: the driver plans what comes from a slice."""
         yield from ()
 
     def batched(self, _ledger: Ledger, slice_: Slice) -> list[str]:
+        """Return the values that the driver has found in the pages of the parent."""
         return list(self.task.values[slice_.slice_id])
 
 
@@ -122,7 +126,7 @@ class Worker:
                 return self._do(task, ledger)
 
     def _do(self, task: Task, ledger: TaskLedger) -> Done:
-        run, plan = self.work.run, _Part.of(self.work.plan, task)
+        run, plan = self.work.run, TaskPlan.of(self.work.plan, task)
         # A prefix of its own: whoever stages removes what a killed try with the same prefix, followed by -, has left.
         writer = Writer(f"{run.run_id}.{uuid.uuid4().hex[:8]}")
         named = {slice_.dataset for slice_ in task.slices}

@@ -114,18 +114,6 @@ class Walks:
         """
         return list(self._planned(ledger, self._checked(self.plan.following(ledger, slice_), slice_.dataset)))
 
-    def walk_only(self, ledger: Ledger, slice_: Slice, batched: Sequence[str]) -> SliceFacts:
-        """Walk one slice that was planned elsewhere, and return how its walk ended.
-
-        `batched` are the values that its requests ask for in batches, as `Plan.batched` says.
-        """
-        self._add_datasets(ledger)
-        ledger.add_slice(slice_)
-        while (again_in := self._walk(ledger, slice_, batched)) is not None:
-            self.stop.wait(again_in)
-        (facts,) = ledger.slices()
-        return facts
-
     def _add_datasets(self, ledger: Ledger) -> None:
         plan = self.plan
         for dataset in (*plan.places.listings.values(), *plan.datasets.values()):
@@ -187,18 +175,17 @@ class Walks:
             else:
                 self._line.leave(slice_, again_in=again_in)
 
-    def _walk(self, ledger: Ledger, slice_: Slice, batched: Sequence[str] | None = None) -> float | None:
+    def _walk(self, ledger: Ledger, slice_: Slice) -> float | None:
         """Walk one slice from its checkpoint on. If it fails, the ledger notes why, and the other slices go on.
 
-        Return after how many seconds to go on with it; None: its walk has ended. `batched` are the values of its
-        batches; None: the ledger has the parents that they come from.
+        Return after how many seconds to go on with it; None: its walk has ended.
         """
         dataset = self.plan.dataset(slice_.dataset)
         ahead = self.ahead.get(slice_.dataset) if self.plan.shard.owns(slice_) else None
         for _ in range(_ATTEMPTS):
             pages = walk(
                 slice_,
-                self._fetch(ledger, dataset, slice_, batched),
+                self._fetch(ledger, dataset, slice_),
                 ledger.checkpoint(slice_),
                 max_items=self.limits.max_items if slice_.dataset in self.plan.published else None,
                 max_pages=self.limits.max_pages,
@@ -235,7 +222,7 @@ class Walks:
         ledger.fail_slice(slice_, SliceState.FAILED, f"{failure}; {_ATTEMPTS} times in a row", resumable=True)
         return None
 
-    def _fetch(self, ledger: Ledger, dataset: Dataset, slice_: Slice, batched: Sequence[str] | None) -> Fetch:
+    def _fetch(self, ledger: Ledger, dataset: Dataset, slice_: Slice) -> Fetch:
         """Return what fetches the pages of a slice."""
         if not dataset.for_each or not dataset.for_each.batch:
             return partial(self.source.fetch_page, dataset, slice_)
@@ -245,7 +232,7 @@ class Walks:
             asked = dataset.model_copy(update={"parameters": {**dataset.parameters, name: values}})
             return self.source.fetch_page(asked, slice_, number, token, most)
 
-        return in_batches(fetch, self.plan.batched(ledger, slice_) if batched is None else batched, size)
+        return in_batches(fetch, self.plan.batched(ledger, slice_), size)
 
     def _meant(self, ledger: Ledger, slice_: Slice) -> str:
         """Return in words which listed parent may have been meant, if the operator has named one that is not listed."""
