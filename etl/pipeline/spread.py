@@ -144,6 +144,9 @@ class Spread:
             try:
                 for done in self.executor.map(tasks):
                     self._adopt(ledger, left.pop(done.task.name))
+                    log.info(
+                        "task %d of %d has ended: %d slices", len(tasks) - len(left), len(tasks), len(done.task.slices)
+                    )
                     for name, rows in done.rows.items():
                         self.ahead[name].add(rows)
                     if done.failure:
