@@ -20,6 +20,7 @@
     ├─ StorageError            a disk said no: full, I/O error                         exit 3
     │  └─ DeniedError          this user may not read or write something               exit 2
     ├─ MachineError            no more threads or open files: limits are too low       exit 3
+    ├─ EngineError             the workers of an engine died, or it is not there       exit 3
     ├─ CommitConflictError     proven not landed; staged files may go                  exit 3
     ├─ CommitUnknownError      may have landed; delete nothing                         exit 3
     └─ UnforeseenError         a fault of this program: its traceback is in the log    exit 1

@@ -9,10 +9,10 @@ import typer
 
 from etl.cli.output import Format, Reader
 from etl.errors import ConfigError
-from etl.model import WHOLE, Shard
 
 if TYPE_CHECKING:
     from etl.config import Settings
+    from etl.model import Shard
 
 Config = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 CONFIG = Path("config.yaml")
@@ -55,12 +55,14 @@ def date_of(flag: str, text: str | None) -> dt.date | None:
         raise ConfigError(f"{flag}: found {text!r}; expected a date such as 2026-11-23") from None
 
 
-def shard_of(flag: str, text: str | None) -> Shard:
+def shard_of(flag: str, text: str | None) -> "Shard":
     """Return the shard of a flag; the whole night if it was not given.
 
     Raises:
         ConfigError: the text is not a shard.
     """
+    from etl.model import WHOLE, Shard  # noqa: PLC0415  `--help` is quicker without it
+
     if text is None:
         return WHOLE
     found = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)

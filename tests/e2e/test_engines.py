@@ -7,6 +7,7 @@ import pytest
 from support.alike import everything
 from support.job import NIGHT, RUN, finished, job_at
 from support.studios import LIST, asked_for_sessions, fired, studio_of
+from support.thorough import part
 
 from etl.emulator import World
 from etl.ledger.segments import Segments
@@ -94,7 +95,7 @@ def test_fault_90_workers_that_are_killed_cost_a_segment_each(job, studio, expec
 
 
 @pytest.mark.parametrize(
-    "step", ["tables.noted", "table.committed:2", "facts.published", "tables.whole", "catalog.swapped"]
+    "step", part(["tables.noted", "table.committed:2", "facts.published", "tables.whole", "catalog.swapped"], 3)
 )
 def test_fault_91_a_driver_that_is_killed_goes_on_with_what_workers_have_walked(job, studio, expected, step):
     assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT=step) == -signal.SIGKILL

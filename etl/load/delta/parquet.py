@@ -243,4 +243,5 @@ def fill(rows: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, Any]) 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     is_dictionary = pa.types.is_dictionary(column.type) and column.type.value_type == kind
-    return column if is_dictionary else column.cast(kind)
+    # A cast of nothing would load pyarrow.compute.
+    return column if is_dictionary or column.type == kind else column.cast(kind)
