@@ -145,6 +145,8 @@ def test_pages_of_a_walk_that_began_again_are_not_mixed_with_the_former_ones(dis
     assert [one.body for one in second.pages(A)] == [body(1, mark="again").body, body(2, mark="again", token=None).body]
     assert second.slices() == first.slices()
     assert second.slices()[0].attempt == 2
+    attempts = second.database.rows("select distinct attempt from page where slice_id = ?", A.slice_id)
+    assert [attempt for (attempt,) in attempts] == [2]
 
 
 def test_why_a_walk_failed_is_in_the_chain_although_no_page_came(disk, worker):
