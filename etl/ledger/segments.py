@@ -159,6 +159,8 @@ def remove_chains(store: Store, is_over: Callable[[str], bool]) -> None:
 class TaskLedger(Ledger):
     """The ledger of a task on a worker. It ends with the process; what it holds is durable once it is in a segment.
 
+    One thread stores at a time: a segment that says of a slice where its walk goes on has every page before that.
+
     Whatever stores something raises an OvertakenError if another worker has extended the chain. This ledger is then of
     no use any more.
     """
@@ -190,8 +192,8 @@ class TaskLedger(Ledger):
 
     def store_page(self, slice_: Slice, page: Page) -> None:
         """Store a page; it becomes durable with the next segment."""
-        super().store_page(slice_, page)
         with self._cutting:
+            super().store_page(slice_, page)
             if not self._pages:
                 self._since = time.monotonic()
             self._pages.append((slice_.slice_id, page.number))
@@ -203,14 +205,14 @@ class TaskLedger(Ledger):
 
     def fail_slice(self, slice_: Slice, state: SliceState, error: str, *, resumable: bool) -> None:
         """Note why a walk ended early."""
-        super().fail_slice(slice_, state, error, resumable=resumable)
         with self._cutting:
+            super().fail_slice(slice_, state, error, resumable=resumable)
             self._changed.add(slice_.slice_id)
 
     def restart_slice(self, slice_: Slice) -> None:
         """Begin a new attempt at a slice."""
-        super().restart_slice(slice_)
         with self._cutting:
+            super().restart_slice(slice_)
             self._pages = [one for one in self._pages if one[0] != slice_.slice_id]
             self._changed.add(slice_.slice_id)
 

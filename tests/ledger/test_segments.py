@@ -1,6 +1,7 @@
 """Chains of segments: what one worker has walked, another goes on with, and of two at once one extends the chain."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -262,3 +263,30 @@ def test_chains_of_runs_that_are_over_are_removed(store, worker):
     assert Segments(store, "20250101T000000Z-aaaaaa").planned(1) is None
     remove_chains(store, lambda _: True)
     assert chain(store) == []
+
+
+def test_a_segment_has_the_pages_that_its_slices_say_it_has_however_many_threads_walk(disk, worker, tmp_path):
+    """Whoever dies leaves the first segments: after each of them, the next worker must find no page missing."""
+    ledger = worker(disk, pages=3)
+    slices = [part(f"studio-{number}") for number in range(8)]
+    ledger.add_slices((slice_, None) for slice_ in slices)
+
+    def walk(slice_):
+        for number in range(1, 31):
+            ledger.store_page(slice_, body(number))
+
+    with ThreadPoolExecutor(len(slices)) as pool:
+        list(pool.map(walk, slices))
+    ledger.finish()
+
+    names = sorted(disk.listed(disk.at("_tasks")))
+    assert len(names) == 80
+    left = store_of("disk", tmp_path / "left")
+    with Ledger.temporary(RUN_ID, DATE) as next_one:
+        plan(next_one)
+        next_one.add_slices((slice_, None) for slice_ in slices)
+        for number, name in enumerate(names, 1):
+            overwrite(left, name.replace(disk.uri, left.uri), disk.read(name))
+            if number % 4 == 0:
+                Segments(left, RUN_ID).adopt(next_one, TASK, [slice_.slice_id for slice_ in slices])
+                assert sum(next_one.checkpoint(slice_).pages for slice_ in slices) == 3 * number
