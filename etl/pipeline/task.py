@@ -104,6 +104,18 @@ class TaskPlan(Plan):
         return list(self.task.values[slice_.slice_id])
 
 
+class _Attempt(Stop):
+    """The order to stop one attempt: `Walks` gives it when a walk fails. The worker goes on with others."""
+
+    def __init__(self, worker: Stop) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def is_set(self) -> bool:
+        """Tell whether the attempt has failed, or its worker is to stop."""
+        return super().is_set() or self._worker.is_set()
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """What a worker has. If `stop` is set, its walks end at their next page boundary."""
@@ -140,7 +152,7 @@ class Worker:
                 snapshot = Snapshot(run.run_id, run.snapshot_date, plan.datasets[name], plan.operations[name])
                 ahead[name] = Ahead(self.tables, plan.layouts[name], snapshot, writer.prefix)
                 unused.callback(ahead[name].give_up)
-            Walks(plan, self.source, self.work.limits, self.stop, None, ahead).walk(ledger)
+            Walks(plan, self.source, self.work.limits, _Attempt(self.stop), None, ahead).walk(ledger)
             ledger.finish()
             rows = {name: self._stage(ledger, plan.layouts[name], writer, given) for name, given in ahead.items()}
         return Done(task, rows)
