@@ -34,7 +34,7 @@ def spread_of(
     """Return what has the slices of a run walked by workers.
 
     Raises:
-        ConfigError, CredentialsError: the pages of workers cannot be kept where the settings say.
+        ConfigError, CredentialsError, StorageError: the pages of workers cannot be kept where the settings say.
         EtlError: as `Source.account_id`.
     """
     if ledger.run().account_id is None:
@@ -46,6 +46,8 @@ def spread_of(
     if engine.kind == "processes":
         executor = Processes(do, engine.workers or os.cpu_count() or 1, walks.stop)
     segments = _segments_of(settings, work)
+    if engine.segments_at:  # the warehouse was looked at when the job began
+        segments.store.check_writable()
     return Spread(walks, executor, segments, engine.tasks, last_pages(tables), delivered)
 
 

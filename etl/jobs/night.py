@@ -193,7 +193,7 @@ class _Job:
             walks.walk(ledger)
             outcome = self.place.finish_run(ledger, began, self.plan.origin, publish_all)
         if outcome.finished and isinstance(walks, Spread):
-            walks.segments.remove()
+            walks.forget()
         return outcome
 
     def _walks(self, ledger: Ledger) -> Walks | Spread:

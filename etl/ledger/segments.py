@@ -118,11 +118,6 @@ class Segments:
                 _take_over(connection, name, content or b"", self.run_id, task)
         return len(names)
 
-    def remove(self) -> None:
-        """Remove all chains of the run."""
-        with storage_errors(self._at()):
-            self.store.discard(sorted(self.store.listed(self._at())))
-
     def _is_first(self, name: str, content: bytes) -> bool:
         """Write a file durably if there is none of its name; tell whether there was none."""
         with TemporaryDirectory() as directory:
@@ -185,6 +180,11 @@ class TaskLedger(Ledger):
         if run.account_id:
             ledger.set_account(run.account_id)
         return ledger
+
+    @property
+    def segments(self) -> int:
+        """Return how many segments the chain has."""
+        return self._number
 
     def adopt(self, slice_ids: Iterable[str]) -> None:
         """Take what former workers have walked. The slices must be planned."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Protocol
 
-from etl.errors import LedgerError
+from etl.errors import ConfigError, LedgerError, StorageError
 from etl.ledger.ledger import Ledger
-from etl.ledger.segments import Segments
+from etl.ledger.segments import Segments, remove_chains
 from etl.load.delta.parquet import Written, read_batches
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
@@ -143,7 +143,13 @@ class Spread:
             left = {task.name: task for task in tasks}
             try:
                 for done in self.executor.map(tasks):
-                    self._adopt(ledger, left.pop(done.task.name))
+                    seen = self._adopt(ledger, left.pop(done.task.name))
+                    if seen < done.segments:
+                        raise ConfigError(
+                            f"a worker on {done.node} has written {done.segments} files to "
+                            f"{self.segments.store.uri}, and this machine sees {seen} of them there; "
+                            "warehouse.path, or engine.segments_at, must be a place that all workers share"
+                        )
                     log.info(
                         "task %d of %d has ended: %d slices", len(tasks) - len(left), len(tasks), len(done.task.slices)
                     )
@@ -158,8 +164,15 @@ class Spread:
                 for task in left.values():  # what their workers have walked so far
                     self._adopt(ledger, task)
 
-    def _adopt(self, ledger: Ledger, task: Task) -> None:
-        self.segments.adopt(ledger, task.name, [slice_.slice_id for slice_ in task.slices])
+    def forget(self) -> None:
+        """Remove the chains of the run, which is over. What cannot be removed is left to `vacuum`."""
+        try:
+            remove_chains(self.segments.store, self.segments.run_id.__eq__)
+        except StorageError as exc:
+            log.warning("%s; `nimble-etl vacuum` removes what workers have kept", exc)
+
+    def _adopt(self, ledger: Ledger, task: Task) -> int:
+        return self.segments.adopt(ledger, task.name, [slice_.slice_id for slice_ in task.slices])
 
     def _wanted(self, ledger: Ledger, planned: Iterable[Sequence[str]]) -> Iterator[Task]:
         """Yield the tasks in which something is left to be walked, or to be staged."""
@@ -182,8 +195,9 @@ def cut(slices: Iterable[Slice], parts: int, weight_of: Mapping[str, int]) -> li
     """Return slices, sorted by id, in ranges of about equal weight: at most so many `parts`, none of them empty."""
     ordered = sorted(slices, key=lambda slice_: slice_.slice_id)
     weights = [max(1, weight_of.get(slice_.slice_id, 1)) for slice_ in ordered]
+    total = sum(weights)
     # A slice belongs to the range in which its middle lies.
     middles = (end - weight / 2 for end, weight in zip(accumulate(weights), weights, strict=True))
-    numbers = (int(middle * parts / sum(weights)) for middle in middles)
+    numbers = (int(middle * parts / total) for middle in middles)
     ranges = groupby(zip(numbers, ordered, strict=True), key=lambda pair: pair[0])
     return [[slice_ for _, slice_ in pairs] for _, pairs in ranges]

@@ -7,6 +7,7 @@ extend one chain of segments, and only the files of the one that was heard count
 """
 
 import logging
+import platform
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -73,10 +74,15 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A task as it was left: its rows by dataset. `failure` is why it could not be done; its chain is kept."""
+    """A task as it was left: its rows by dataset. `failure` is why it could not be done; its chain is kept.
+
+    The chain had so many `segments`, as a worker on the machine `node` saw it.
+    """
 
     task: Task
     rows: Mapping[str, Rows] = field(default_factory=dict)
+    segments: int = 0
+    node: str = ""
     failure: EtlError | None = None
 
 
@@ -155,7 +161,7 @@ class Worker:
             Walks(plan, self.source, self.work.limits, _Attempt(self.stop), None, ahead).walk(ledger)
             ledger.finish()
             rows = {name: self._stage(ledger, plan.layouts[name], writer, given) for name, given in ahead.items()}
-        return Done(task, rows)
+        return Done(task, rows, ledger.segments, platform.node())
 
     def _stage(self, ledger: Ledger, layout: Layout, writer: Writer, ahead: Ahead) -> Rows:
         """Stage the rows of whole slices of a dataset. What cannot be staged here fails again where it is published."""

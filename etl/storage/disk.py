@@ -221,14 +221,13 @@ class Disk:
         return found
 
     def send(self, file: Path, name: str, former: str | None) -> str:
-        """Copy a file here. Whoever replaces one holds a lock: nothing changes between the look and the rename."""
-        if former is None:
-            return _send_new(file, Path(name))
+        """Copy a file here. Whoever sends holds a lock, so that nothing changes between the look and the rename."""
         with self.locked(self.at(".sending"), _SEND_WAIT, lambda: False):
             path = Path(name)
             there = _version(path.stat()).tag if path.exists() else None
             if there != former:
                 raise ConditionError(errno.EAGAIN, "another writer was first", name)
+            make_directory(path.parent)
             draft = Path(self.at(".sending.new"))  # one name for all: what a killed job has left is overwritten
             shutil.copyfile(file, draft)
             put_in_place(draft, path)
@@ -282,22 +281,6 @@ class Disk:
             draft = Path(self.note_of(lock)).with_suffix(".new")
             draft.write_bytes(content)
             put_in_place(draft, Path(self.note_of(lock)))
-
-
-def _send_new(file: Path, path: Path) -> str:
-    """Copy a file to a name that must be new, durably. Many may try at once, and one of them succeeds."""
-    make_directory(path.parent)
-    draft = path.with_name(f".{os.urandom(8).hex()}.new")
-    try:
-        shutil.copyfile(file, draft)
-        sync_file(draft)
-        os.link(draft, path)
-    except FileExistsError as exc:
-        raise ConditionError(errno.EAGAIN, "another writer was first", str(path)) from exc
-    finally:
-        draft.unlink(missing_ok=True)
-    sync_directory(path.parent)
-    return _version(path.stat()).tag
 
 
 def _version(stat: os.stat_result) -> Version:

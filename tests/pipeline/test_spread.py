@@ -1,6 +1,8 @@
 """A night in many tasks: how slices become tasks, and what becomes of the rows that workers have staged."""
 
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.shapes import DATE, dataset, operation, page, part, snapshot
 
+from etl.errors import ConfigError
 from etl.ledger.ledger import Ledger
+from etl.ledger.segments import Segments
 from etl.load.delta import stage as stage_module
 from etl.load.delta.parquet import fill
 from etl.load.delta.stage import Stage
 from etl.load.delta.tables import Replacement, Tables
 from etl.pipeline.counts import Counts
-from etl.pipeline.spread import Delivered, cut
-from etl.pipeline.task import Rows
+from etl.pipeline.spread import Delivered, Spread, cut
+from etl.pipeline.task import Done, Rows
 from etl.storage.disk import Disk
 from etl.transform.schema import layout_of
 
@@ -105,6 +109,35 @@ def test_many_small_files_of_workers_become_one(facts, tmp_path, monkeypatch):
     found = pq.ParquetFile(file.name).read()
     assert sorted(found["thing_id"].to_pylist()) == [f"thing-{number}" for number in range(10)]
     assert list((tmp_path / "warehouse").rglob("*.parquet")) == [Path(file.name)]
+
+
+def test_a_worker_whose_files_the_driver_does_not_see_is_named(tmp_path):
+    """Otherwise the night would be incomplete again and again, and nobody would know why."""
+
+    class Elsewhere:
+        def map(self, tasks):
+            yield from (Done(task, segments=2, node="another-machine") for task in tasks)
+
+        def close(self):
+            pass
+
+    class Planned:
+        plan = SimpleNamespace(dataset=lambda _: dataset(for_each=None))
+        stop = threading.Event()
+
+        def begin(self, ledger, _known):
+            ledger.add_dataset(dataset(), operation(), published=True)
+            ledger.add_slice(part("a"))
+            return [part("a")]
+
+    store = Disk(tmp_path / "warehouse")
+    store.check_writable()
+    with Ledger.temporary("run-1", DATE) as ledger, pytest.raises(ConfigError) as refused:
+        Spread(Planned(), Elsewhere(), Segments(store, "run-1"), 4, {}).walk(ledger)
+    assert str(refused.value) == (
+        f"a worker on another-machine has written 2 files to {store.uri}, and this machine sees 0 of them there; "
+        "warehouse.path, or engine.segments_at, must be a place that all workers share"
+    )
 
 
 def test_rows_that_nobody_takes_are_removed(facts, staged, tmp_path):

@@ -43,6 +43,7 @@ def worker_of(studio, tmp_path):
     """Return a function that returns one more worker, with a source and a stop of its own, and the same segments."""
     settings = Job(tmp_path / "job", studio.endpoint_url, studio.credentials).settings(datasets=["streaming_sessions"])
     disk = Disk(tmp_path / "warehouse")
+    disk.check_writable()
     with Ledger.temporary("20261120T020000Z-abcdef", DATE) as ledger:
         ledger.set_account(WORLD.account_id)
         run = ledger.run()
