@@ -17,6 +17,7 @@ PROCESSES = "engine: {kind: processes, workers: 2, tasks: 4, segment_pages: 3}"
 NEXT = NIGHT + dt.timedelta(days=1)
 WITHOUT_PAGES = """
 import support.job
+from etl.ledger.ledger import Ledger
 from etl.pipeline import write
 
 pages = Ledger.pages
