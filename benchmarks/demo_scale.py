@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -20,6 +20,7 @@ ROOT = Path(__file__).absolute().parents[1]
 DATE = "2026-11-20"
 _SPARK = ROOT / ".venv-spark"
 _SEGMENTS_BEFORE_THE_KILL = 12
+_LOOK_S = 0.05
 _CONFIG = """
 source:
   endpoint_url: embedded
@@ -92,7 +93,8 @@ def _kill_an_executor(job: subprocess.Popen[bytes], chains: Path) -> int | None:
         if executors and len(list(chains.rglob("*.segment"))) >= _SEGMENTS_BEFORE_THE_KILL:
             os.kill(executors[0], signal.SIGKILL)
             return executors[0]
-        time.sleep(0.05)
+        with suppress(subprocess.TimeoutExpired):
+            job.wait(_LOOK_S)
     return None
 
 

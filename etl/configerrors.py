@@ -42,9 +42,13 @@ _EXPECTED = {
 """Kind of a mistake, as pydantic names it -> what is expected."""
 
 
+_FLAGS = {"kind": "--engine"}
+"""Setting -> its flag, where they have different names."""
+
+
 def flag(name: str) -> str:
     """Return the flag of the command line that gives a setting."""
-    return f"--{name.replace('_', '-')}"
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
 def explain(
@@ -86,8 +90,9 @@ def _found(error: Any, keys: list[Any]) -> str:
     value, expected = error["input"], _expected(error, keys)
     if error["type"] == "value_error" and _model_at(keys).model_fields:
         return expected  # settings that do not agree
-    # A URL may hold a password before its @. URLs of health checks, arguments of commands, properties may be keys.
-    may_be_secret = isinstance(value, str) and ("@" in value or error["loc"][0] == "on_finish")
+    # A URL may hold a password before its @, or a token. URLs of health checks, arguments of commands, and properties
+    # may be keys.
+    may_be_secret = isinstance(value, str) and ("@" in value or "token=" in value or error["loc"][0] == "on_finish")
     if may_be_secret or (error["loc"][:2] == ("iceberg", "catalog") and not isinstance(value, Mapping | list)):
         return f"found text that may be secret, not repeated here; {expected}"
     if value is None:

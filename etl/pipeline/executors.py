@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from etl.errors import ConfigError, EngineError, EtlError, first_line
+from etl.errors import ConfigError, EngineError, EtlError, cut, first_line
 from etl.pipeline.task import Done, Task
 from etl.pipeline.walks import Stop
 
@@ -167,7 +167,9 @@ class Spark:
         except EtlError:
             raise
         except Exception as exc:
-            raise EngineError(f"engine spark: {first_line(exc)}; run again: the run goes on") from exc
+            # Py4J says in its first line that something failed, and in the second what.
+            said = " ".join(str(exc).split("\n")[:2])
+            raise EngineError(f"engine spark: {cut(said)}; run again: the run goes on") from exc
 
     def close(self) -> None:
         """End a session of Spark Connect: at its end, PySpark asks the server something, which may be gone by then."""

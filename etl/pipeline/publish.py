@@ -104,7 +104,7 @@ def publish_ready(  # noqa: PLR0913  what, where, and what may be published
             walked, writer = [Walked(ledger, ready)], Writer(run.run_id)
             counts = write_slices(tables, layout, walked, writer, plan, given)
             are_right = changes and change.began_at(changes.versions)
-            log_changes(tables, layout, walked, writer, staged=changes.stage if changes and are_right else None)
+            log_changes(tables, layout, walked, writer, changes=changes.stage if changes and are_right else None)
     except _FallenError as exc:
         for facts, reason in exc.fallen:
             _hold_back(ledger, facts, reason)

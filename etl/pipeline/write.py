@@ -163,11 +163,11 @@ def log_changes(  # noqa: PLR0913, PLR0917  what, where, by whom, and what is th
     walked: Sequence[Walked],
     writer: Writer,
     anyway: Container[tuple[dt.date, str]] = (),
-    staged: Stage | None = None,
+    changes: Stage | None = None,
 ) -> None:
     """Log how complete, unfiltered snapshots differ from those before them, and how the next ones differ from them.
 
-    `anyway` has the date and slice id of snapshots that are logged by later calls. `staged` has what `stage_changes`
+    `anyway` has the date and slice id of snapshots that are logged by later calls. `changes` has what `stage_changes`
     has found of the slices.
 
     Raises:
@@ -182,8 +182,8 @@ def log_changes(  # noqa: PLR0913, PLR0917  what, where, by whom, and what is th
     for snapshot_date, previous_dates in sorted(by_date.items(), reverse=True):
         if not previous_dates:
             continue
-        if staged and snapshot_date == date:
-            writer.commit(tables, layout.changes_table, staged)
+        if changes and snapshot_date == date:
+            writer.commit(tables, layout.changes_table, changes)
             continue
         comparison = _comparison(tables, layout, date, snapshot_date, previous_dates)
         write_log(tables, layout.changes_table, layout.changes, *_compared(layout), comparison, writer)

@@ -3,11 +3,10 @@
 `make test` asks Sail; `make spark` also a real Spark, of which workers and executors are killed.
 """
 
-import datetime as dt
 import subprocess
 
 import pytest
-from support.alike import everything
+from support.alike import NEXT, everything, two_nights_of_threads
 from support.engines import ROOT, started
 from support.job import NIGHT, job_at
 from support.studios import asked_for_sessions, studio_of
@@ -16,7 +15,6 @@ from support.thorough import THOROUGH
 from etl.emulator import World
 
 WORLD = World(studios=5, sessions_per_studio=60)
-NEXT = NIGHT + dt.timedelta(days=1)
 ENGINE = "engine: {kind: spark, tasks: 4, segment_pages: 3}"
 _IS_THERE = THOROUGH and (ROOT / ".venv-spark" / "run").exists()
 _SPARK = pytest.mark.skipif(not _IS_THERE, reason="`make spark` asks a real Spark too")
@@ -29,15 +27,7 @@ SAIL = "sail", "sail"
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """What threads of one process export in two nights."""
-    directory = tmp_path_factory.mktemp("threads")
-    found = []
-    for at in NIGHT, NEXT:
-        with studio_of(WORLD, at=at, page_size=5) as studio:
-            job = job_at(directory, studio)
-            assert job.finish("run", "--snapshot-date", at.date().isoformat()) == 0
-            found.append(everything(job))
-    return found
+    return two_nights_of_threads(WORLD, tmp_path_factory.mktemp("threads"))
 
 
 def on(kind, job, at, **environment):

@@ -22,7 +22,7 @@ CLUSTER = "spark", "local-cluster[2,1,1024]"
 SEGMENT = 4
 CONCURRENCY = 4
 ENGINE = f"run: {{concurrency: {CONCURRENCY}}}\nengine: {{kind: spark, tasks: 6, segment_pages: {SEGMENT}}}"
-PAGES_OF = {"worker": 1, "executor": 1, "driver": 2}
+TASKS_LOST = {"worker": 1, "executor": 1, "driver": 2}
 """How many tasks are lost at once, at most: the driver loses both executors."""
 AFTER = ("publication.planned", "table.committed:3", "facts.published", "tables.whole", "catalog.swapped")
 _IS_THERE = THOROUGH and (ROOT / ".venv-spark" / "run").exists()
@@ -50,7 +50,7 @@ def test_fault_90_91_each_row_is_there_once_whoever_is_killed(seed, expected, tm
             kills.append("driver")
             end(program)
         for _ in range(4):
-            target, at = chance.choice([*PAGES_OF]), len(asked_for_sessions(studio)) + chance.randrange(2, 60)
+            target, at = chance.choice([*TASKS_LOST]), len(asked_for_sessions(studio)) + chance.randrange(2, 60)
             with started(CLUSTER, job, NIGHT) as program:
                 while program.poll() is None and not (len(asked_for_sessions(studio)) >= at and kill(program, target)):
                     pass
@@ -68,7 +68,7 @@ def test_fault_90_91_each_row_is_there_once_whoever_is_killed(seed, expected, tm
         assert commits(job) == 1
         asked = asked_for_sessions(studio)
         again = len(asked) - (len(set(asked)) + len(WORLD.studio_ids) - 1)
-        assert again <= sum(PAGES_OF[target] * (SEGMENT + 2 * CONCURRENCY) for target in kills), kills
+        assert again <= sum(TASKS_LOST[target] * (SEGMENT + 2 * CONCURRENCY) for target in kills), kills
         assert job.problems() == []
 
 

@@ -6,7 +6,7 @@
 import re
 
 import pytest
-from support.engines import ROOT, Engine, EngineError, content, exported
+from support.engines import ROOT, Engine, EngineError, content, exported, need
 from support.job import job_at
 from support.studios import LIST, asked_for_sessions, studio_of
 from support.thorough import THOROUGH
@@ -37,9 +37,7 @@ def of_many(listed, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["sail", _SPARK])
 def engine(request, of_many, tmp_path_factory):
-    if not (ROOT / f".venv-{request.param}" / "pyspark").is_dir():
-        assert (ROOT / f".venv-{request.param}" / "run").exists(), "make installs it"
-        pytest.skip(f"{request.param} has no wheel for this Python")
+    need(request.param)
     engine = Engine(
         request.param, tmp_path_factory.mktemp(request.param), {**of_many.environment, "NIMBLE_ETL_PRIVACY__KEY": KEY}
     )
