@@ -29,9 +29,7 @@ support.job._child(arguments, environment, log)
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     found = two_nights_of_threads(WORLD, tmp_path_factory.mktemp("threads"))
-    assert all(
-        found[1][name] for name in ("streaming_sessions", "streaming_session_changes", "etl_pages", "etl_slices")
-    )
+    assert all(found[1][name] for name in ("streaming_sessions", "streaming_session_changes", "etl_slices"))
     return found
 
 

@@ -30,7 +30,7 @@ def everything(job):
 
 
 def two_nights_of_threads(world: World, directory):
-    """Return what threads of one process export in two nights of a world, five records on a page: after each of them."""
+    """Return what one process exports after each of two nights of a world, five records on a page."""
     found = []
     for at in NIGHT, NEXT:
         with studio_of(world, at=at, page_size=5) as studio:
