@@ -71,7 +71,8 @@ class Outcome:
     @property
     def counts(self) -> dict[str, int]:
         """Return the sum of each count over all slices that the run tells of, by name."""
-        return {name: sum(getattr(facts, name) or 0 for facts in self.told) for name in COUNTS}
+        told = self.told
+        return {name: sum(getattr(facts, name) or 0 for facts in told) for name in COUNTS}
 
     def report(self) -> dict[str, Any]:
         """Return the facts of the closing line and of each slice, for programs."""
