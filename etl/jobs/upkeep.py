@@ -5,13 +5,14 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from etl.config import Settings
 from etl.errors import LedgerError
 from etl.jobs.warehouse import segments_store_of
 from etl.jobs.workplace import workplace
-from etl.ledger.directory import age_of, ledger_paths
+from etl.ledger.directory import age_of, is_needed, ledger_paths
 from etl.ledger.ledger import Ledger
 from etl.ledger.segments import remove_chains
 from etl.load.catalog.packs import remove_old_packs
@@ -97,9 +98,23 @@ def vacuum(settings: Settings, *, at_once: bool = False) -> list[Upkeep]:
             before = tables.file_count(name)
             removed = upkeep.vacuum(tables, name, grace) + packs.get(name, 0)
             done.append(Upkeep(name, before, tables.file_count(name), removed))
-        longest = max(grace, settings.run.max_checkpoint_age)
-        remove_chains(segments_store_of(settings), lambda run_id: (age_of(Path(run_id)) or dt.timedelta(0)) > longest)
+        _remove_chains(settings, grace)
     return done
+
+
+def _remove_chains(settings: Settings, grace: dt.timedelta) -> None:
+    """Remove what workers have kept of runs that are over, and of old runs of other machines."""
+    resumable = settings.run.max_checkpoint_age
+    ledgers = {path.stem: path for path in ledger_paths(settings.state_dir)}
+
+    @cache
+    def is_over(run_id: str) -> bool:
+        age = age_of(Path(run_id)) or dt.timedelta(0)
+        if ledger := ledgers.get(run_id):
+            return not is_needed(ledger, may_be_resumed=age <= resumable)
+        return age > max(grace, resumable)
+
+    remove_chains(segments_store_of(settings), is_over)
 
 
 def _drop_old_dates(settings: Settings, tables: Tables) -> bool:

@@ -111,7 +111,7 @@ def remove_old_ledgers(state_dir: Path, keep: dt.timedelta, max_checkpoint_age: 
     old = []
     for path in (*ledger_paths(state_dir)[:-1], *damaged_ledgers(state_dir)):
         age = age_of(path)
-        if age and age > keep and not _is_needed(path, may_be_resumed=age <= max_checkpoint_age):
+        if age and age > keep and not is_needed(path, may_be_resumed=age <= max_checkpoint_age):
             old.append(path)
     for path in old[:AT_ONCE]:
         log.info("%s is deleted: run.keep_ledgers is %s", path.name, keep)
@@ -129,7 +129,8 @@ def age_of(path: Path) -> dt.timedelta | None:
     return dt.datetime.now(dt.UTC) - began_at
 
 
-def _is_needed(path: Path, *, may_be_resumed: bool) -> bool:
+def is_needed(path: Path, *, may_be_resumed: bool) -> bool:
+    """Tell whether a run has still to be published, or is resumed by the next one, if it may be."""
     try:
         with Ledger.open(path) as ledger:
             return bool(ledger.open_publications()) or (may_be_resumed and ledger.run().state is RunState.OPEN)

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 from support.damage import flip_byte
-from support.job import DATE, NIGHT, RUN
+from support.job import DATE, NIGHT, RUN, finished
 from support.remedies import advising_texts
 from support.studios import LIST, fired
 
@@ -430,10 +430,36 @@ def test_a_damaged_note_is_moved_away_and_the_dates_that_differ_are_replayed(job
     assert code == 1
     note.rename(job.directory / "moved away")
     assert follow(job, text, "verify")[0] == 5
-    assert follow(job, text, "replay")[0] in {0, 5}
+    code, text = follow(job, text, "replay")
+    assert (code, "incomplete, run again to go on" in text) == (3, True), "the night that was killed has not ended"
     assert say(job, *RUN)[0] == 0
     assert say(job, "verify")[0] == 0
     assert job.exported_rows() == right
+
+
+@follows("removes what workers have kept")
+def test_what_workers_have_kept_and_the_store_did_not_remove_is_removed_by_vacuum(job):
+    job.configure("engine: {kind: processes}")
+    program = """
+import support.job
+from etl.storage.disk import Disk
+
+remove = Disk.remove
+
+def refuse(self, name):
+    if "_tasks" in name:
+        raise PermissionError(13, "refused", name)
+    remove(self, name)
+
+Disk.remove = refuse
+support.job._child(arguments, environment, log)
+"""
+    assert finished(job.start_program(program, *RUN)) == 0
+    SAID.append(job.log)
+    assert job.store.listed(job.store.at("_tasks"))
+
+    assert follow(job, job.log, "vacuum")[0] == 0
+    assert job.store.listed(job.store.at("_tasks")) == {}
 
 
 @follows("this data file is gone")
