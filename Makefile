@@ -11,18 +11,26 @@
 # make docs    write docs/tables.md from the dictionary
 # make paginators  count what can be listed: by who says how it pages; exported from raw bodies, from parsed ones, refused
 # make audit   look for known vulnerabilities of the locked packages
+# make dist    build the wheel
 # make clean   remove the environments and recordings
 # make lock    bring requirements.lock up to date with pyproject.toml
-.PHONY: demo demo-scale test faults spark torture mutants bench bench-quick year docs paginators audit lint lock clean
+.PHONY: demo demo-scale test faults spark torture mutants bench bench-quick year docs paginators audit lint lock dist clean
 
-PYTHON ?= python3
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && echo $$python && break; done)
+endif
+VERSION := $(shell $(or $(PYTHON),false) -c "import platform; print(platform.python_version())")
+ifeq ($(VERSION),)
+$(error found no Python 3.11 or newer; install one, or name it: make PYTHON=/path/to/python)
+endif
 BIN := .venv/bin
 
 # Tests that kill jobs wait for the disk for a third of their time: one worker more than cores.
 WORKERS := $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 
 demo: .venv/run
-	@$(BIN)/nimble-etl --log-level warning demo
+	@$(BIN)/nimble-etl --log-level warning demo --config config.yaml
 
 demo-scale: .venv/run .venv-spark/run
 	@$(BIN)/python -m benchmarks.demo_scale
@@ -72,8 +80,13 @@ lint: .venv/test
 # The locks have hashes of every file of every package, for all platforms; nothing else is installed.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.venv/run: requirements.lock pyproject.toml
+# Environments of another Python are made anew.
+.venv/python-$(VERSION):
+	rm -rf .venv .venv-*
 	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/run: requirements.lock pyproject.toml .venv/python-$(VERSION)
 	$(INSTALL) --require-hashes -r requirements.lock
 	$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
@@ -83,13 +96,13 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 	@touch $@
 
 # The last AWS CLI that knows Nimble Studio: tests save dumps with it.
-.venv-aws/bin/aws: requirements-aws.lock
+.venv-aws/bin/aws: requirements-aws.lock | .venv/run
 	$(PYTHON) -m venv .venv-aws
 	.venv-aws/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-aws.lock
 	@touch $@
 
 # A second server of S3, which is pinned to another botocore: tests run it as a program.
-.venv-ministack/run: tests/data/ministack.lock
+.venv-ministack/run: tests/data/ministack.lock | .venv/run
 	$(PYTHON) -m venv .venv-ministack
 	.venv-ministack/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
@@ -120,7 +133,7 @@ READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock
 	$(INSTALL) --require-hashes --no-deps --upgrade --target .venv-spark35 -r $<
 	@touch $@
 
-.venv-bench/run: benchmarks/requirements.lock
+.venv-bench/run: benchmarks/requirements.lock | .venv/run
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
@@ -128,7 +141,7 @@ READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock
 COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-EXTRAS := --extra emulator --extra report --extra s3  # all but spark, which .venv-spark is for
+EXTRAS := --extra report --extra s3  # all but spark, which .venv-spark is for
 # What Sail needs and .venv has.
 SHARED := $(addprefix --no-emit-package ,numpy pandas pyarrow python-dateutil pyyaml six typing-extensions tzdata)
 
@@ -138,7 +151,7 @@ lock:
 	$(COMPILE) $(EXTRAS) pyproject.toml --group build --output-file requirements.lock
 	$(COMPILE) $(EXTRAS) pyproject.toml --group build --group dev --constraint requirements.lock \
 		--output-file requirements-dev.lock
-	$(COMPILE) --extra emulator pyproject.toml benchmarks/requirements.in --constraint requirements.lock \
+	$(COMPILE) pyproject.toml benchmarks/requirements.in --constraint requirements.lock \
 		--output-file benchmarks/requirements.lock
 	echo "ministack" | $(COMPILE) --output-file tests/data/ministack.lock -
 	echo "pyspark>=4" | $(COMPILE) --output-file tests/data/spark.lock -
@@ -153,6 +166,9 @@ lock:
 		| $(COMPILE) --output-file tests/data/duckdb/1.5.5.lock -
 	printf "%s\n" "duckdb==1.4.4" "duckdb-engine>=0.12.1,<0.13" "sqlalchemy>=1.4,<2" \
 		| $(COMPILE) --output-file tests/data/superset.lock -  # as Superset pins them
+
+dist: .venv/run
+	$(BIN)/python -c "from hatchling.build import build_wheel; print('dist/' + build_wheel('dist'))"
 
 clean:
 	rm -rf .venv .venv-aws .venv-duckdb .venv-ministack .venv-sail .venv-spark .venv-spark35 .venv-bench .venv-lock .bench

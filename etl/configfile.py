@@ -151,7 +151,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; name one with --config PATH") from None
+        raise ConfigError(
+            f"{path}: there is no such file; `nimble-etl init` writes one, or name one with --config PATH"
+        ) from None
     except OSError as exc:
         raise DeniedError.at(path, exc) from exc
     except UnicodeDecodeError as exc:

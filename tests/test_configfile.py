@@ -240,7 +240,7 @@ def test_fault_55_file_that_cannot_be_read_is_named(mistake, tmp_path, content, 
 
 
 def test_missing_file_says_how_to_name_one(tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml: there is no such file; name one with --config"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: there is no such file; `nimble-etl init` writes one"):
         load_settings(tmp_path / "nowhere.yaml")
 
 

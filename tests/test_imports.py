@@ -18,7 +18,7 @@ FLOORS = (
     {"etl.config", "etl.events", "etl.outcome", "etl.storage"},
     {"etl.configerrors", "etl.configlayers"},
     {"etl.extract", "etl.ledger", "etl.transform", "etl.load", "etl.read", "etl.observe", "etl.configfile"}
-    | {"etl.emulator"},
+    | {"etl.configinit", "etl.emulator"},
     {"etl.pipeline"},
     {"etl.jobs"},
     {"etl.cli", "etl.spark"},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from etl.cli.options import CONFIG, Config, For, Form, Json, settings_of
+from etl.cli.options import CONFIG, Config, For, Form, Json, settings_to_ask
 from etl.cli.output import FINDINGS, Facts, Format, Output, Reader, rows_of, write_markdown, write_table
 from etl.errors import ConfigError, did_you_mean
 
@@ -35,7 +35,7 @@ def sql_command(
 
     _check_form(form, reader, as_json=as_json)
     text = sys.stdin.read() if statement == "-" else statement
-    _answer(ask(store_of(settings_of(config)), text), form, reader, as_json=as_json)
+    _answer(ask(store_of(settings_to_ask(config)), text), form, reader, as_json=as_json)
 
 
 def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
@@ -63,7 +63,7 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     _check_form(form, reader, as_json=as_json)
     query = named_query(name)
     values = bind(query, _named_arguments(context.args))
-    _answer(ask(store_of(settings_of(config)), query.text, values), form, reader, as_json=as_json)
+    _answer(ask(store_of(settings_to_ask(config)), query.text, values), form, reader, as_json=as_json)
 
 
 def report_command(
@@ -75,7 +75,7 @@ def report_command(
     from etl.jobs.warehouse import store_of  # noqa: PLC0415
     from etl.read.report import write_pictures, write_report  # noqa: PLC0415  matplotlib
 
-    store = store_of(settings_of(config))
+    store = store_of(settings_to_ask(config))
     if form is ReportFormat.HTML:
         written = [output or Path("report.html")]
         write_report(store, written[0])
@@ -93,7 +93,7 @@ def describe_command(
     """Show the columns of all tables and views. After a run, this includes null rates and dates."""
     from etl.jobs.describe import describe  # noqa: PLC0415
 
-    tables = describe(settings_of(config))
+    tables = describe(settings_to_ask(config))
     if table is not None and table not in tables:
         meant = did_you_mean(table, tables)
         raise ConfigError(
@@ -121,7 +121,7 @@ def check_command(config: Config = CONFIG, as_json: Json = False) -> None:
     from etl.jobs.warehouse import store_of  # noqa: PLC0415
     from etl.read.query import ask  # noqa: PLC0415
 
-    settings = settings_of(config)
+    settings = settings_to_ask(config)
     if not settings.marts.build:
         raise ConfigError("check: marts.build is false, so no checks are built; set it to true, then run again")
     rows = ask(store_of(settings), "from etl_checks order by severity, check_name").to_pylist()

@@ -22,13 +22,13 @@ app = typer.Typer(
     name="nimble-etl",
     help="Export what AWS list APIs return, Nimble Studio streaming sessions first, into Parquet that DuckDB queries.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+_GLOBAL_FLAGS = ("--log-level", "--log-format")
 _LEVELS = "debug, info, warning or error"
 
 
@@ -41,7 +41,7 @@ def run() -> None:
     exit_code = 0
     try:
         with listening(*kill_points):
-            ended = app(standalone_mode=False)
+            ended = app(_global_flags_first(sys.argv[1:]), standalone_mode=False)
             exit_code = ended if isinstance(ended, int) else 0
     except SystemExit as exc:
         exit_code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
@@ -56,6 +56,19 @@ def run() -> None:
         print(f"nimble-etl: {lost}", file=sys.stderr)
     end.exit_code = exit_code or (lost.exit_code if lost else 0)
     sys.exit(end.exit_code)
+
+
+def _global_flags_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with the global flags before the command: people write them behind it, too."""
+    first, rest, given = list[str](), list[str](), iter(arguments)
+    for argument in given:
+        if argument in _GLOBAL_FLAGS:
+            first.append(f"{argument}={next(given, '')}")
+        elif argument.startswith(tuple(f"{flag}=" for flag in _GLOBAL_FLAGS)):
+            first.append(argument)
+        else:
+            rest += [argument] if argument != "--" else [argument, *given]
+    return [*first, *rest]
 
 
 def _wrong_usage(exc: BaseException) -> ConfigError | None:
@@ -112,6 +125,9 @@ app.command("check")(answers.check_command)
 app.command("verify")(care.verify_command)
 app.command("emulator")(nights.emulator_command)
 app.command("demo")(nights.demo_command)
+
+app.command("init")(setup.init_command)
+app.command("doctor")(care.doctor_command)
 
 config_app = typer.Typer(help="Check the configuration, or print it or its schema.", no_args_is_help=True)
 config_app.command("check")(setup.config_check)

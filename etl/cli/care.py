@@ -1,4 +1,4 @@
-"""Commands that look after the warehouse: status, verify, compact, vacuum, forget."""
+"""Commands that look after the warehouse and the way to it: doctor, status, verify, compact, vacuum, forget."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from etl.cli.options import CONFIG, Config, Json, Parent, StudioId, date_of, parents_of, settings_of
-from etl.cli.output import FINDINGS, Facts, Output
+from etl.cli.output import FINDINGS, Facts, Output, one_line
+from etl.errors import EtlError
 
 if TYPE_CHECKING:
     from etl.jobs.upkeep import Upkeep
@@ -39,6 +40,30 @@ def status_command(
         notes.append("No run yet. `nimble-etl run` makes the first.")
     Output(as_json=as_json).show(*facts, notes=notes)
     if found.is_stale or found.losses:
+        raise typer.Exit(FINDINGS)
+
+
+def doctor_command(config: Config = CONFIG, as_json: Json = False) -> None:
+    """Look whether a night could work here: machine, directories, way to AWS, permissions. Exit 5 if not."""
+    from etl.jobs.doctor import Diagnosis, Verdict, diagnose, versions  # noqa: PLC0415
+
+    def tell(found: Diagnosis) -> None:
+        told.append(found)
+        if not as_json:
+            print(f"{found.verdict:8} {one_line(found.about)}: {one_line(found.found)}", flush=True)
+
+    told = list[Diagnosis]()
+    tell(versions())
+    try:
+        settings = settings_of(config)
+    except EtlError as exc:
+        tell(Diagnosis("configuration", Verdict.PROBLEM, str(exc)))
+    else:
+        tell(Diagnosis("configuration", Verdict.OK, f"{config}: is valid"))
+        for found in diagnose(settings):
+            tell(found)
+    Output(as_json=as_json).show(Facts("diagnoses", [asdict(one) for one in told], columns=()))
+    if any(one.verdict is Verdict.PROBLEM for one in told):
         raise typer.Exit(FINDINGS)
 
 

@@ -1,11 +1,14 @@
-"""The demonstration: exports three nights of the embedded studio and asks the warehouse three questions."""
+"""The demonstration: exports three nights of the embedded studio, asks three questions, and writes the report."""
 
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from string import Template
 
+from etl.cli.options import CONFIG, DEMO, command, settings_of
 from etl.cli.output import Format, write_table
-from etl.config import EMBEDDED, Settings
+from etl.config import EMBEDDED
+from etl.configinit import first_text, new_file
 from etl.errors import ConfigError
 from etl.jobs.night import Request, run
 from etl.jobs.warehouse import store_of
@@ -18,12 +21,18 @@ _NIGHTS = 3
 _QUESTIONS = {"nights": {}, "sessions_by_state": {}, "sessions_by_tag": {"tag": "Department"}}
 
 
-def demo(settings: Settings, stop: Stop, show: Callable[[Outcome], None]) -> int:
-    """Export the last three nights, print the answers and the path of the warehouse, and return the exit code.
+def demo(config: Path, stop: Stop, show: Callable[[Outcome], None]) -> int:
+    """Export the last three nights, print the answers, write the report beside the configuration; return the exit code.
+
+    The configuration is written if it is not there. At the end stand commands to go on with.
 
     Raises:
         ConfigError: the source is not the embedded studio.
     """
+    if not config.exists():
+        with new_file(config, first_text(for_aws=False, region=None)):
+            pass
+    settings = settings_of(config)
     if settings.source.endpoint_url != EMBEDDED:
         raise ConfigError("demo: source.endpoint_url is not 'embedded'; the demonstration sends no requests to AWS")
     today = dt.datetime.now(dt.UTC).date()
@@ -38,7 +47,13 @@ def demo(settings: Settings, stop: Stop, show: Callable[[Outcome], None]) -> int
         bound = bind(query, values)
         print("\n" + Template(query.headers["Question"]).safe_substitute(bound))
         write_table(ask(store, query.text, bound), Format.TABLE)
-    print(
-        f"\nThe warehouse is {store.at(CATALOG_NAME)}: ask it with `nimble-etl sql`, the duckdb command or any BI tool."
-    )
+    from etl.read.report import write_report  # noqa: PLC0415  its charts take a second to import
+
+    report = config.with_name("report.html")
+    write_report(store, report)
+    print(f"\nThe report is {report}. The warehouse is {store.at(CATALOG_NAME)}: any BI tool opens it.")
+    print("Ask it yourself:\n")
+    given = CONFIG if config == DEMO / CONFIG and not CONFIG.exists() else config
+    for words in (("sql", "from streaming_sessions limit 5"), ("query", "--list"), ("describe", "streaming_sessions")):
+        print(f"    {command(given, *words)}")
     return 0

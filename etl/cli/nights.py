@@ -10,6 +10,7 @@ import typer
 
 from etl.cli.options import (
     CONFIG,
+    DEMO,
     AcceptSource,
     AllowFall,
     Config,
@@ -29,6 +30,8 @@ from etl.errors import ConfigError, EtlError, shortened
 from etl.events import Ended, listening, tell
 
 if TYPE_CHECKING:
+    from etl.config import Settings
+    from etl.jobs.night import Request
     from etl.outcome import Outcome
 
 
@@ -54,6 +57,9 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Publish the I-th of N parts; the last shard builds the catalog.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the slices; only what tells of slices is listed.")
+    ] = False,
     engine: Annotated[
         str | None, typer.Option(help="Who walks the slices: threads, processes or spark; see `engine` in config.yaml.")
     ] = None,
@@ -86,6 +92,9 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         accept_source=accept_source,
         shard=shard_of("--shard", shard),
     )
+    if dry_run:
+        _show_rehearsal(settings, request, Output(as_json=as_json))
+        return
     with listening(attempt_noter(settings.state_dir), notifier(settings.on_finish)):
         try:
             with stopped_by_signals() as stop, progress():
@@ -96,6 +105,32 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         exit_code = _show(outcomes, Output(as_json=as_json))
         tell(Ended(exit_code, None, tuple(outcome.report() for outcome in outcomes)))
     raise typer.Exit(exit_code)
+
+
+def _show_rehearsal(settings: "Settings", request: "Request", output: Output) -> None:
+    """Show the slices that a run would walk, and raise what ended a listing that tells of slices."""
+    from etl.errors import SourceError  # noqa: PLC0415
+    from etl.jobs.rehearsal import rehearse  # noqa: PLC0415
+
+    with stopped_by_signals() as stop:
+        found = rehearse(settings, request.snapshot_date or dt.datetime.now(dt.UTC).date(), request.shard, stop)
+    rows = [
+        {
+            "dataset": one.facts.slice.dataset,
+            "operation": one.operation,
+            "account_id": one.facts.slice.account_id,
+            "region": one.facts.slice.region,
+            "parameters": dict(one.facts.slice.parameters),
+            "pages_last_time": one.pages,
+        }
+        for one in found
+    ]
+    known = [one.pages for one in found if one.pages is not None]
+    new = len(found) - len(known)
+    total = f"{len(found)} slices, {sum(known):,} pages last time, {new} slices new; nothing was written"
+    output.show(Facts("slices", rows), notes=[total])
+    if failed := [one.facts.error for one in found if one.facts.error]:
+        raise SourceError("\n".join(shortened(failed)))
 
 
 def replay_command(
@@ -153,12 +188,16 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     raise typer.Exit(_show([outcome], Output(as_json=as_json)))
 
 
-def demo_command(config: Config = CONFIG) -> None:
-    """Export three nights and ask three questions. Uses the embedded studio."""
+def demo_command(
+    config: Annotated[Path | None, typer.Option("--config", help="A configuration file instead of --into.")] = None,
+    into: Annotated[Path, typer.Option(help="Directory of the demonstration; made if it is missing.")] = DEMO,
+) -> None:
+    """Export three nights of the embedded studio, ask three questions, write the report. Needs no configuration."""
     from etl.cli.demo import demo  # noqa: PLC0415
 
     with stopped_by_signals() as stop:
-        raise typer.Exit(demo(settings_of(config), stop, lambda outcome: print(*_closing_lines(outcome), sep="\n")))
+        path = config or into / CONFIG
+        raise typer.Exit(demo(path, stop, lambda outcome: print(*_closing_lines(outcome), sep="\n")))
 
 
 def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag

@@ -1,7 +1,12 @@
 """Flags that several commands share, and how their values are read."""
 
 import datetime as dt
+import logging
+import os
 import re
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +19,12 @@ if TYPE_CHECKING:
     from etl.config import Settings
     from etl.model import Shard
 
+log = logging.getLogger(__name__)
+
 Config = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 CONFIG = Path("config.yaml")
+DEMO = Path("nimble-etl-demo")
+"""The directory of the demonstration."""
 _MOST_SHARDS = 10_000
 """The largest array of AWS Batch has so many children. Source: AWS Batch User Guide, "Array jobs"."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
@@ -41,6 +50,24 @@ def settings_of(config: Path) -> "Settings":
     from etl.configfile import load_settings  # noqa: PLC0415
 
     return load_settings(config)
+
+
+def settings_to_ask(config: Path) -> "Settings":
+    """Return the settings of a configuration file; if there is none by the usual name, those of the demonstration."""
+    of_demo = DEMO / CONFIG
+    if config == CONFIG and not config.exists() and of_demo.exists():
+        log.info("%s is not here: asking the demonstration, %s", config, of_demo)
+        config = of_demo
+    return settings_of(config)
+
+
+def command(config: Path, *words: str) -> str:
+    """Return a command of this program as it can be typed in the shell that has called it."""
+    called = sys.argv[0]
+    is_found = shutil.which("nimble-etl") or not os.access(called, os.X_OK)
+    name = "nimble-etl" if is_found else called
+    flags = [] if config == CONFIG else ["--config", str(config)]
+    return shlex.join([name, *words, *flags])
 
 
 def date_of(flag: str, text: str | None) -> dt.date | None:

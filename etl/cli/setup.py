@@ -1,4 +1,4 @@
-"""Commands for the configuration: config, datasets."""
+"""Commands for the configuration: init, config, datasets."""
 
 import json
 import logging
@@ -7,10 +7,46 @@ from typing import Annotated
 
 import typer
 
-from etl.cli.options import CONFIG, Config, Json, settings_of
+from etl.cli.options import CONFIG, Config, Json, command, settings_of
 from etl.cli.output import Facts, Output
 
 log = logging.getLogger(__name__)
+
+
+def init_command(
+    config: Config = CONFIG,
+    aws: Annotated[
+        bool, typer.Option("--aws", help="For AWS instead of the embedded studio; name datasets later.")
+    ] = False,
+    inventory: Annotated[
+        str | None,
+        typer.Option(metavar="SERVICE,…", help="For AWS, with all that these boto3 services list; such as ec2,s3,iam."),
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="AWS Region to list.")] = None,
+) -> None:
+    """Write a commented configuration file to begin with."""
+    from etl.configfile import append_datasets  # noqa: PLC0415
+    from etl.configinit import first_text, new_file  # noqa: PLC0415
+
+    services = [name.strip() for name in (inventory or "").split(",") if name.strip()]
+    left_out = list[str]()
+    with new_file(config, first_text(for_aws=aws or bool(services), region=region)) as draft:
+        settings_of(draft)
+        for service in services:
+            from etl.jobs.propose import as_yaml, propose_service  # noqa: PLC0415  boto3
+
+            drafts, reasons = propose_service(settings_of(draft), service)
+            left_out += reasons or ([] if drafts else [f"{service} has no operation that lists something"])
+            if drafts:
+                append_datasets(draft, as_yaml(drafts), [one.definition for one in drafts])
+        count = len(settings_of(draft).datasets)
+    for reason in left_out:
+        log.warning("%s", reason)
+    print(f"{config}: written; it exports {count} datasets")
+    if not count:
+        print(f"next: {command(config, 'datasets', 'add', 'SERVICE', 'OPERATION', '--write')}")
+    else:
+        print(f"next: {command(config, 'doctor')}")
 
 
 def datasets_command(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from etl.config import EMBEDDED, Emulator, SourceSettings
-from etl.errors import ConfigError
 from etl.extract.clients import Endpoint
 from etl.extract.source import Source
 
@@ -21,19 +20,13 @@ def source_of(
     """Yield where pages come from. The embedded studio is started for this, and stopped afterwards.
 
     Raises:
-        ConfigError: the AWS configuration is invalid, or the embedded studio is not installed.
+        ConfigError: the AWS configuration is invalid.
     """
     if settings.endpoint_url != EMBEDDED:
         yield Source(settings, Endpoint(settings.endpoint_url), stop)
         return
-    try:
-        # It is an extra, because an export from AWS needs no web server.
-        from etl.emulator import EmbeddedStudio, Organization, StudioSettings, World  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        raise ConfigError(
-            "source.endpoint_url is 'embedded', but the embedded studio is not installed; "
-            "install nimble-etl[emulator], or set endpoint_url to null for AWS"
-        ) from exc
+    from etl.emulator import EmbeddedStudio, Organization, StudioSettings, World  # noqa: PLC0415  AWS needs no server
+
     world = World(emulator.seed, emulator.studios, emulator.sessions_per_studio, region=settings.region)
     answers = StudioSettings(
         page_size=emulator.page_size,
