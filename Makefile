@@ -107,9 +107,9 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 	.venv-ministack/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# Older versions of DuckDB, as BI tools bundle them, and what Superset connects with: tests read the catalog with each
-# that has a wheel for this Python.
-READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock
+# Older versions of DuckDB, as BI tools bundle them, what Superset connects with, and the duckdb command: tests read the
+# catalog with each that has a wheel for this Python.
+READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock tests/data/shell.lock
 .venv-duckdb/run: $(READERS) | .venv/run
 	@mkdir -p .venv-duckdb
 	@for lock in $(READERS); do \
@@ -164,6 +164,7 @@ lock:
 	done
 	printf "duckdb%s==1.5.5\n" "" -extension-avro -extension-httpfs -extension-iceberg \
 		| $(COMPILE) --output-file tests/data/duckdb/1.5.5.lock -
+	echo "duckdb-cli==1.5.6" | $(COMPILE) --output-file tests/data/shell.lock -
 	printf "%s\n" "duckdb==1.4.4" "duckdb-engine>=0.12.1,<0.13" "sqlalchemy>=1.4,<2" \
 		| $(COMPILE) --output-file tests/data/superset.lock -  # as Superset pins them
 

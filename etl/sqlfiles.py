@@ -4,8 +4,11 @@
 -- Question:    Which sessions run without having been updated for $hours hours?
 -- Grain:       one row per session.
 -- Reads:       streaming_sessions (current snapshot).
--- Parameters:  $hours INTEGER, default 12.
+-- Parameters:  $hours INTEGER, default 12, at least 0.
 -- Columns:     idle_hours in hours; volume_size in GiB.
+
+A parameter may have a least value. Or it is `one of` the values of a column: $tag VARCHAR, default Project, one of
+tag_usage.tag_key.
 
 Views, marts, checks and files of the report describe their columns one by one, as `name: meaning`, with units in
 brackets. A file is used if everything that it reads exists. A mart lists its assumptions under `Assumes`; a check has a
@@ -30,16 +33,34 @@ Kind = Literal["macros", "views", "marts", "checks", "queries", "report"]
 _BODY = re.compile(r"(?P<header>(--.*\n)*)(?P<with>with )?(?P<body>(?s:.*))")
 _LINE = re.compile(r"^-- (?:(?P<name>[A-Z][a-z]+): +)?(?P<text>.*)$")
 _QUERY = re.compile(r"(?P<name>\w+) \(query\)")
-_PARAMETER = re.compile(r"\$(?P<name>\w+) (?P<type>[A-Z]+), default (?P<default>[^.;]+)")
+_PARAMETER = re.compile(
+    r"\$(?P<name>\w+) (?P<type>[A-Z]+), default (?P<default>[^.,;]+)(, at least (?P<least>\d+))?"
+    r"(, one of (?P<one_of>\w+\.\w+))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a query, with its DuckDB type and the text of its default."""
+    """One parameter of a query.
+
+    Attributes:
+        name: as in the text, without the dollar sign.
+        type: of DuckDB.
+        default: its text.
+        least: the smallest value, as a text; None: every value of the type will do.
+        one_of: the column with all values that make sense, as table.column; None: there is none.
+    """
 
     name: str
     type: str
     default: str
+    least: str | None = None
+    one_of: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """Return what names it on the command line."""
+        return f"--{self.name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,14 @@ def test_header_is_read_line_by_line_and_ends_with_the_comment(directory):
     assert tuple(found.headers) == HEADERS
 
 
+def test_parameters_have_their_least_value_and_the_column_of_their_values(directory):
+    text = WHOLE.replace("default 14;", "default 14, at least 1;").replace("映画.", "映画, one of t.tag_key.")
+    assert read(directory, text).parameters == (
+        Parameter("nights", "INTEGER", "14", "1"),
+        Parameter("tag", "VARCHAR", "Größe 映画", None, "t.tag_key"),
+    )
+
+
 def test_parameters_have_their_type_and_the_text_of_their_default(directory):
     assert read(directory, WHOLE).parameters == (
         Parameter("nights", "INTEGER", "14"),

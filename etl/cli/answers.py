@@ -1,9 +1,12 @@
 """Commands that ask the catalog: sql, query, report, describe, check."""
 
+import logging
+import os
+import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -14,6 +17,13 @@ from etl.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from etl.sqlfiles import SqlFile
+    from etl.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+HELP = frozenset({"-h", "--help"})
+
 
 class ReportFormat(StrEnum):
     """Form of the report."""
@@ -23,7 +33,9 @@ class ReportFormat(StrEnum):
 
 
 def sql_command(
-    statement: Annotated[str, typer.Argument(help="One SQL query; - reads it from stdin.")],
+    statement: Annotated[
+        str | None, typer.Argument(help="One SQL query; - reads it from stdin. None: a shell, if duckdb is installed.")
+    ] = None,
     config: Config = CONFIG,
     form: Form = Format.TABLE,
     reader: For = None,
@@ -34,8 +46,11 @@ def sql_command(
     from etl.read.query import ask  # noqa: PLC0415
 
     _check_form(form, reader, as_json=as_json)
-    text = sys.stdin.read() if statement == "-" else statement
-    _answer(ask(store_of(settings_to_ask(config)), text), form, reader, as_json=as_json)
+    store = store_of(settings_to_ask(config))
+    if statement is None and sys.stdin.isatty():
+        _become_shell(store)
+    text = sys.stdin.read() if statement in {None, "-"} else statement
+    _answer(ask(store, text), form, reader, as_json=as_json)
 
 
 def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
@@ -47,23 +62,33 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     reader: For = None,
     as_json: Json = False,
 ) -> None:
-    """Run a named query. For instance: `nimble-etl query idle_sessions --hours 24`."""
+    """Run a named query, such as `nimble-etl query idle_sessions --hours 24`. NAME --help shows its parameters."""
     from etl.sqlfiles import sql_files  # noqa: PLC0415
 
+    if name in HELP:
+        print(context.get_help())
+        return
     if list_all or name is None:
         rows = []
         for file in sql_files("queries").values():
-            flags = " ".join(f"--{p.name.replace('_', '-')} {p.default}" for p in file.parameters)
+            flags = " ".join(f"{parameter.flag} {parameter.default}" for parameter in file.parameters)
             rows.append({"query": file.name, "question": file.headers.get("Question", ""), "parameters": flags})
         Output(as_json=as_json).show(Facts("queries", rows))
         return
+    from etl.read.query import answer, bind, named_query  # noqa: PLC0415
+
+    query = named_query(name)
+    if not HELP.isdisjoint(context.args):
+        _show_query(query)
+        return
     from etl.jobs.warehouse import store_of  # noqa: PLC0415
-    from etl.read.query import ask, bind, named_query  # noqa: PLC0415
 
     _check_form(form, reader, as_json=as_json)
-    query = named_query(name)
     values = bind(query, _named_arguments(context.args))
-    _answer(ask(store_of(settings_to_ask(config)), query.text, values), form, reader, as_json=as_json)
+    found = answer(store_of(settings_to_ask(config)), query, values)
+    _answer(found.rows, form, reader, as_json=as_json)
+    for note in found.notes:
+        log.warning("%s", note)
 
 
 def report_command(
@@ -141,12 +166,46 @@ def _check_form(form: Format, reader: Reader | None, *, as_json: bool) -> None:
         raise ConfigError(f"--for {reader}: found {found}; expected --format csv")
 
 
+def _become_shell(store: "Store") -> NoReturn:
+    """Become the duckdb command, connected to the catalog so that it can only read.
+
+    Raises:
+        ConfigError: it is not installed, or the warehouse is in a bucket.
+        WarehouseError, StorageError: as `open_catalog`.
+    """
+    from etl.model import CATALOG_NAME  # noqa: PLC0415
+    from etl.read.query import open_catalog  # noqa: PLC0415
+
+    expected = 'sql: expected a statement, such as "from streaming_sessions limit 5"'
+    if store.local is None:
+        raise ConfigError(f"{expected}; the duckdb command, which would be the shell, cannot read this warehouse")
+    program = shutil.which("duckdb") or shutil.which("duckdb", path=os.path.dirname(sys.executable))  # noqa: PTH120
+    if program is None:
+        raise ConfigError(f"{expected}; for a shell, install nimble-etl[shell] or the duckdb command")
+    with open_catalog(store):
+        pass  # it says what is wrong with the catalog
+    os.execv(program, ["duckdb", "-readonly", "-cmd", "set TimeZone = 'UTC'", store.at(CATALOG_NAME)])  # noqa: S606
+
+
 def _answer(table: "pa.Table", form: Format, reader: Reader | None, *, as_json: bool) -> None:
     """Print the answer to a query."""
     if as_json:
         Output(as_json=True).show(Facts("rows", rows_of(table)))
     else:
         write_table(table, form, reader)
+
+
+def _show_query(query: "SqlFile") -> None:
+    """Print what a query answers, and its parameters."""
+    flags = " ".join(f"[{parameter.flag} {parameter.type}]" for parameter in query.parameters)
+    print(f"Usage: nimble-etl query {query.name} {flags}".rstrip())
+    print(f"\n  {query.headers['Question']}\n  {query.headers['Grain']}\n\nParameters:")
+    for parameter in query.parameters:
+        least = f", at least {parameter.least}" if parameter.least else ""
+        one_of = f", one of {parameter.one_of}" if parameter.one_of else ""
+        print(f"  {parameter.flag} {parameter.type}: default {parameter.default}{least}{one_of}")
+    print("" if query.parameters else "  none\n")
+    print(f"Reads: {', '.join(query.reads)}\nColumns: {query.headers['Columns']}")
 
 
 def _named_arguments(arguments: list[str]) -> dict[str, str]:

@@ -118,7 +118,9 @@ app.command("vacuum")(care.vacuum_command)
 app.command("forget")(care.forget_command)
 app.command("status")(care.status_command)
 app.command("sql")(answers.sql_command)
-app.command("query", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(answers.query_command)
+# `query NAME --help` is about the query: the command looks for the flag itself.
+_OF_QUERIES = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+app.command("query", context_settings=_OF_QUERIES)(answers.query_command)
 app.command("report")(answers.report_command)
 app.command("describe")(answers.describe_command)
 app.command("check")(answers.check_command)

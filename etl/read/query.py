@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from etl.errors import ConfigError, DeniedError, WarehouseError, did_you_mean
+from etl.errors import ConfigError, DeniedError, WarehouseError, did_you_mean, shortened
 from etl.model import CATALOG_NAME
 from etl.sqlfiles import SqlFile, sql_files
 from etl.storage.disk import storage_errors
@@ -184,15 +184,57 @@ def named_query(name: str) -> SqlFile:
     return queries[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a named query, and what to say about it: that it is empty, or that a value is unknown."""
+
+    rows: "pa.Table"
+    notes: tuple[str, ...]
+
+
+def answer(store: Store, query: SqlFile, values: Mapping[str, object]) -> Answer:
+    """Return the answer of a catalog to a named query; see `bind` for the values.
+
+    Raises:
+        ConfigError: the warehouse has not what the query reads.
+        WarehouseError, StorageError: as `open_catalog`.
+    """
+    with open_catalog(store) as opened:
+        there = set(opened.ask("select table_name from information_schema.tables").column(0).to_pylist())
+        if missing := [name for name in query.reads if name not in there]:
+            raise ConfigError(
+                f"query {query.name}: reads {', '.join(missing)}, and this warehouse has no such table; is the dataset "
+                "exported (`nimble-etl datasets`), and is marts.build true?"
+            )
+        rows = opened.ask(query.text, values)
+        return Answer(rows, (*([] if rows.num_rows else ["no rows"]), *_unknown_values(opened, query, values, there)))
+
+
+def _unknown_values(
+    opened: Catalog, query: SqlFile, values: Mapping[str, object], there: Container[str]
+) -> Iterator[str]:
+    """Yield a sentence for each value that is none of those of its parameter."""
+    for parameter in query.parameters:
+        table, _, column = (parameter.one_of or "").partition(".")
+        if table not in there:
+            continue
+        statement = f"select distinct {column} from {table} where {column} is not null order by 1"  # noqa: S608  of a header
+        known = opened.ask(statement)
+        given, names = values[parameter.name], list(map(str, known.column(0).to_pylist()))
+        if given not in names:
+            found = f"{parameter.flag} {given}: is no {column} of {table}{did_you_mean(given, names)}"
+            yield f"{found}; there are {', '.join(shortened(names, 5))}"
+
+
 def bind(query: SqlFile, given: Mapping[str, str]) -> dict[str, object]:
     """Return a typed value for each parameter of a query: the given text, or else the default, cast to its type.
 
     Raises:
-        ConfigError: a given parameter is unknown, or a value does not fit its type.
+        ConfigError: a given parameter is unknown, or a value does not fit its type or is too small.
     """
     unknown = given.keys() - {parameter.name for parameter in query.parameters}
     if unknown:
-        known = ", ".join(f"--{p.name.replace('_', '-')} {p.type}" for p in query.parameters) or "none"
+        known = ", ".join(f"{parameter.flag} {parameter.type}" for parameter in query.parameters) or "none"
         raise ConfigError(f"query {query.name}: unknown parameter {', '.join(sorted(unknown))}; it takes {known}")
     values: dict[str, object] = {}
     with duckdb.connect() as connection:
@@ -206,5 +248,9 @@ def bind(query: SqlFile, given: Mapping[str, str]) -> dict[str, object]:
                 place = f"query {query.name}: {parameter.name}"
                 raise ConfigError(f"{place} is {text!r}; expected {parameter.type}") from None
             assert row is not None
+            if parameter.least is not None and row[0] < int(parameter.least):
+                raise ConfigError(
+                    f"query {query.name}: {parameter.name} is {text}; expected at least {parameter.least}"
+                )
             values[parameter.name] = row[0]
     return values

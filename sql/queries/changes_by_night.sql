@@ -2,7 +2,7 @@
 -- Question:    What appeared, changed and vanished in the last $nights nights?
 -- Grain:       one row per snapshot date, account, Region and studio.
 -- Reads:       streaming_session_changes, nights.
--- Parameters:  $nights INTEGER, default 14.
+-- Parameters:  $nights INTEGER, default 14, at least 1.
 -- Columns:     counts of sessions; a studio's first snapshot is left out.
 select
     snapshot_date,

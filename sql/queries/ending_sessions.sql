@@ -2,7 +2,7 @@
 -- Question:    Which sessions stop or terminate within $hours hours after the studio was listed?
 -- Grain:       one row per session and ending.
 -- Reads:       planned_ends.
--- Parameters:  $hours INTEGER, default 24.
+-- Parameters:  $hours INTEGER, default 24, at least 0.
 -- Columns:     minutes_left from the moment when the page was received, or the end of the snapshot date; ending is stop or terminate.
 select
     account_id,

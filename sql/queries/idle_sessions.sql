@@ -2,7 +2,7 @@
 -- Question:    Which sessions run without having been updated for $hours hours when the studio was listed?
 -- Grain:       one row per session.
 -- Reads:       streaming_sessions (current snapshot).
--- Parameters:  $hours INTEGER, default 12.
+-- Parameters:  $hours INTEGER, default 12, at least 0.
 -- Columns:     idle_hours in complete hours, up to the moment when the page was received, or the end of the
 --              snapshot date; volume_gib in GiB.
 with running as (

@@ -2,7 +2,7 @@
 -- Question:    How did the last $nights nights go, studio by studio?
 -- Grain:       one row per published snapshot of a studio.
 -- Reads:       snapshots, nights.
--- Parameters:  $nights INTEGER, default 14.
+-- Parameters:  $nights INTEGER, default 14, at least 1.
 -- Columns:     walk_seconds is the observation window: from the first page to the last, in seconds.
 select
     snapshot_date,

@@ -2,7 +2,7 @@
 -- Question:    What happened to the session $session_id?
 -- Grain:       one row per version.
 -- Reads:       streaming_sessions_versions.
--- Parameters:  $session_id VARCHAR, default -.
+-- Parameters:  $session_id VARCHAR, default -, one of streaming_sessions_versions.session_id.
 -- Columns:     valid_from and valid_to are snapshot dates; valid_to is null for the version that still is.
 select
     valid_from,

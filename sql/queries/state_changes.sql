@@ -2,7 +2,7 @@
 -- Question:    Between which states did sessions move in the last $nights nights?
 -- Grain:       one row per pair of states.
 -- Reads:       streaming_session_changes, nights.
--- Parameters:  $nights INTEGER, default 7.
+-- Parameters:  $nights INTEGER, default 7, at least 1.
 -- Columns:     moves counts changes of state between two snapshots; what happened in between is not seen.
 with moves as (
     select snapshot_date, json_extract_string(old_values['state'], '$') as from_state, state as to_state

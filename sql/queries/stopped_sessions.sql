@@ -2,7 +2,7 @@
 -- Question:    Which sessions have been stopped for $days days and still hold a volume?
 -- Grain:       one row per session.
 -- Reads:       streaming_sessions (current snapshot).
--- Parameters:  $days INTEGER, default 14.
+-- Parameters:  $days INTEGER, default 14, at least 0.
 -- Columns:     days_stopped in complete days, up to the moment when the page was received, or the end of the
 --              snapshot date; volume_gib in GiB.
 with stopped as (

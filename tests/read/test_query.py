@@ -17,7 +17,7 @@ from etl.errors import ConfigError, WarehouseError
 from etl.load.catalog import packs
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
-from etl.read.query import _TABLE_FUNCTIONS, ask, bind, named_query
+from etl.read.query import _TABLE_FUNCTIONS, answer, ask, bind, named_query
 from etl.sqlfiles import Parameter, SqlFile, sql_files
 from etl.storage.disk import Disk
 
@@ -368,6 +368,40 @@ def test_fault_54_value_of_another_type_is_refused_with_what_was_found_and_expec
     with pytest.raises(ConfigError) as caught:
         bind(query_of(kind), {"p": text})
     assert str(caught.value) == f"query nightly: p is {text!r}; expected {kind}"
+
+
+def test_a_value_that_is_too_small_is_refused():
+    query = SqlFile("nightly", {}, (Parameter("p", "INTEGER", "1", "1"),), "select $p as p")
+    assert bind(query, {"p": "1"}) == {"p": 1}
+    with pytest.raises(ConfigError, match=r"query nightly: p is 0; expected at least 1$"):
+        bind(query, {"p": "0"})
+
+
+@pytest.fixture
+def of_tags():
+    """A query with a parameter that should be one of the values of a column."""
+    headers = {"Reads": "things, tags"}
+    parameters = (Parameter("key", "VARCHAR", "Color", None, "tags.key"),)
+    return SqlFile("of_tags", headers, parameters, "select n from things join tags on key = $key where things.n = 1")
+
+
+def test_an_answer_says_that_it_is_empty_and_which_values_there_are(tmp_path, of_tags):
+    with duckdb.connect(tmp_path / CATALOG_NAME) as connection:
+        connection.execute("create table things as select 1 as n")
+        connection.execute("create table tags as select unnest(['Color', 'Colour', null, 'Owner']) as key")
+    assert answer(Disk(tmp_path), of_tags, {"key": "Color"}).rows.to_pylist() == [{"n": 1}]
+    assert answer(Disk(tmp_path), of_tags, {"key": "Color"}).notes == ()
+    found = answer(Disk(tmp_path), of_tags, {"key": "Ownr"})
+    assert found.rows.num_rows == 0
+    meant = " (did you mean Owner?); there are Color, Colour, Owner"
+    assert found.notes == ("no rows", f"--key Ownr: is no key of tags{meant}")
+
+
+def test_a_query_whose_tables_are_not_there_names_them(tmp_path, of_tags):
+    with duckdb.connect(tmp_path / CATALOG_NAME) as connection:
+        connection.execute("create table things as select 1 as n")
+    with pytest.raises(ConfigError, match=r"query of_tags: reads tags, and this warehouse has no such table; is the"):
+        answer(Disk(tmp_path), of_tags, {"key": "Color"})
 
 
 def test_default_is_used_where_nothing_is_given():
