@@ -4,7 +4,7 @@ A room tells what happened and does not know the listeners. A listener is called
 be quick. An error that it raises ends the job.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -44,6 +44,20 @@ class PageStored(Reached):
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """Slices were found that this run walks."""
+
+    slices: "Sequence[Slice]"
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """A worker of an engine has walked slices; of their pages, nobody here was told."""
+
+    slices: "Sequence[Slice]"
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """An invocation of `run` has ended. `runs` has the `Outcome.report` of each run that it worked on."""
 
@@ -57,7 +71,7 @@ def problems(run: Mapping[str, Any]) -> Iterator[str]:
     yield from (part["error"] for part in (run, *run["slices"]) if part["error"])
 
 
-Event = Reached | Ended
+Event = Reached | Planned | Walked | Ended
 Listener = Callable[[Event], None]
 
 _LISTENERS: list[Listener] = []

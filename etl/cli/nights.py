@@ -3,6 +3,7 @@
 import datetime as dt
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,6 +70,7 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     from etl.configfile import Overrides, load_settings  # noqa: PLC0415
     from etl.extract.tokens import check_starting_token  # noqa: PLC0415
     from etl.jobs.night import Request, run  # noqa: PLC0415
+    from etl.jobs.warehouse import pages_of_last_night  # noqa: PLC0415
     from etl.observe.attempts import attempt_noter  # noqa: PLC0415
     from etl.observe.notify import notifier  # noqa: PLC0415
 
@@ -97,7 +99,7 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
         return
     with listening(attempt_noter(settings.state_dir), notifier(settings.on_finish)):
         try:
-            with stopped_by_signals() as stop, progress():
+            with stopped_by_signals() as stop, progress(partial(pages_of_last_night, settings)):
                 outcomes = run(settings, request, stop)
         except Exception as exc:
             tell(Ended(exc.exit_code if isinstance(exc, EtlError) else 1, str(exc)))

@@ -9,7 +9,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
@@ -257,12 +257,15 @@ def stopped_by_signals() -> Iterator["Stop"]:
 
 
 @contextmanager
-def progress() -> Iterator[None]:
-    """Show progress: bars on a terminal, a log line for every hundredth page elsewhere."""
+def progress(expected: Callable[[], Mapping[str, int]] = dict) -> Iterator[None]:
+    """Show progress: bars on a terminal, a log line for every hundredth page elsewhere.
+
+    `expected` returns slice id -> how many pages the slice may have. It is called for bars only.
+    """
     shown: AbstractContextManager[Listener] = nullcontext(log_pages)
     if sys.stderr.isatty():
         from etl.observe.bars import bars  # noqa: PLC0415  a night without a terminal needs no rich
 
-        shown = bars()
+        shown = bars(expected())
     with shown as listener, listening(listener):
         yield

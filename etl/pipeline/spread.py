@@ -13,6 +13,7 @@ from itertools import accumulate, groupby
 from typing import Protocol
 
 from etl.errors import ConfigError, LedgerError, StorageError
+from etl.events import Walked, tell
 from etl.ledger.ledger import Ledger
 from etl.ledger.segments import Segments, remove_chains
 from etl.load.delta.parquet import Written, read_batches
@@ -150,6 +151,7 @@ class Spread:
                             f"{self.segments.store.uri}, and this machine sees {seen} of them there; "
                             "warehouse.path, or engine.segments_at, must be a place that all workers share"
                         )
+                    tell(Walked(done.task.slices))
                     log.info(
                         "task %d of %d has ended: %d slices", len(tasks) - len(left), len(tasks), len(done.task.slices)
                     )

@@ -21,7 +21,7 @@ from etl.errors import (
     UnforeseenError,
     did_you_mean,
 )
-from etl.events import PageStored, reach, tell, working_on
+from etl.events import PageStored, Planned, reach, tell, working_on
 from etl.extract.batches import in_batches
 from etl.extract.source import Source
 from etl.extract.walk import Fetch, walk
@@ -135,6 +135,7 @@ class Walks:
             self._known.update(found)
         tokens = dict.fromkeys(self.plan.published, self.starting_token)
         if new:
+            tell(Planned(new))
             ledger.add_slices((slice_, tokens.get(slice_.dataset)) for slice_ in new)
         for slice_ in new:
             if slice_.slice_id in self._ended:
