@@ -40,7 +40,7 @@ def night(request, tmp_path_factory):
         yield studio, source, expected
 
 
-@pytest.mark.parametrize(("name", "master"), ENGINES, ids=" ".join)
+@pytest.mark.parametrize(("name", "master"), ENGINES, ids=[name for name, _ in ENGINES])
 def test_every_table_is_what_threads_export(name, master, night, tmp_path):
     studio, source, expected = night
     kind = "processes" if name == "processes" else "spark"
