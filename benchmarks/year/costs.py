@@ -140,10 +140,13 @@ class Costs:
             self._cached[day, region, kind] = (next(iter(currencies), None), *values)
         return self._cached[day, region, kind]
 
-    def daily_prices(self) -> Iterator[Row]:
-        """Day, Region, type, currency, prices of an hour, a GiB, an operation/s and a MiB/s."""
-        for key in {(part.day, part.region, part.record["ec2InstanceType"]) for part in self.parts}:
-            yield *key, *self.prices_on(*key)
+    def price_periods(self) -> Iterator[Row]:
+        """Region, type, first day, day after the last, currency, prices of an hour, a GiB, an operation/s and a MiB/s."""
+        records = ((region_of(key[0]), one) for night in self.expected.nights.values() for key, one in night.items())
+        for region, kind in {(region, one["ec2InstanceType"]) for region, one in records}:
+            begins = {price.since or dt.date.min for price in self.prices if price.region in {"", region}}
+            for first, then in pairwise([*sorted(begins), dt.date.max]):
+                yield region, kind, first, then, *self.prices_on(first, region, kind)
 
     # Use
 
@@ -224,6 +227,38 @@ class Costs:
         return found
 
     # Marts
+
+    def volume_periods(self) -> Iterator[Row]:
+        """First day, last day, studio, session, owner, GiB: days in a row on which a session is the same."""
+        days: dict[Row, list[Part]] = defaultdict(list)
+        for part in self._volumes():
+            days[part.session].append(part)
+        for parts in days.values():
+            parts.sort(key=lambda part: part.day)
+            first = parts[0]
+            for part, then in pairwise([*parts, None]):
+                if then is None or then.day != part.day + DAY or then.record != part.record:
+                    yield first.day, part.day, *part.session, part.record["ownedBy"], (part.volume or {})["size"]
+                    first = then or first
+
+    def monthly_costs(self) -> Iterator[Row]:
+        """Month, studio, type, owner, profile, tags, currency, and all sums."""
+
+        def key(part: Part) -> Iterator[Row]:
+            own = part.record
+            tags = tuple((own.get("tags") or {}).items()) if own.get("tags") is not None else None
+            yield (
+                part.day.replace(day=1),
+                part.studio,
+                own["ec2InstanceType"],
+                own["ownedBy"],
+                own["launchProfileId"],
+                tags,
+            )
+
+        for found, sums in self._by(key).items():
+            *keys, tags, currency = found
+            yield *keys, None if tags is None else dict(tags), currency, *sums.as_row()
 
     def volume_days(self) -> Iterator[Row]:
         """Day, studio, session, type, owner, profile, tags, GiB, operations/s, MiB/s."""

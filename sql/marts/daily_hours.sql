@@ -1,7 +1,7 @@
 -- daily_hours.sql
 -- Question:    How many hours did workstations run each day, of which type and for whom, and what did they cost?
 -- Grain:       one row per UTC day, account, Region, studio, instance type, owner and launch profile.
--- Reads:       session_days, daily_prices.
+-- Reads:       session_days, price_periods.
 -- Parameters:  none.
 -- Columns:     day: UTC date;
 --              account_id: AWS account;
@@ -12,7 +12,7 @@
 --              launch_profile_id: launch profile of the sessions;
 --              sessions: sessions that ran on that day;
 --              running_hours: time that they ran on that day, together [hours];
---              estimated_cost: running_hours x price_per_hour of daily_prices; null where that has none;
+--              estimated_cost: running_hours x price_per_hour of price_periods; null where that has none;
 --              currency: of estimated_cost; null with it.
 -- Assumes:     What session_runs assumes. Volumes are in daily_costs.
 select
@@ -28,5 +28,8 @@ select
     sum(days.running_seconds) / 3600 * any_value(prices.price_per_hour) as estimated_cost,
     any_value(if(prices.price_per_hour is null, null, prices.currency)) as currency
 from session_days as days
-left join daily_prices as prices using (day, region, ec2_instance_type)
+left join price_periods as prices on prices.region = days.region
+    and prices.ec2_instance_type is not distinct from days.ec2_instance_type
+    and days.day >= prices.valid_from
+    and days.day < prices.valid_until
 group by all

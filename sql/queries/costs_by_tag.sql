@@ -1,18 +1,18 @@
 -- costs_by_tag.sql
 -- Question:    What did sessions cost for each value of the tag $tag, month by month?
 -- Grain:       one row per month, value of the tag and currency, and one for the sessions without the tag.
--- Reads:       session_costs, prices.
+-- Reads:       monthly_costs, prices.
 -- Parameters:  $tag VARCHAR, default Project.
 -- Columns:     month is its first day; is_tagged is false for the sessions without the tag; unpriced_hours and
 --              unpriced_volume_days have no price and are not part of the costs; cost is instance_cost and storage_cost
 --              together; note says what the cost leaves out.
 with tagged as (
     select *, tags[$tag] as tag_value
-    from session_costs
+    from monthly_costs
 )
 
 select
-    date_trunc('month', day)::date as month,
+    month,
     tag_value,
     tag_value is not null as is_tagged,
     currency,

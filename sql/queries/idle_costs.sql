@@ -1,7 +1,7 @@
 -- idle_costs.sql
 -- Question:    What would it have saved to stop each session $hours hours after something happened to it last?
 -- Grain:       one row per month, account, Region, studio and currency.
--- Reads:       idle_days, daily_prices, prices.
+-- Reads:       idle_days, price_periods, prices.
 -- Parameters:  $hours INTEGER, default 12.
 -- Columns:     month is its first day; sessions and idle_hours are those beyond the first $hours hours; idle_cost is
 --              their price, without that of unpriced_hours; volumes cost the same in a stopped session.
@@ -26,9 +26,10 @@ select
         (select count(*) from prices), sum(beyond.idle_hours) filter (where prices.price_per_hour is null), 0
     ) as note
 from beyond
-left join daily_prices as prices on prices.day = beyond.day
-    and prices.region = beyond.region
+left join price_periods as prices on prices.region = beyond.region
     and prices.ec2_instance_type is not distinct from beyond.ec2_instance_type
+    and beyond.day >= prices.valid_from
+    and beyond.day < prices.valid_until
 where beyond.idle_hours > 0
 group by all
 order by month desc, beyond.account_id, beyond.region, beyond.studio_id, prices.currency

@@ -1,7 +1,7 @@
 -- session_costs.sql
 -- Question:    What did each session cost on each day?
 -- Grain:       one row per run of a session and UTC day that it touches, and one per session and UTC day with a volume.
--- Reads:       session_days, idle_days, volume_days, daily_prices.
+-- Reads:       session_days, idle_days, volume_days, price_periods.
 -- Parameters:  none.
 -- Columns:     day: UTC date;
 --              slice_id: slice that lists the session;
@@ -112,6 +112,7 @@ select
         ) / day(last_day(parts.day))
     )::decimal(28, 8) as storage_cost
 from parts
-left join daily_prices as prices on prices.day = parts.day
-    and prices.region = parts.region
+left join price_periods as prices on prices.region = parts.region
     and prices.ec2_instance_type is not distinct from parts.ec2_instance_type
+    and parts.day >= prices.valid_from
+    and parts.day < prices.valid_until

@@ -1,7 +1,7 @@
 -- volume_days.sql
 -- Question:    Which session had a volume on which day, and how large was it?
 -- Grain:       one row per session and UTC day on which snapshots show it with a root volume.
--- Reads:       streaming_session_changes, current_slices.
+-- Reads:       volume_periods.
 -- Parameters:  none.
 -- Columns:     day: UTC date;
 --              slice_id: slice that lists the session;
@@ -16,40 +16,25 @@
 --              volume_gib: its root volume [GiB];
 --              volume_iops: the same [operations/s];
 --              volume_throughput: the same [MiB/s].
--- Assumes:     A volume is there in every state of its session, also while that is stopped, and on the whole day of a
---              snapshot that shows it. A day without a complete snapshot is as the snapshot before it, if a later
---              snapshot shows the session too. Where the session has vanished by then, its volume counts up to the last
---              snapshot that shows it. Days before the first snapshot of a session do not count.
-with versions as (
-    select
-        *,
-        case lead(change) over sessions
-            when 'vanished' then lead(previous_date) over sessions
-            else lead(snapshot_date) over sessions - 1
-        end as last_day
-    from streaming_session_changes
-    window sessions as (partition by slice_id, session_id order by snapshot_date)
-),
-
-held as (
-    select versions.*, coalesce(last_day, current_slices.snapshot_date) as until_day
-    from versions
-    left join current_slices on current_slices.slice_id = versions.slice_id
-    where change <> 'vanished' and volume_configuration_size is not null
+-- Assumes:     What volume_periods assumes. Ask for some days: all of a long history are millions of rows.
+with calendar as (
+    select unnest(generate_series(min(first_day), max(last_day), interval 1 day))::date as day
+    from volume_periods
 )
 
 select
-    unnest(generate_series(snapshot_date, until_day, interval 1 day))::date as day,
-    slice_id,
-    account_id,
-    region,
-    studio_id,
-    session_id,
-    ec2_instance_type,
-    owned_by,
-    launch_profile_id,
-    tags,
-    volume_configuration_size as volume_gib,
-    volume_configuration_iops as volume_iops,
-    volume_configuration_throughput as volume_throughput
-from held
+    calendar.day,
+    volumes.slice_id,
+    volumes.account_id,
+    volumes.region,
+    volumes.studio_id,
+    volumes.session_id,
+    volumes.ec2_instance_type,
+    volumes.owned_by,
+    volumes.launch_profile_id,
+    volumes.tags,
+    volumes.volume_gib,
+    volumes.volume_iops,
+    volumes.volume_throughput
+from volume_periods as volumes
+join calendar on calendar.day between volumes.first_day and volumes.last_day

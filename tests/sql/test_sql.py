@@ -100,7 +100,7 @@ OF_ALL_PLACES = {
     *(("report", name) for name in ("states_by_night", "changes_by_night", "planned_ends")),
     *(("report", name) for name in ("hours_by_instance_type", "top_owners", "storage_by_owner")),
     *(("queries", name) for name in ("sessions_by_tag", "state_changes", "costs_by_tag", "unpriced_hours")),
-    *(("marts", name) for name in ("nights", "daily_prices")),
+    *(("marts", name) for name in ("nights", "price_periods")),
     *(("checks", name) for name in ("snapshots_are_not_in_the_future", "hours_have_prices")),
 }
 """Files whose rows are about nothing that belongs to one account and Region."""

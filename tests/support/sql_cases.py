@@ -302,6 +302,7 @@ alter table etl_slices add column publication bigint;
 D = dt.date
 M = Decimal
 near = pytest.approx
+ALWAYS, NEVER = D(1, 1, 1), D(9999, 12, 31)
 NO_PRICE = "without a price are not part of the cost"
 CASES = {
     ("report", "nights"): (
@@ -666,7 +667,7 @@ CASES = {
             ("d", D(2026, 11, 21), "eve", 100, 1000, 100),
         ],
     ),
-    ("marts", "idle_periods"): (
+    ("views", "idle_periods"): (
         RUNS,
         {},
         "select session_id, idle_from::varchar, idle_until::varchar from answer order by all",
@@ -688,18 +689,62 @@ CASES = {
             ("b", D(2026, 11, 18), 1440, 715),
         ],
     ),
-    ("marts", "daily_prices"): (
+    ("marts", "price_periods"): (
         COSTS,
         {},
         "from answer order by all",
         [
-            (D(2026, 11, 17), "r", "g3.xlarge", "USD", None, M("0.08"), None, None),
-            (D(2026, 11, 17), "r", "g5.xlarge", "USD", 2, M("0.08"), None, None),
-            (D(2026, 11, 18), "r", "g3.xlarge", "USD", None, M("0.08"), None, None),
-            (D(2026, 11, 18), "r", "g5.xlarge", "USD", 2, M("0.08"), None, None),
-            (D(2026, 11, 19), "r", "g5.xlarge", "EUR", 3, M("0.09"), M("0.005"), None),
-            (D(2026, 11, 20), "r", "g5.xlarge", "EUR", 3, M("0.09"), M("0.005"), None),
-            (D(2026, 11, 21), "r", "g5.xlarge", "EUR", 3, M("0.09"), M("0.005"), None),
+            ("r", "g3.xlarge", ALWAYS, D(2026, 11, 19), "USD", None, M("0.08"), None, None),
+            ("r", "g3.xlarge", D(2026, 11, 19), D(2026, 11, 20), "EUR", None, M("0.09"), M("0.005"), None),
+            ("r", "g3.xlarge", D(2026, 11, 20), NEVER, "EUR", None, M("0.09"), M("0.005"), None),
+            ("r", "g5.xlarge", ALWAYS, D(2026, 11, 19), "USD", 2, M("0.08"), None, None),
+            ("r", "g5.xlarge", D(2026, 11, 19), D(2026, 11, 20), "EUR", 3, M("0.09"), M("0.005"), None),
+            ("r", "g5.xlarge", D(2026, 11, 20), NEVER, "EUR", 3, M("0.09"), M("0.005"), None),
+        ],
+    ),
+    ("views", "volume_periods"): (
+        RUNS,
+        {},
+        "select session_id, first_day, last_day, owned_by, volume_gib from answer order by all",
+        [
+            ("a", D(2026, 11, 18), D(2026, 11, 18), "ann", 500),
+            ("a", D(2026, 11, 19), D(2026, 11, 20), "ben", 500),
+            ("a", D(2026, 11, 21), D(2026, 11, 21), "ben", 700),
+            ("c", D(2026, 11, 18), D(2026, 11, 18), "ann", 100),
+            ("c", D(2026, 11, 19), D(2026, 11, 21), "ann", 100),
+            ("d", D(2026, 11, 21), D(2026, 11, 21), "eve", 100),
+        ],
+    ),
+    ("marts", "monthly_costs"): (
+        COSTS,
+        {},
+        (
+            "select ec2_instance_type, owned_by, tags['Project'], currency, running_hours, unpriced_hours, instance_cost,"
+            " volume_days, volume_gib_days, extra_iops_days, unpriced_volume_days, storage_cost, cost"
+            " from answer order by all"
+        ),
+        [
+            ("g3.xlarge", "ann", None, "USD", 36, 36, None, *(4 * [0]), None, None),
+            # 500 GiB x 0.08 / 30 days; then 3 days of 100 GiB x 0.09
+            ("g5.xlarge", "ann", "moon", "USD", 0, 0, None, 1, 500, 2000, 1, M("1.33333333"), M("1.33333333")),
+            ("g5.xlarge", "ann", None, "EUR", 0, 0, None, 3, 300, 0, 0, M("0.9"), M("0.9")),
+            ("g5.xlarge", "ann", None, "USD", 0, 0, None, 1, 100, 0, 0, M("0.26666667"), M("0.26666667")),
+            # a has other tags on the 19th and 20th: 500 GiB x 0.09 + 2000 operations/s x 0.005
+            ("g5.xlarge", "ben", "sun", "EUR", 0, 0, None, 2, 1000, 4000, 2, M("3.66666666"), M("3.66666666")),
+            ("g5.xlarge", "ben", "sun", "EUR", 36, 0, 108, 1, 700, 4000, 1, M("2.76666667"), M("110.76666667")),
+            (
+                "g5.xlarge",
+                "ben",
+                "sun",
+                "USD",
+                near(12 + 0.5 / 3600),
+                0,
+                M("24.00027778"),
+                *(4 * [0]),
+                None,
+                M("24.00027778"),
+            ),
+            ("g5.xlarge", "eve", None, "EUR", 0, 0, None, 1, 100, 0, 0, M("0.3"), M("0.3")),
         ],
     ),
     ("views", "session_costs"): (
@@ -720,7 +765,7 @@ CASES = {
             ("c", D(2026, 11, 19), "EUR", 0, 0, None, None, 100, 0, 0, 0, M("0.3")),
         ],
     ),
-    ("marts", "daily_costs"): (
+    ("views", "daily_costs"): (
         COSTS,
         {},
         (
@@ -801,7 +846,7 @@ CASES = {
             ),
         ],
     ),
-    ("marts", "daily_costs_by_tag"): (
+    ("views", "daily_costs_by_tag"): (
         COSTS,
         {},
         (
