@@ -109,6 +109,7 @@ app.command("query", context_settings={"allow_extra_args": True, "ignore_unknown
 app.command("report")(answers.report_command)
 app.command("describe")(answers.describe_command)
 app.command("check")(answers.check_command)
+app.command("prices")(setup.prices_command)
 app.command("verify")(care.verify_command)
 app.command("emulator")(nights.emulator_command)
 app.command("demo")(nights.demo_command)
