@@ -141,7 +141,7 @@ class Costs:
         return self._cached[day, region, kind]
 
     def price_periods(self) -> Iterator[Row]:
-        """Region, type, first day, day after the last, currency, prices of an hour, a GiB, an operation/s and a MiB/s."""
+        """Region, type, first day, day after the last, currency, prices of an hour, a GiB, an operation/s, a MiB/s."""
         records = ((region_of(key[0]), one) for night in self.expected.nights.values() for key, one in night.items())
         for region, kind in {(region, one["ec2InstanceType"]) for region, one in records}:
             begins = {price.since or dt.date.min for price in self.prices if price.region in {"", region}}

@@ -1,4 +1,4 @@
-"""Commands for the configuration: init, config, datasets."""
+"""Commands for the configuration: init, config, datasets, prices."""
 
 import json
 import logging
@@ -103,6 +103,26 @@ def datasets_add(  # noqa: PLR0913, PLR0917  one parameter per flag
         Facts("datasets", [{**draft.settings, "comments": draft.comments} for draft in drafts], columns=()),
         notes=added if write else as_yaml(drafts).splitlines(),
     )
+
+
+def prices_command(
+    file: Annotated[Path, typer.Argument(help="JSON price list of a service, such as AmazonEC2, saved from AWS.")],
+    region: Annotated[str | None, typer.Option(help="Only prices of this Region.")] = None,
+    operating_system: Annotated[str, typer.Option(help="Of the instances: Linux, Windows, RHEL or SUSE.")] = "Linux",
+    output: Annotated[Path, typer.Option(help="The new file; - for standard output.")] = Path("prices.csv"),
+) -> None:
+    """Write a price table for `marts.prices` from a saved price list of AWS. Sends no requests."""
+    from etl.jobs.prices import price_table, save_table  # noqa: PLC0415
+
+    text, found = price_table(file, region, operating_system)
+    for reason in found.left_out:
+        log.warning("left out: %s", reason)
+    if output == Path("-"):
+        print(text, end="")
+        return
+    save_table(text, output)
+    regions = len({price.region for price in found.prices})
+    print(f"{output}: {len(found.prices)} prices, {regions} {'Region' if regions == 1 else 'Regions'}")
 
 
 def config_check(config: Config = CONFIG) -> None:

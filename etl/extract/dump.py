@@ -101,7 +101,8 @@ class Dump:
         name = "standard input" if path == STANDARD_INPUT else str(path)
         with _opened(path) as file:
             stream = _decompressed(file, name, self._expected)
-            window = JsonWindow(name if stream is file else f"{name}, uncompressed", stream, self._expected)
+            place = name if stream is file else f"{name}, uncompressed"
+            window = JsonWindow(place, stream, f"{self._expected}. Nothing was imported")
             if not window.peek():
                 raise window.error("there is nothing in it")
             while first := window.peek():

@@ -121,7 +121,7 @@ class JsonWindow:
     def error(self, why: str, place: int | None = None, further_bytes: int = 0) -> SourceError:
         """Return the error that names a byte of the file: at `place`, or else where the last value begins."""
         offset = self._offset(self._fault if place is None else place) + further_bytes
-        return SourceError(f"{self._name}, byte {offset}: {why}; {self._expected}. Nothing was imported")
+        return SourceError(f"{self._name}, byte {offset}: {why}; {self._expected}")
 
     def _offset(self, place: int) -> int:
         return self._behind_bytes + len(self._text[:place].encode(self._encoding))

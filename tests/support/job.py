@@ -225,7 +225,7 @@ class Job:
             return [finding.problem for finding in verify(self.settings()) if finding.problem]
 
     def _config(self, arguments) -> list[str]:
-        takes_none = arguments[0].startswith("-") or tuple(arguments) == ("config", "schema")
+        takes_none = arguments[0].startswith("-") or arguments[0] == "prices" or arguments == ("config", "schema")
         return [] if takes_none else ["--config", str(self.config)]
 
 

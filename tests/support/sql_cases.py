@@ -719,8 +719,8 @@ CASES = {
         COSTS,
         {},
         (
-            "select ec2_instance_type, owned_by, tags['Project'], currency, running_hours, unpriced_hours, instance_cost,"
-            " volume_days, volume_gib_days, extra_iops_days, unpriced_volume_days, storage_cost, cost"
+            "select ec2_instance_type, owned_by, tags['Project'], currency, running_hours, unpriced_hours,"
+            " instance_cost, volume_days, volume_gib_days, extra_iops_days, unpriced_volume_days, storage_cost, cost"
             " from answer order by all"
         ),
         [

@@ -74,9 +74,8 @@ def write_prices(prices: Iterable[Price]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(PRICES.names)
     for price in prices:
-        writer.writerow(
-            "" if value is None else f"{value:f}" if value is price.price else value for value in astuple(price)
-        )
+        # A Decimal may be written as 1E+1 otherwise.
+        writer.writerow(f"{value:f}" if isinstance(value, Decimal) else value for value in astuple(price))
     return text.getvalue()
 
 
