@@ -280,6 +280,26 @@ def test_studios_of_one_name_are_told_apart():
     ]
 
 
+def test_a_volume_that_is_held_for_a_month_costs_the_price_of_a_month():
+    """28 days of February cost as much as the 31 of January before them."""
+    held = (
+        f"{RUNS} delete from streaming_session_changes where session_id <> 'c' or snapshot_date > '2026-11-18';"
+        " update streaming_session_changes set snapshot_date = '2026-01-01';"
+        " insert into snapshots select * replace (date '2026-02-28' as snapshot_date) from snapshots limit 1;"
+        " delete from snapshots where snapshot_date > '2026-03-01';"
+        " insert into prices values ('volume_gib_month', null, null, null, 0.5, 'USD')"
+    )
+    look = "select month::varchar, unpriced_volume_days, storage_cost from answer"
+    assert answer("queries", "costs_by_month", held, look) == [("2026-02-01", 0, 50), ("2026-01-01", 0, 50)]
+
+
+def test_a_volume_that_vanished_counts_up_to_the_last_snapshot_that_shows_it():
+    """Nobody knows when in the night of the 20th, which was missed, it went."""
+    gone = f"{RUNS} update streaming_session_changes set volume_configuration_size = 100 where session_id = 'b'"
+    look = "select day from answer where session_id = 'b' order by all"
+    assert answer("views", "volume_days", gone, look) == [(D(2026, 11, 18),), (D(2026, 11, 19),)]
+
+
 LATE = "update streaming_sessions set extracted_at = '2028-01-01 00:00:00Z';"
 """As of a dump that was imported years after it was saved."""
 
