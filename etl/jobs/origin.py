@@ -10,15 +10,29 @@ from etl.errors import ConfigError
 from etl.extract.clients import Endpoint
 from etl.extract.source import Source
 
-_NIGHT = dt.time(2, 0)
-"""Time of day (UTC) at which the world of the embedded studio stands still."""
+
+def instant_of(snapshot_date: dt.date, now: dt.datetime) -> dt.datetime:
+    """Return the instant (UTC) at which the world of the embedded studio stands still.
+
+    It is the instant as of which the warehouse takes the rows of that date: the end of a date that is over, and the
+    present one, in whole hours, for today. So idle times are right, and a run that is resumed lists the same.
+    """
+    if snapshot_date == now.date():
+        return now.replace(minute=0, second=0, microsecond=0)
+    return dt.datetime.combine(snapshot_date + dt.timedelta(days=1), dt.time(), dt.UTC)
 
 
 @contextmanager
 def source_of(
-    settings: SourceSettings, emulator: Emulator, snapshot_date: dt.date, stop: threading.Event
+    settings: SourceSettings,
+    emulator: Emulator,
+    snapshot_date: dt.date,
+    stop: threading.Event,
+    now: dt.datetime | None = None,
 ) -> Iterator[Source]:
     """Yield where pages come from. The embedded studio is started for this, and stopped afterwards.
+
+    Several of them list the same if they are given the same instant as `now`; None is that of the call.
 
     Raises:
         ConfigError: the AWS configuration is invalid, or the embedded studio is not installed.
@@ -38,8 +52,7 @@ def source_of(
     answers = StudioSettings(
         page_size=emulator.page_size,
         latency_s=emulator.latency_ms / 1000,
-        # The instant depends on the date only, so that every run for a date lists the same.
-        instant=dt.datetime.combine(snapshot_date, _NIGHT, dt.UTC),
+        instant=instant_of(snapshot_date, now or dt.datetime.now(dt.UTC)),
     )
     organization = None
     if settings.has_places:
