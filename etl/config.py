@@ -436,7 +436,8 @@ class Marts(Frozen):
         default=True, description="false: build no marts, checks, flat views or dictionary, only tables and their views"
     )
     prices: Path | None = Field(
-        None, description="CSV file with ec2_instance_type, price_per_hour and currency; null: all costs are null"
+        None,
+        description="CSV file with item, ec2_instance_type, region, valid_from, price, currency; null: costs are null",
     )
 
 

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, get_args
@@ -37,6 +38,9 @@ _A_NAME = "small letters, digits and _, such as my_volumes"
 """What is expected of a name, in messages."""
 HASHED = "[0-9a-f]{64}"
 """Pattern of a value that privacy has hashed: SHA-256 in hexadecimal."""
+
+PriceItem = Literal["instance_hour", "volume_gib_month", "volume_iops_month", "volume_throughput_month"]
+"""What has a price: an hour of an instance, and a month of a GiB, of an operation/s and of a MiB/s of a volume."""
 
 Rule = Literal["allow", "hash", "drop"]
 """Privacy of a column, or of one entry of a map: keep the value, keep a keyed hash of it, or keep nothing."""
@@ -377,6 +381,18 @@ class Checkpoint:
     starting_token: str | None = None
     pages: int = 0
     seen: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What an item costs. Only an `instance_hour` has an instance type. No Region: every one; no date: always."""
+
+    item: PriceItem
+    ec2_instance_type: str | None
+    region: str | None
+    valid_from: dt.date | None
+    price: Decimal
+    currency: str
 
 
 @dataclass(frozen=True, slots=True)

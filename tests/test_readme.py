@@ -32,6 +32,7 @@ PAGES = {
 }
 README = PAGES["README.md"]
 OPERATION = PAGES["docs/operation.md"]
+COSTS = "docs/marts-and-report.md"
 GENERATED = "docs/tables.md"
 LINKED = {
     **PAGES,
@@ -139,10 +140,23 @@ def run(checkout, *arguments):
     )
 
 
+def with_prices(settings, checkout):
+    """Write the price table that a page shows, and return the settings with what the page says about it."""
+    rows = re.findall(r"^ {4}(item,.*|(?:instance|volume)_\w+,.*)$", PAGES[COSTS], re.MULTILINE)
+    (checkout / "prices.csv").write_text("\n".join(rows))
+    (line,) = (block for block in blocks("yaml", COSTS) if "prices:" in block)
+    changed = re.sub(r"^marts: .*\n", lambda _: line, settings, flags=re.MULTILINE)
+    assert len(rows) > 5
+    assert changed != settings
+    return changed
+
+
 def test_every_command_of_the_documents_runs_and_prints_what_they_show(checkout):
     """The README's first: its demonstration makes the warehouse that the others ask."""
     seen = []
+    settings = (checkout / "config.yaml").read_text()
     for page, text in PAGES.items():
+        (checkout / "config.yaml").write_text(with_prices(settings, checkout) if page == COSTS else settings)
         for command, shown in commands(text):
             program, *arguments = shlex.split(command)
             assert program == "nimble-etl"

@@ -12,7 +12,8 @@ from benchmarks.year.build import build
 from benchmarks.year.compare import compare
 from etl.emulator import World
 
-STUDIOS = 2
+STUDIOS = 1
+"""In each of two Regions."""
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
     options = parser.parse_args()
     today = dt.datetime.now(dt.UTC).date()
     dates = [today - dt.timedelta(days=back) for back in reversed(range(options.nights))]
-    world = World(studios=STUDIOS, sessions_per_studio=options.sessions // STUDIOS)
+    world = World(studios=STUDIOS, sessions_per_studio=options.sessions // STUDIOS // 2)
     year = build(options.directory, world, dates)
     different = 0
     for what, rows, difference in compare(year):

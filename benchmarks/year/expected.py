@@ -10,13 +10,13 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.year.build import PRICE_PER_HOUR
+from benchmarks.year.build import Priced
+from benchmarks.year.costs import Costs, region_of
 from benchmarks.year.observed import Key, Night
 from etl.emulator.sessions import Record
 
 Row = tuple[Any, ...]
 OFF = {"STOPPED", "DELETE_IN_PROGRESS", "DELETED"}
-PRICED = {"g5.xlarge", "g4dn.xlarge"}
 
 
 def midnight(date: dt.date) -> dt.datetime:
@@ -74,12 +74,19 @@ class Expected:
         names: of the studios.
         received: when the page arrived that shows a session on the last night.
         pages: rows of etl_slices that no event tells: studio and date -> pages, seconds of the walk.
+        prices: of the price table.
     """
 
     nights: Mapping[dt.date, Night]
     names: Mapping[str, str]
     received: Mapping[Key, dt.datetime]
     pages: Mapping[tuple[str, dt.date], tuple[int, int]]
+    prices: list[Priced]
+
+    @cached_property
+    def costs(self) -> Costs:
+        """Return what sessions cost."""
+        return Costs(self, self.prices)
 
     @property
     def dates(self) -> list[dt.date]:
@@ -162,9 +169,9 @@ class Expected:
                 seconds[key] += ran
                 sessions[key].add(run.session)
         for key, ran in seconds.items():
-            priced = key[2] in PRICED
-            cost = ran / 3600 * PRICE_PER_HOUR if priced else None
-            yield *key, len(sessions[key]), ran, cost, "USD" if priced else None
+            currency, price = self.costs.prices_on(key[0], region_of(key[1]), key[2])[:2]
+            cost = None if price is None else ran / 3600 * price
+            yield *key, len(sessions[key]), ran, cost, None if price is None else currency
 
     def recent_hours(self) -> Iterator[Row]:
         """Day, days ago, studio, type, owner, seconds."""
@@ -259,9 +266,9 @@ class Expected:
 
     def studio_names(self) -> Iterator[Row]:
         """Studio, name."""
-        names = Counter(self.names.values())
+        names = Counter((region_of(studio), name) for studio, name in self.names.items())
         for studio, name in self.names.items():
-            yield studio, name if names[name] == 1 else f"{name} {studio}"
+            yield studio, name if names[region_of(studio), name] == 1 else f"{name} {studio}"
 
     # Macros
 
@@ -281,6 +288,11 @@ class Expected:
         """Return query -> parameters and rows."""
         return {
             "changes_by_night": ({"nights": "30"}, self._changes_by_night(30)),
+            "costs_by_month": ({}, self.costs.by_month()),
+            "costs_by_owner": ({}, self.costs.by_owner()),
+            "costs_by_tag": ({"tag": "Project"}, self.costs.by_tag("Project")),
+            "idle_costs": ({"hours": "9"}, self.costs.idle_costs(9)),
+            "unpriced_hours": ({}, self.costs.unpriced_hours()),
             "ending_sessions": ({"hours": "40"}, self._ending(40)),
             "failed_sessions": ({}, self._failed()),
             "idle_sessions": ({"hours": "12"}, self._idle(12)),

@@ -1,7 +1,7 @@
 -- daily_hours.sql
 -- Question:    How many hours did workstations run each day, of which type and for whom, and what did they cost?
 -- Grain:       one row per UTC day, account, Region, studio, instance type, owner and launch profile.
--- Reads:       session_days, prices.
+-- Reads:       session_days, daily_prices.
 -- Parameters:  none.
 -- Columns:     day: UTC date;
 --              account_id: AWS account;
@@ -12,9 +12,9 @@
 --              launch_profile_id: launch profile of the sessions;
 --              sessions: sessions that ran on that day;
 --              running_hours: time that they ran on that day, together [hours];
---              estimated_cost: running_hours x price_per_hour of the instance type; null where `prices` has no price;
---              currency: of estimated_cost, as `prices` says it.
--- Assumes:     What session_runs assumes. Volumes, backups and licences are not part of the cost.
+--              estimated_cost: running_hours x price_per_hour of daily_prices; null where that has none;
+--              currency: of estimated_cost; null with it.
+-- Assumes:     What session_runs assumes. Volumes are in daily_costs.
 select
     days.day,
     days.account_id,
@@ -26,7 +26,7 @@ select
     count(distinct (days.slice_id, days.session_id)) as sessions,
     sum(days.running_seconds) / 3600 as running_hours,
     sum(days.running_seconds) / 3600 * any_value(prices.price_per_hour) as estimated_cost,
-    any_value(prices.currency) as currency
+    any_value(if(prices.price_per_hour is null, null, prices.currency)) as currency
 from session_days as days
-left join prices using (ec2_instance_type)
+left join daily_prices as prices using (day, region, ec2_instance_type)
 group by all

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from decimal import Decimal
 
 import pytest
 from support.job import RUN, job_at
@@ -60,7 +61,7 @@ def test_an_error_ends_the_run_with_5_and_readers_see_the_night_and_what_is_wron
     ended = job.cli(*RUN)
     assert ended.returncode == 0, "the checks of the command line are those of the project"
     assert job.cli("check").returncode == 0
-    assert [row["failures"] for row in json.loads(job.cli("check", "--json").stdout)["checks"]] == [0] * 11
+    assert [row["failures"] for row in json.loads(job.cli("check", "--json").stdout)["checks"]] == [0] * 12
 
 
 def test_a_warning_is_told_and_nothing_more(job, add_check, caplog):
@@ -107,18 +108,25 @@ def test_hours_cost_what_the_price_table_says(job):
         f" from daily_hours where ec2_instance_type = '{kind}'"
     ) == [(True, True)]
     assert job.ask(f"select count(estimated_cost) from daily_hours where ec2_instance_type <> '{kind}'") == [(0,)]
-    assert job.ask("from prices") == [(kind, 1.25, "USD")]
+    assert job.ask("from prices") == [("instance_hour", kind, None, None, Decimal("1.25"), "USD")]
+
+
+COLUMNS = "item,ec2_instance_type,region,valid_from,price,currency"
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (None, "there is no such file"),
-        ("", "Empty CSV file"),
-        ("ec2_instance_type,price_per_hour\ng5.xlarge,1\n", "currency"),
-        ("ec2_instance_type,price_per_hour,currency\ng5.xlarge,cheap,USD\n", "cheap"),
-        ("ec2_instance_type,price_per_hour,currency\ng5.xlarge,,USD\n", "a row lacks a value"),
-        ("ec2_instance_type,price_per_hour,currency\ng5.xlarge,1,USD\ng5.xlarge,2,USD\n", "g5.xlarge is there twice"),
+        (None, ": there is no such file"),
+        ("", ": found no header"),
+        ("ec2_instance_type,price_per_hour\ng5.xlarge,1\n", ", line 1: found no column currency"),
+        ("ec2_instance_type,price_per_hour,currency\ng5.xlarge,cheap,USD\n", ", line 2: price_per_hour: found 'cheap'"),
+        ("ec2_instance_type,price_per_hour,currency\ng5.xlarge,,USD\n", ", line 2: price_per_hour: found ''"),
+        (
+            "ec2_instance_type,price_per_hour,currency\ng5.xlarge,1,USD\ng5.xlarge,2,USD\n",
+            ", line 3: g5.xlarge is there twice",
+        ),
+        (f"{COLUMNS}\ngpu_hour,g5.xlarge,,,1,USD\n", ", line 2: item: found 'gpu_hour'"),
     ],
 )
 def test_a_price_table_that_is_none_is_refused_before_the_first_request(job, studio, text, problem):
@@ -126,7 +134,66 @@ def test_a_price_table_that_is_none_is_refused_before_the_first_request(job, stu
     if text is None:
         (job.directory / "prices.csv").unlink()
 
-    with pytest.raises(ConfigError, match=f"^marts.prices: .*prices.csv: .*{problem}"):
+    with pytest.raises(ConfigError, match=f"^marts.prices: .*prices.csv{problem}"):
         job.run()
 
     assert studio.requests == []
+
+
+def test_new_prices_change_the_costs_of_all_days_that_they_cover(job):
+    """A catalog is made of the whole history, so a correction of an old price reaches old days."""
+    job.run()
+    kinds = job.ask("select ec2_instance_type, min(day), max(day) from daily_hours group by all order by all")
+    kind, first, last = max(kinds, key=lambda found: found[2] - found[1])
+    assert first < last
+    with_prices(job, f"{COLUMNS}\ninstance_hour,{kind},,,1,USD\n")
+    job.run()
+    look = (
+        "select day, round(sum(instance_cost) / sum(priced_hours), 6)::double, round(sum(unpriced_hours), 6)"
+        f" from daily_costs where ec2_instance_type = '{kind}' and running_hours > 0 group by day order by day"
+    )
+    assert {row[1:] for row in job.ask(look)} == {(1.0, 0.0)}
+
+    with_prices(job, f"{COLUMNS}\ninstance_hour,{kind},us-west-2,{last},3,USD\ninstance_hour,{kind},,,2,USD\n")
+    job.run()
+
+    found = job.ask(look)
+    assert {row[1:] for row in found if row[0] < last} == {(2.0, 0.0)}
+    assert {row[1:] for row in found if row[0] >= last} == {(3.0, 0.0)}
+
+
+def test_hours_without_a_price_are_counted_told_and_no_part_of_a_cost(job):
+    (kind,) = job.run() and job.ask("select ec2_instance_type from daily_hours order by running_hours desc limit 1")[0]
+    with_prices(job, f"{COLUMNS}\ninstance_hour,{kind},,,1,USD\n")
+
+    (outcome,) = job.run()
+
+    assert outcome.exit_code == 0, "a warning"
+    assert job.ask("select check_name, severity from etl_checks where failures > 0") == [
+        ("hours_have_prices", "warning")
+    ]
+    assert job.ask(
+        "select bool_and(instance_cost is null and cost is not distinct from storage_cost), sum(unpriced_hours) > 0"
+        f" from daily_costs where ec2_instance_type <> '{kind}'"
+    ) == [(True, True)]
+    answer = [json.loads(line) for line in job.cli("query", "costs_by_month", "--format", "json").stdout.splitlines()]
+    hours, unpriced = (sum(row[name] for row in answer) for name in ("running_hours", "unpriced_hours"))
+    assert 0 < unpriced < hours
+    assert sum(float(row["cost"] or 0) for row in answer) == pytest.approx(hours - unpriced, abs=0.2), "an hour costs 1"
+    assert {row["note"] for row in answer if row["unpriced_hours"]} == {
+        "hours and volumes without a price are not part of the cost"
+    }
+
+
+@pytest.mark.parametrize("name", ["costs_by_month", "costs_by_owner", "costs_by_tag", "idle_costs", "unpriced_hours"])
+def test_without_a_price_table_queries_about_costs_answer_hours_and_say_so(job, name):
+    job.run()
+
+    answer = [json.loads(line) for line in job.cli("query", name, "--format", "json").stdout.splitlines()]
+
+    assert answer
+    assert {row["note"] for row in answer} == {"no price table is named: marts.prices names one"}
+    costs = {column for column in answer[0] if column.endswith("cost") or column == "currency"}
+    assert costs or name == "unpriced_hours"
+    assert {row[column] for row in answer for column in costs} <= {None}
+    assert sum(row["unpriced_hours"] for row in answer) > 0

@@ -31,6 +31,7 @@ def year(tmp_path_factory):
 def test_every_mart_macro_and_query_agrees_with_the_events_of_the_studio(year):
     found = list(compare(year))
 
+    assert len({world.region for world in year.worlds}) == 2
     assert [(what, difference) for what, _, difference in found if difference] == []
     assert all(rows for _, rows, _ in found), "none of them is empty"
     assert len(found) > 40

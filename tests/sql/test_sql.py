@@ -59,6 +59,14 @@ MACROS = {
         ("'2026-11-20 02:00:00Z'::timestamptz, date '2026-11-20'", "2026-11-20 02:00:00+00"),
         ("'2028-01-01 00:00:00Z'::timestamptz, date '2026-11-20'", "2026-11-21 00:00:00+00"),  # a dump of that date
     ],
+    "costs_note": [
+        ("0, 3.5, 2", "no price table is named: marts.prices names one"),
+        ("1, 3.5, 2", "hours and volumes without a price are not part of the cost"),
+        ("1, 3.5, 0", "hours without a price are not part of the cost"),
+        ("1, 0, 2", "volumes without a price are not part of the cost"),
+        ("1, 0, 0", None),
+        ("1, null, 0", None),
+    ],
 }
 """Macro -> arguments and the answer, as text."""
 
@@ -92,9 +100,9 @@ SUBJECTS = {"studio_id", "studio", "parents", "session_id", "slice_id"}
 OF_ALL_PLACES = {
     *(("report", name) for name in ("nights", "unfinished_walks", "failed_checks", "rejects")),
     *(("report", name) for name in ("dataset_growth", "dataset_records", "use_by_region", "costs_by_region")),
-    *(("queries", name) for name in ("sessions_by_tag", "state_changes")),
-    ("marts", "nights"),
-    ("checks", "snapshots_are_not_in_the_future"),
+    *(("queries", name) for name in ("sessions_by_tag", "state_changes", "costs_by_tag", "unpriced_hours")),
+    *(("marts", name) for name in ("nights", "daily_prices")),
+    *(("checks", name) for name in ("snapshots_are_not_in_the_future", "hours_have_prices")),
 }
 """Files whose rows are about nothing that belongs to one account and Region."""
 
@@ -110,6 +118,7 @@ def add_twins(connection):
             connection.execute(
                 f"insert into {table} select given.* replace ({replaced}) from {table} as given,"
                 " (values ('2', 'r'), ('1', 'q')) as twins (account, place)"
+                f" {'where given.region = $$r$$' if table == 'prices' else ''}"
             )
 
 
@@ -210,7 +219,7 @@ insert into streaming_session_changes
 select
     date::date, previous::date, change, map {'state': '"READY"'}, ['state'], 'x', 's1', session, state, null, 'ann',
     'g5.xlarge', 'p1', '2026-11-10 00:00:00Z', started::timestamptz, stopped::timestamptz, null, 500, 5000, 500,
-    '1', 'r'
+    null, '1', 'r'
 from (values
     ('2026-11-18', null, 'appeared', 'g', 'READY', '2026-11-17 08:00:00Z', null),
     ('2026-11-19', '2026-11-18', 'changed', 'g', 'DELETED', '2026-11-17 08:00:00Z', null),

@@ -1,6 +1,7 @@
 """Rows for the files of sql/, and what each of the files must answer of them."""
 
 import datetime as dt
+from decimal import Decimal
 
 import pytest
 
@@ -133,12 +134,13 @@ create table streaming_session_changes (
     slice_id varchar, studio_id varchar, session_id varchar, state varchar, status_code varchar, owned_by varchar,
     ec2_instance_type varchar, launch_profile_id varchar, created_at timestamptz, started_at timestamptz,
     stopped_at timestamptz, tags map(varchar, varchar), volume_configuration_size integer,
-    volume_configuration_iops integer, volume_configuration_throughput integer
+    volume_configuration_iops integer, volume_configuration_throughput integer, updated_at timestamptz
 );
 insert into streaming_session_changes
 select
     date::date, previous::date, change, old, map_keys(old), 'x', 's1', session, state, code, owner, 'g5.xlarge', 'p1',
-    created::timestamptz, started::timestamptz, stopped::timestamptz, tags, gib, gib * 10, gib
+    created::timestamptz, started::timestamptz, stopped::timestamptz, tags, gib, gib * 10, gib,
+    coalesce(started, created)::timestamptz + interval 5 minute
 from (values
     -- a: stopped twice between two snapshots, still running at the newest; its owner changed in its first run, its
     -- volume grew after it
@@ -166,7 +168,9 @@ from (values
     ('2026-11-21', '2026-11-19', 'appeared', null, 'd', 'CREATE_IN_PROGRESS', null, 'eve', '2026-11-21 01:59:00Z',
         null, null, null, 100)
 ) as given (date, previous, change, old, session, state, code, owner, created, started, stopped, tags, gib);
-create table prices (ec2_instance_type varchar, price_per_hour double, currency varchar);
+create table prices (
+    item varchar, ec2_instance_type varchar, region varchar, valid_from date, price decimal(16, 10), currency varchar
+);
 create table snapshots as
 select
     'x' as slice_id, date::date as snapshot_date, map {'studioId': 's1'} as parents, 'streaming_sessions' as dataset,
@@ -177,7 +181,23 @@ from (values ('2026-11-18', false), ('2026-11-19', false), ('2026-11-20', true),
     as given (date, partial);
 create table etl_runs as select snapshot_date from snapshots;
 """ + placed("streaming_session_changes")
-PRICED = RUNS + "insert into prices values ('g5.xlarge', 2.0, 'USD');"
+PRICED = RUNS + "insert into prices values ('instance_hour', 'g5.xlarge', null, null, 2.0, 'USD');"
+COSTS = (
+    RUNS
+    + """
+insert into prices values
+    ('instance_hour', 'g5.xlarge', null, null, 2.0, 'USD'),
+    ('instance_hour', 'g5.xlarge', 'r', '2026-11-19', 3.0, 'EUR'),
+    ('instance_hour', 'g5.xlarge', null, '2026-11-20', 9.0, 'USD'),  -- the Region has a price of its own
+    ('instance_hour', 'g5.xlarge', 'elsewhere', null, 8.0, 'USD'),
+    ('instance_hour', 'g5.2xlarge', null, null, 7.0, 'USD'),
+    ('volume_gib_month', null, null, null, 0.08, 'USD'),
+    ('volume_gib_month', null, 'r', '2026-11-19', 0.09, 'EUR'),
+    ('volume_iops_month', null, 'r', '2026-11-19', 0.005, 'EUR');
+update streaming_session_changes set ec2_instance_type = 'g3.xlarge' where session_id = 'b';
+"""
+)
+"""Prices that change on the 19th, together with their currency. b, of another type, has none; nor have MiB/s."""
 LONG_AGO = """
 insert into streaming_session_changes
 select * replace ('e' as session_id, timestamptz '0001-01-01 00:00:00Z' as started_at)
@@ -280,6 +300,9 @@ from (values
 alter table etl_slices add column publication bigint;
 """ + placed("etl_slices")
 D = dt.date
+M = Decimal
+near = pytest.approx
+NO_PRICE = "without a price are not part of the cost"
 CASES = {
     ("report", "nights"): (
         NIGHTS,
@@ -554,6 +577,233 @@ CASES = {
             (D(2026, 11, 20), "ben", 1, 24 * 3600, 48 * 3600, "USD", "p1"),
         ],
     ),
+    ("views", "volume_days"): (
+        RUNS,
+        {},
+        "select session_id, day, owned_by, volume_gib, volume_iops, volume_throughput from answer order by all",
+        [
+            # on the 20th nobody saw all of it; b has no volume
+            ("a", D(2026, 11, 18), "ann", 500, 5000, 500),
+            ("a", D(2026, 11, 19), "ben", 500, 5000, 500),
+            ("a", D(2026, 11, 20), "ben", 500, 5000, 500),
+            ("a", D(2026, 11, 21), "ben", 700, 7000, 700),
+            ("c", D(2026, 11, 18), "ann", 100, 1000, 100),
+            ("c", D(2026, 11, 19), "ann", 100, 1000, 100),
+            ("c", D(2026, 11, 20), "ann", 100, 1000, 100),
+            ("c", D(2026, 11, 21), "ann", 100, 1000, 100),
+            ("d", D(2026, 11, 21), "eve", 100, 1000, 100),
+        ],
+    ),
+    ("marts", "idle_periods"): (
+        RUNS,
+        {},
+        "select session_id, idle_from::varchar, idle_until::varchar from answer order by all",
+        [
+            ("a", "2026-11-17 22:05:00+00", "2026-11-18 00:00:00+00"),
+            ("a", "2026-11-19 12:05:00+00", "2026-11-21 00:00:00+00"),
+            ("b", "2026-11-17 12:05:00+00", "2026-11-19 00:00:00+00"),
+        ],
+    ),
+    ("views", "idle_days"): (
+        RUNS,
+        {},
+        "select session_id, day, idle_seconds / 60, idle_seconds_before / 60 from answer order by all",
+        [
+            ("a", D(2026, 11, 17), 115, 0),
+            ("a", D(2026, 11, 19), 715, 0),
+            ("a", D(2026, 11, 20), 1440, 715),
+            ("b", D(2026, 11, 17), 715, 0),
+            ("b", D(2026, 11, 18), 1440, 715),
+        ],
+    ),
+    ("marts", "daily_prices"): (
+        COSTS,
+        {},
+        "from answer order by all",
+        [
+            (D(2026, 11, 17), "r", "g3.xlarge", "USD", None, M("0.08"), None, None),
+            (D(2026, 11, 17), "r", "g5.xlarge", "USD", 2, M("0.08"), None, None),
+            (D(2026, 11, 18), "r", "g3.xlarge", "USD", None, M("0.08"), None, None),
+            (D(2026, 11, 18), "r", "g5.xlarge", "USD", 2, M("0.08"), None, None),
+            (D(2026, 11, 19), "r", "g5.xlarge", "EUR", 3, M("0.09"), M("0.005"), None),
+            (D(2026, 11, 20), "r", "g5.xlarge", "EUR", 3, M("0.09"), M("0.005"), None),
+            (D(2026, 11, 21), "r", "g5.xlarge", "EUR", 3, M("0.09"), M("0.005"), None),
+        ],
+    ),
+    ("views", "session_costs"): (
+        COSTS,
+        {},
+        (
+            "select session_id, day, currency, running_hours, unpriced_hours, instance_cost, idle_cost,"
+            " volume_gib_days, extra_iops_days, extra_throughput_days, unpriced_volume_days, storage_cost"
+            " from answer where day in ('2026-11-18', '2026-11-19') order by session_id, day, volume_days"
+        ),
+        [
+            ("a", D(2026, 11, 18), "USD", near(10 + 0.5 / 3600), 0, M("20.00027778"), 0, 0, 0, 0, 0, None),
+            ("a", D(2026, 11, 18), "USD", 0, 0, None, None, 500, 2000, 375, 1, M("1.33333333")),
+            ("a", D(2026, 11, 19), "EUR", 12, 0, 36, M("35.75"), 0, 0, 0, 0, None),
+            ("a", D(2026, 11, 19), "EUR", 0, 0, None, None, 500, 2000, 375, 1, M("1.83333333")),  # without its MiB/s
+            ("b", D(2026, 11, 18), "USD", 24, 24, None, None, 0, 0, 0, 0, None),
+            ("c", D(2026, 11, 18), "USD", 0, 0, None, None, 100, 0, 0, 0, M("0.26666667")),
+            ("c", D(2026, 11, 19), "EUR", 0, 0, None, None, 100, 0, 0, 0, M("0.3")),
+        ],
+    ),
+    ("marts", "daily_costs"): (
+        COSTS,
+        {},
+        (
+            "select * exclude (account_id, region, studio_id, launch_profile_id) from answer"
+            " where day < '2026-11-20' order by all"
+        ),
+        [
+            (D(2026, 11, 17), "g3.xlarge", "ann", "USD", 12, 0, 12, None, near(715 / 60), None, *(5 * [0]), None, None),
+            (
+                D(2026, 11, 17),
+                "g5.xlarge",
+                "ben",
+                "USD",
+                2,
+                2,
+                0,
+                4,
+                near(115 / 60),
+                M("3.83333333"),
+                *(5 * [0]),
+                None,
+                4,
+            ),
+            (D(2026, 11, 18), "g3.xlarge", "ann", "USD", 24, 0, 24, None, 24, None, *(5 * [0]), None, None),
+            (
+                D(2026, 11, 18),
+                "g5.xlarge",
+                "ann",
+                "USD",
+                0,
+                0,
+                0,
+                None,
+                0,
+                None,
+                2,
+                600,
+                2000,
+                375,
+                1,
+                M("1.6"),
+                M("1.6"),
+            ),
+            (
+                D(2026, 11, 18),
+                "g5.xlarge",
+                "ben",
+                "USD",
+                near(10 + 0.5 / 3600),
+                near(10 + 0.5 / 3600),
+                0,
+                M("20.00027778"),
+                0,
+                0,
+                *(5 * [0]),
+                None,
+                M("20.00027778"),
+            ),
+            (D(2026, 11, 19), "g5.xlarge", "ann", "EUR", 0, 0, 0, None, 0, None, 1, 100, 0, 0, 0, M("0.3"), M("0.3")),
+            (
+                D(2026, 11, 19),
+                "g5.xlarge",
+                "ben",
+                "EUR",
+                12,
+                12,
+                0,
+                36,
+                near(715 / 60),
+                M("35.75"),
+                1,
+                500,
+                2000,
+                375,
+                1,
+                M("1.83333333"),
+                M("37.83333333"),
+            ),
+        ],
+    ),
+    ("marts", "daily_costs_by_tag"): (
+        COSTS,
+        {},
+        (
+            "select day, tag, value, currency, running_hours, instance_cost, volume_days, storage_cost, cost"
+            " from answer where day in ('2026-11-17', '2026-11-20') order by all"
+        ),
+        [
+            (D(2026, 11, 17), "Project", "sun", "USD", 2, 4, 0, None, 4),
+            (D(2026, 11, 17), "Shot", "1", "USD", 2, 4, 0, None, 4),
+            (D(2026, 11, 20), "Project", "sun", "EUR", 24, 72, 1, M("1.83333333"), M("73.83333333")),
+            (D(2026, 11, 20), "Shot", "1", "EUR", 0, None, 1, M("1.83333333"), M("1.83333333")),
+        ],
+    ),
+    ("queries", "costs_by_month"): (
+        COSTS,
+        {},
+        "from answer",
+        [
+            (D(2026, 11, 1), "1", "r", "s1", "EUR", 36, 0, 3, 108, M("7.63"), M("115.63"), f"volumes {NO_PRICE}"),
+            (
+                D(2026, 11, 1),
+                "1",
+                "r",
+                "s1",
+                "USD",
+                48,
+                36,
+                1,
+                24,
+                M("1.6"),
+                M("25.6"),
+                f"hours and volumes {NO_PRICE}",
+            ),
+        ],
+    ),
+    ("queries", "costs_by_owner"): (
+        COSTS,
+        {},
+        "select owned_by, currency, running_hours, unpriced_hours, unpriced_volume_days, cost, note from answer",
+        [
+            ("ben", "EUR", 36, 0, 3, M("114.43"), f"volumes {NO_PRICE}"),
+            ("ben", "USD", 12, 0, 0, 24, None),
+            ("ann", "USD", 36, 36, 1, M("1.6"), f"hours and volumes {NO_PRICE}"),
+            ("ann", "EUR", 0, 0, 0, M("0.9"), None),
+            ("eve", "EUR", 0, 0, 0, M("0.3"), None),
+        ],
+    ),
+    ("queries", "costs_by_tag"): (
+        COSTS,
+        {"tag": "Project"},
+        "from answer",
+        [
+            (D(2026, 11, 1), "sun", True, "EUR", 36, 0, 3, 108, M("6.43"), M("114.43"), f"volumes {NO_PRICE}"),
+            (D(2026, 11, 1), "sun", True, "USD", 12, 0, 0, 24, None, 24, None),
+            (D(2026, 11, 1), "moon", True, "USD", 0, 0, 1, None, M("1.33"), M("1.33"), f"volumes {NO_PRICE}"),
+            (D(2026, 11, 1), None, False, "EUR", 0, 0, 0, None, M("1.2"), M("1.2"), None),
+            (D(2026, 11, 1), None, False, "USD", 36, 36, 0, None, M("0.27"), M("0.27"), f"hours {NO_PRICE}"),
+        ],
+    ),
+    ("queries", "unpriced_hours"): (
+        COSTS,
+        {},
+        "from answer",
+        [("r", "g3.xlarge", D(2026, 11, 17), D(2026, 11, 18), 36, f"hours {NO_PRICE}")],
+    ),
+    ("queries", "idle_costs"): (
+        f"{COSTS} insert into prices values ('instance_hour', 'g3.xlarge', null, '2026-11-18', 1, 'USD');",
+        {"hours": "11"},
+        "from answer",
+        [
+            (D(2026, 11, 1), "1", "r", "s1", "EUR", 1, 24.9, 0, M("74.75"), None),
+            (D(2026, 11, 1), "1", "r", "s1", "USD", 1, 24.9, 0.9, 24, f"hours {NO_PRICE}"),
+        ],
+    ),
     ("marts", "daily_hours_by_tag"): (
         RUNS,
         {},
@@ -690,6 +940,12 @@ CASES = {
         {},
         "select snapshot_date, run_id from answer order by all",
         [(D(2999, 1, 1), "run2"), (D(2999, 1, 1), "run5")],
+    ),
+    ("checks", "hours_have_prices"): (
+        f"{RUNS}{BAD}\ninsert into prices values ('instance_hour', 'g5.xlarge', null, '2026-11-19', 2.0, 'USD');",
+        {},
+        "from answer",
+        [("r", "g5.xlarge", D(2026, 11, 17), D(2026, 11, 18), near(48 + 0.5 / 3600))],
     ),
     ("checks", "numbers_are_steady"): (
         (

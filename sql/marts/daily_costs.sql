@@ -1,0 +1,55 @@
+-- daily_costs.sql
+-- Question:    What did workstations and their volumes cost each day, of which type and for whom?
+-- Grain:       one row per UTC day, account, Region, studio, instance type, owner, launch profile and currency.
+-- Reads:       session_costs.
+-- Parameters:  none.
+-- Columns:     day: UTC date;
+--              account_id: AWS account;
+--              region: AWS Region;
+--              studio_id: studio;
+--              ec2_instance_type: EC2 instance type;
+--              owned_by: user who owns the sessions;
+--              launch_profile_id: launch profile of the sessions;
+--              currency: of all costs of the row; null where no price holds in the Region on that day;
+--              running_hours: time that sessions ran, together [hours];
+--              priced_hours: those whose instance type has a price [hours];
+--              unpriced_hours: those whose instance type has none; they are no part of any cost [hours];
+--              instance_cost: priced_hours x price of an hour; null without a price;
+--              idle_hours: of running_hours, those without anything that happened to the session [hours];
+--              idle_cost: of instance_cost, what idle_hours cost; null without a price;
+--              volume_days: volumes that were there, one for each session [days];
+--              volume_gib_days: their sizes together [GiB x days];
+--              extra_iops_days: their operations/s beyond the 3000 that each includes [operations/s x days];
+--              extra_throughput_days: their MiB/s beyond the 125 that each includes [MiB/s x days];
+--              unpriced_volume_days: volumes of which some part that costs has no price [days];
+--              storage_cost: of the volumes, a day's share of the price for its month; null without a price;
+--              cost: instance_cost and storage_cost together; null where both are.
+-- Assumes:     What session_costs assumes. A row whose unpriced_hours or unpriced_volume_days are not 0 costs more than
+--              its cost says. idle_hours count from the last update of a session on, so they are the most that could
+--              have been saved; the query idle_costs leaves out the first hours of each.
+select
+    day,
+    account_id,
+    region,
+    studio_id,
+    ec2_instance_type,
+    owned_by,
+    launch_profile_id,
+    currency,
+    sum(running_hours) as running_hours,
+    sum(priced_hours) as priced_hours,
+    sum(unpriced_hours) as unpriced_hours,
+    sum(instance_cost)::decimal(28, 8) as instance_cost,
+    sum(idle_hours) as idle_hours,
+    sum(idle_cost)::decimal(28, 8) as idle_cost,
+    sum(volume_days)::bigint as volume_days,
+    sum(volume_gib_days)::bigint as volume_gib_days,
+    sum(extra_iops_days)::bigint as extra_iops_days,
+    sum(extra_throughput_days)::bigint as extra_throughput_days,
+    sum(unpriced_volume_days)::bigint as unpriced_volume_days,
+    sum(storage_cost)::decimal(28, 8) as storage_cost,
+    coalesce(
+        sum(instance_cost) + sum(storage_cost), sum(instance_cost), sum(storage_cost)
+    )::decimal(28, 8) as cost
+from session_costs
+group by all
