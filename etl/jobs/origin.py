@@ -10,29 +10,15 @@ from etl.errors import ConfigError
 from etl.extract.clients import Endpoint
 from etl.extract.source import Source
 
-
-def instant_of(snapshot_date: dt.date, now: dt.datetime) -> dt.datetime:
-    """Return the instant (UTC) at which the world of the embedded studio stands still.
-
-    It is the instant as of which the warehouse takes the rows of that date: the end of a date that is over, and the
-    present one, in whole hours, for today. So idle times are right, and a run that is resumed lists the same.
-    """
-    if snapshot_date == now.date():
-        return now.replace(minute=0, second=0, microsecond=0)
-    return dt.datetime.combine(snapshot_date + dt.timedelta(days=1), dt.time(), dt.UTC)
+_NIGHT = dt.time(2, 0)
+"""Time of day (UTC) at which the world of the embedded studio stands still."""
 
 
 @contextmanager
 def source_of(
-    settings: SourceSettings,
-    emulator: Emulator,
-    snapshot_date: dt.date,
-    stop: threading.Event,
-    now: dt.datetime | None = None,
+    settings: SourceSettings, emulator: Emulator, snapshot_date: dt.date, stop: threading.Event
 ) -> Iterator[Source]:
     """Yield where pages come from. The embedded studio is started for this, and stopped afterwards.
-
-    Several of them list the same if they are given the same instant as `now`; None is that of the call.
 
     Raises:
         ConfigError: the AWS configuration is invalid, or the embedded studio is not installed.
@@ -48,15 +34,19 @@ def source_of(
             "source.endpoint_url is 'embedded', but the embedded studio is not installed; "
             "install nimble-etl[emulator], or set endpoint_url to null for AWS"
         ) from exc
+    # The instant depends on the date only, so that every run for a date lists the same.
+    instant = dt.datetime.combine(snapshot_date, _NIGHT, dt.UTC)
     world = World(emulator.seed, emulator.studios, emulator.sessions_per_studio, region=settings.region)
     answers = StudioSettings(
         page_size=emulator.page_size,
         latency_s=emulator.latency_ms / 1000,
-        instant=instant_of(snapshot_date, now or dt.datetime.now(dt.UTC)),
+        instant=instant,
     )
     organization = None
     if settings.has_places:
         named = [account.id for account in settings.accounts if account.id != world.account_id]
         organization = Organization(tuple(named)) if named else Organization.of(emulator.accounts)
     with EmbeddedStudio(world, answers, organization=organization) as studio:
-        yield Source(settings, Endpoint(studio.endpoint_url, studio.credentials), stop)
+        # Otherwise idle times would go up to the present, and every running session of the world would seem idle.
+        clock_ahead = instant - dt.datetime.now(dt.UTC)
+        yield Source(settings, Endpoint(studio.endpoint_url, studio.credentials, clock_ahead), stop)

@@ -46,7 +46,7 @@ class Reading:
     """One reading of a dataset; its `run_id` tells it from all others.
 
     Attributes:
-        began_at: when it began.
+        snapshot_date: the UTC date on which it began.
         dataset: the name of what is read.
         datasets: its definition and those of its parents, parents first.
         source: where the pages come from.
@@ -57,7 +57,7 @@ class Reading:
     """
 
     run_id: str
-    began_at: dt.datetime = field(compare=False)
+    snapshot_date: dt.date = field(compare=False)
     dataset: str = field(compare=False)
     datasets: Mapping[str, Dataset] = field(compare=False)
     source: SourceSettings = field(compare=False)
@@ -79,7 +79,7 @@ class Reading:
         hashes = any("hash" in dataset.privacy.values() for dataset in plan.datasets.values())
         return cls(
             new_run_id(),
-            dt.datetime.now(dt.UTC),
+            dt.datetime.now(dt.UTC).date(),
             name,
             plan.datasets,
             settings.source,
@@ -88,11 +88,6 @@ class Reading:
             settings.privacy.secret if hashes else None,
             leaves_out_misfits,
         )
-
-    @property
-    def snapshot_date(self) -> dt.date:
-        """Return the UTC date on which it began."""
-        return self.began_at.date()
 
     @property
     def schema(self) -> pa.Schema:
@@ -108,9 +103,7 @@ class Reading:
             SourceError: a parent could not be walked to its end.
         """
         with ExitStack() as opened:
-            source = opened.enter_context(
-                source_of(self.source, self.emulator, self.snapshot_date, Stop(), self.began_at)
-            )
+            source = opened.enter_context(source_of(self.source, self.emulator, self.snapshot_date, Stop()))
             ledger = opened.enter_context(Ledger.temporary(self.run_id, self.snapshot_date))
             plan = self.plan(source.operation)
             Walks(plan, source, self.limits, Stop(), None, plans_only=True).walk(ledger)
@@ -171,6 +164,5 @@ def _opened(reading: Reading) -> tuple[Source, Plan, ExitStack]:
     The embedded studio, if it is the source, ends once nobody uses what stands last.
     """
     opened = ExitStack()
-    studio = (reading.emulator, reading.snapshot_date, Stop(), reading.began_at)
-    source = opened.enter_context(source_of(reading.source, *studio))
+    source = opened.enter_context(source_of(reading.source, reading.emulator, reading.snapshot_date, Stop()))
     return source, reading.plan(source.operation), opened

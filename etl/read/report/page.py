@@ -24,6 +24,8 @@ from etl.read.report.stacks import cube, plain, stack
 
 SHOWN_ROWS = 15
 """A table shows so many rows; the page has more of them, which the script finds and shows."""
+_SHORT = 24
+"""A column of texts is short if none has more characters."""
 _HERE = Path(__file__).parent
 
 
@@ -89,11 +91,13 @@ def _studio(row: Mapping[str, Any]) -> str | None:
     return plain(row["studio_id"]) if row.get("studio_id") else None
 
 
-def _kinds(table: Table, rows: Rows) -> dict[str, str | None]:
-    """Return a CSS class for each column, judged by its values; None for text. Numbers and dates are never wrapped."""
+def _kinds(table: Table, rows: Rows) -> dict[str, str]:
+    """Return a CSS class for each column, judged by its values. Numbers, dates and short texts are not wrapped."""
     classes = {int: "number", float: "number", Decimal: "number", dt.date: "date", dt.datetime: "date"}
     first = {column: next((row[column] for row in rows if row[column] is not None), "") for column in table.columns}
-    return {column: classes.get(type(value)) for column, value in first.items()}
+    longest = {column: max(len(plain(row[column])) for row in rows) for column in table.columns}
+    texts = {column: "short" if length <= _SHORT else "text" for column, length in longest.items()}
+    return {column: classes.get(type(value), texts[column]) for column, value in first.items()}
 
 
 def _total(rows: Rows) -> int:
