@@ -9,11 +9,12 @@
 # make bench   measure beside peers and against targets, half an hour; make bench-quick: the ratios, two minutes
 # make year    build a year of nights, and compare every mart and query with what the studio's events say: NIGHTS, SESSIONS
 # make docs    write docs/tables.md from the dictionary
+# make pictures  draw docs/pictures: the report and a terminal; needs Chromium
 # make paginators  count what can be listed: by who says how it pages; exported from raw bodies, from parsed ones, refused
 # make audit   look for known vulnerabilities of the locked packages
 # make clean   remove the environments and recordings
 # make lock    bring requirements.lock up to date with pyproject.toml
-.PHONY: demo demo-scale test faults spark torture mutants bench bench-quick year docs paginators audit lint lock clean
+.PHONY: demo demo-scale test faults spark torture mutants bench bench-quick year docs pictures paginators audit lint lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -57,6 +58,9 @@ bench-quick: .venv/run .venv-bench/run
 
 docs: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m support.tables_page
+
+pictures: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m support.pictures
 
 paginators: .venv/test
 	@PYTHONPATH=tests $(BIN)/python -m support.paginators

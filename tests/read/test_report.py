@@ -29,7 +29,7 @@ from etl.model import CATALOG_NAME
 from etl.read.query import Catalog
 from etl.read.report import charts, write_pictures, write_report
 from etl.read.report.contents import SECTIONS, Chart, Section, Table
-from etl.read.report.figures import FIGURES, Figure
+from etl.read.report.figures import FIGURES, Figure, key_figures
 from etl.read.report.stacks import plain
 from etl.sqlfiles import sql_files
 
@@ -576,6 +576,21 @@ def test_week_is_compared_with_the_week_before_and_money_by_currency(report_of):
 )
 def test_comparison_is_in_words(now, then, said):
     assert Figure("Hours", "h", [("a", now)], [("a", value) for value in then]).comparison == said
+
+
+def test_figures_of_money_are_those_of_their_currency():
+    costs = [
+        {"studio_id": "a", "currency": currency, "days": 7, "cost": cost, "cost_before": 1, "idle_cost": 0,
+         "idle_cost_before": 0}
+        for currency, cost in (("USD", 5), ("EUR", 7), (None, 0), ("USD", 2))
+    ]  # fmt: skip
+    found = [(figure.title, figure.unit, figure.text) for figure in key_figures({"costs_of_week": costs})]
+    assert found == [
+        ("Cost", "EUR", "7"),
+        ("Idle cost", "EUR", "0"),
+        ("Cost", "USD", "7"),
+        ("Idle cost", "USD", "0"),
+    ]
 
 
 def test_report_without_costs_says_so(tmp_path):
