@@ -9,12 +9,14 @@
 # make bench   measure beside peers and against targets, half an hour; make bench-quick: the ratios, two minutes
 # make year    build a year of nights, and compare every mart and query with what the studio's events say: NIGHTS, SESSIONS
 # make docs    write docs/tables.md from the dictionary
+# make pictures  draw docs/pictures: the report and a terminal; needs Chromium
 # make paginators  count what can be listed: by who says how it pages; exported from raw bodies, from parsed ones, refused
 # make audit   look for known vulnerabilities of the locked packages
 # make dist    build the wheel
 # make clean   remove the environments and recordings
 # make lock    bring requirements.lock up to date with pyproject.toml
-.PHONY: demo demo-scale test faults spark torture mutants bench bench-quick year docs paginators audit lint lock dist clean
+.PHONY: demo demo-scale test faults spark torture mutants bench bench-quick year docs pictures paginators audit lint lock
+.PHONY: dist clean
 
 ifndef PYTHON
 PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -65,6 +67,9 @@ bench-quick: .venv/run .venv-bench/run
 
 docs: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m support.tables_page
+
+pictures: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m support.pictures
 
 paginators: .venv/test
 	@PYTHONPATH=tests $(BIN)/python -m support.paginators
@@ -141,7 +146,7 @@ READERS := $(wildcard tests/data/duckdb/*.lock) tests/data/superset.lock tests/d
 COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-EXTRAS := --extra report --extra s3  # all but spark, which .venv-spark is for
+EXTRAS := --extra s3  # all but those that have an environment of their own
 # What Sail needs and .venv has.
 SHARED := $(addprefix --no-emit-package ,numpy pandas pyarrow python-dateutil pyyaml six typing-extensions tzdata)
 

@@ -441,6 +441,14 @@ class Marts(Frozen):
     )
 
 
+class Report(Frozen):
+    """What `nimble-etl report` shows besides the answers of the catalog."""
+
+    names: Path | None = Field(
+        None, description="CSV file with owned_by and name; the report shows these names. null: owners are ids"
+    )
+
+
 class Emulator(Frozen):
     """The world of the embedded studio."""
 
@@ -470,6 +478,7 @@ class Settings(Frozen):
     iceberg: Iceberg = Iceberg()
     marts: Marts = Marts()
     bi: Bi = Bi()
+    report: Report = Report()
     emulator: Emulator = Emulator()
     _only: tuple[str, ...] = PrivateAttr(())
 

@@ -81,7 +81,7 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
         raise ConfigError(
             explain(exc, path, document, flags, overrides.named)
         ) from None  # the cause may repeat a secret value
-    base, prices = path.resolve().parent, layers.marts.prices
+    base, prices, names = path.resolve().parent, layers.marts.prices, layers.report.names
     values = {
         **dict(layers),
         "state_dir": base / layers.state_dir,
@@ -89,6 +89,7 @@ def load_settings(path: Path, overrides: Overrides | None = None) -> Settings:
         "warehouse": layers.warehouse.model_copy(update={"path": _below(base, layers.warehouse.path)}),
         "engine": layers.engine.model_copy(update={"segments_at": _below(base, layers.engine.segments_at)}),
         "marts": layers.marts.model_copy(update={"prices": prices and base / prices}),
+        "report": layers.report.model_copy(update={"names": names and base / names}),
     }
     return Settings.model_construct(**values).limited_to(overrides.datasets or ())
 

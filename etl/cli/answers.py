@@ -96,16 +96,17 @@ def report_command(
     output: Annotated[Path | None, typer.Option(help="Default: report.html, or the directory report.")] = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="One page, or a PNG per chart.")] = ReportFormat.HTML,
 ) -> None:
-    """Write a report on nights, sessions, hours and storage."""
+    """Write a report on nights, sessions, hours, costs and storage."""
     from etl.jobs.warehouse import store_of  # noqa: PLC0415
     from etl.read.report import write_pictures, write_report  # noqa: PLC0415  matplotlib
 
-    store = store_of(settings_to_ask(config))
+    settings = settings_to_ask(config)
+    store, names = store_of(settings), settings.report.names
     if form is ReportFormat.HTML:
         written = [output or Path("report.html")]
-        write_report(store, written[0])
+        write_report(store, written[0], names)
     else:
-        written = write_pictures(store, output or Path("report"))
+        written = write_pictures(store, output or Path("report"), names)
     print(*written, sep="\n")
 
 

@@ -50,7 +50,7 @@ def demo(config: Path, stop: Stop, show: Callable[[Outcome], None]) -> int:
     from etl.read.report import write_report  # noqa: PLC0415  its charts take a second to import
 
     report = config.with_name("report.html")
-    write_report(store, report)
+    write_report(store, report, settings.report.names)
     print(f"\nThe report is {report}. The warehouse is {store.at(CATALOG_NAME)}: any BI tool opens it.")
     print("Ask it yourself:\n")
     given = CONFIG if config == DEMO / CONFIG and not CONFIG.exists() else config

@@ -6,6 +6,7 @@ which nobody here uses and which cost a tenth of a second to import.
 What is wrong with the way is found before the first request: otherwise it would look like a network that is down.
 """
 
+import datetime as dt
 import os
 import ssl
 import threading
@@ -40,10 +41,18 @@ _CLIENT_CONFIG = Config(
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go. `credentials` (access key id, secret) are given only for the embedded studio."""
+    """Where requests go.
+
+    Attributes:
+        url: of the endpoint; None: that of AWS.
+        credentials: access key id and secret; given only for the embedded studio.
+        clock_ahead: how far its clock is ahead of ours: a page is received when its world shows it. Not zero only for
+            the embedded studio, whose world stands at an instant of the snapshot date.
+    """
 
     url: str | None = None
     credentials: tuple[str, str] | None = None
+    clock_ahead: dt.timedelta = dt.timedelta(0)
 
 
 class Clients:

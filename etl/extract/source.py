@@ -146,9 +146,11 @@ class Source:
             _, once, begun = expected
         with working_on(page=number):
             if self._accounts is None:
-                return self._patience.ask(place, once, begun)
-            key = slice_.account_id, slice_.region, dataset.service
-            return self._paces.ask(key, slice_.slice_id, place, asked)
+                page = self._patience.ask(place, once, begun)
+            else:
+                key = slice_.account_id, slice_.region, dataset.service
+                page = self._paces.ask(key, slice_.slice_id, place, asked)
+        return replace(page, received_at=page.received_at + ahead) if (ahead := self.endpoint.clock_ahead) else page
 
     def _requests(
         self, dataset: Dataset, slice_: Slice, number: int, starting_token: str | None, max_items: int | None

@@ -15,6 +15,7 @@ from etl.jobs.warehouse import store_of
 from etl.jobs.workplace import content_of, plan_of
 from etl.load.catalog.relations import column_types
 from etl.model import CATALOG_NAME
+from etl.read.owners import read_names
 from etl.read.query import ask
 from etl.transform.facts import ETL_TABLES
 from etl.transform.schema import layout_of
@@ -76,10 +77,12 @@ def check(settings: Settings) -> tuple[list[str], list[str]]:
         The names of the tables, and a sentence for each key that may not identify its records.
 
     Raises:
-        ConfigError: the price table is not one, a dataset cannot be exported as it is defined, or the AWS
-            configuration of this machine lacks a profile.
+        ConfigError: the price table or the file of names is not one, a dataset cannot be exported as it is defined,
+            or the AWS configuration of this machine lacks a profile.
     """
     content_of(settings)
+    if settings.report.names:
+        read_names(settings.report.names)
     plan = plan_of(settings, partial(describe_operation, model_session()))
     if settings.source.endpoint_url != EMBEDDED:
         for profile in {None, *(account.profile for account in settings.source.accounts)}:

@@ -224,7 +224,8 @@ class _Job:
         slices = ledger.slices()
         planned = {facts.slice.dataset for facts in slices}
         walked = planned >= self.plan.datasets.keys() and all(facts.state is not SliceState.WALKING for facts in slices)
-        active_at = max((facts.observed_until for facts in slices if facts.observed_until), default=run.started_at)
+        # The clock of the embedded studio may be far behind that of this machine.
+        active_at = max([run.started_at, *(facts.observed_until for facts in slices if facts.observed_until)])
         age = dt.datetime.now(dt.UTC) - active_at
         if self.request.fresh or self.request.starting_token:
             reason = "a new walk was asked for"

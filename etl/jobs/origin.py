@@ -27,16 +27,19 @@ def source_of(
         return
     from etl.emulator import EmbeddedStudio, Organization, StudioSettings, World  # noqa: PLC0415  AWS needs no server
 
+    # The instant depends on the date only, so that every run for a date lists the same.
+    instant = dt.datetime.combine(snapshot_date, _NIGHT, dt.UTC)
     world = World(emulator.seed, emulator.studios, emulator.sessions_per_studio, region=settings.region)
     answers = StudioSettings(
         page_size=emulator.page_size,
         latency_s=emulator.latency_ms / 1000,
-        # The instant depends on the date only, so that every run for a date lists the same.
-        instant=dt.datetime.combine(snapshot_date, _NIGHT, dt.UTC),
+        instant=instant,
     )
     organization = None
     if settings.has_places:
         named = [account.id for account in settings.accounts if account.id != world.account_id]
         organization = Organization(tuple(named)) if named else Organization.of(emulator.accounts)
     with EmbeddedStudio(world, answers, organization=organization) as studio:
-        yield Source(settings, Endpoint(studio.endpoint_url, studio.credentials), stop)
+        # Otherwise idle times would go up to the present, and every running session of the world would seem idle.
+        clock_ahead = instant - dt.datetime.now(dt.UTC)
+        yield Source(settings, Endpoint(studio.endpoint_url, studio.credentials, clock_ahead), stop)

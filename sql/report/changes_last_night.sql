@@ -3,7 +3,7 @@
 -- Grain:       one row per account, Region and studio with a complete snapshot of the newest night that has one, most
 --              changes first.
 -- Reads:       changes_by_night (query), complete_snapshots, nights.
--- Parameters:  $rows INTEGER, default 15.
+-- Parameters:  $rows INTEGER, default 100.
 -- Columns:     account_id: AWS account;
 --              region: AWS Region;
 --              studio_id: studio;

@@ -2,7 +2,7 @@
 -- Question:    Which sessions stop or terminate next?
 -- Grain:       one row per session and ending, the next first.
 -- Reads:       ending_sessions (query).
--- Parameters:  $rows INTEGER, default 15.
+-- Parameters:  $rows INTEGER, default 100.
 -- Columns:     account_id: AWS account;
 --              region: AWS Region;
 --              studio_id: studio;

@@ -2,7 +2,7 @@
 -- Question:    Which sessions have been idle longest?
 -- Grain:       one row per session, the longest first.
 -- Reads:       idle_sessions (query).
--- Parameters:  $rows INTEGER, default 15.
+-- Parameters:  $rows INTEGER, default 100.
 -- Columns:     account_id: AWS account;
 --              region: AWS Region;
 --              studio_id: studio;

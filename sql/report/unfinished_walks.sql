@@ -2,7 +2,7 @@
 -- Question:    Which walks of the last $nights nights did not reach their last page, and why?
 -- Grain:       one row per run and slice, newest first.
 -- Reads:       etl_slices, nights.
--- Parameters:  $nights INTEGER, default 30; $rows INTEGER, default 15.
+-- Parameters:  $nights INTEGER, default 30; $rows INTEGER, default 100.
 -- Columns:     snapshot_date: UTC date of the snapshot;
 --              dataset: dataset;
 --              slice: account and Region, if there are several, and parameters of the slice;

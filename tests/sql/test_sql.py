@@ -4,12 +4,15 @@ from contextlib import contextmanager
 
 import duckdb
 import pytest
-from support.sql_cases import BAD, CASES, NIGHTS, RUNS, SESSIONS, SLICES, WORKSTATIONS, D, one_more
+from support.report_cases import COSTS, HELD, HOURS, REPORT_CASES, WEEKS
+from support.sql_cases import BAD, NIGHTS, RUNS, SESSIONS, SLICES, WORKSTATIONS, D, one_more
+from support.sql_cases import CASES as OTHER_CASES
 
 from etl.load.catalog.relations import add_macros
 from etl.read.query import bind
 from etl.sqlfiles import CHECK_HEADERS, HEADERS, MACRO_HEADERS, sql_files
 
+CASES = OTHER_CASES | REPORT_CASES
 FILES = {
     (kind, name): file
     for kind in ("views", "marts", "checks", "queries", "report")
@@ -64,7 +67,6 @@ MACROS = {
         ("1, 0, 0", None),
         ("1, null, 0", None),
     ],
-    "first_or_others": [("'ann', 3, 7, 3", "ann"), ("'ben', 4, 7, 3", "others (4)"), ("'eve', 7, 7, 3", "others (4)")],
 }
 """Macro -> arguments and the answer, as text."""
 
@@ -96,9 +98,8 @@ TWINS = {"account_id": "account", "region": "place", "slice_id": "account || pla
 """Columns that tell a row from the same row of another account or Region, and what they have there."""
 SUBJECTS = {"studio_id", "studio", "parents", "session_id", "slice_id"}
 OF_ALL_PLACES = {
-    *(("report", name) for name in ("nights", "unfinished_walks", "failed_checks", "current_sessions", "idle_times")),
-    *(("report", name) for name in ("states_by_night", "changes_by_night", "planned_ends")),
-    *(("report", name) for name in ("hours_by_instance_type", "top_owners", "storage_by_owner")),
+    *(("report", name) for name in ("nights", "unfinished_walks", "failed_checks", "rejects")),
+    *(("report", name) for name in ("dataset_growth", "dataset_records", "use_by_region", "costs_by_region")),
     *(("queries", name) for name in ("sessions_by_tag", "state_changes", "costs_by_tag", "unpriced_hours")),
     *(("marts", name) for name in ("nights", "price_periods")),
     *(("checks", name) for name in ("snapshots_are_not_in_the_future", "hours_have_prices")),
@@ -316,3 +317,44 @@ LATE = "update streaming_sessions set extracted_at = '2028-01-01 00:00:00Z';"
 )
 def test_what_was_imported_late_is_as_of_its_snapshot_date(kind, name, given, look, expected):
     assert answer(kind, name, given + LATE, look) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("states_by_night", RUNS + HELD),
+        ("hours_by_studio", RUNS + HELD),
+        ("storage_by_night", RUNS + HELD),
+        ("changes_by_night", CASES["report", "changes_by_night"][0]),
+        ("idle_times", SESSIONS),
+        ("planned_ends", WORKSTATIONS),
+        ("hours_by_instance_type", HOURS + HELD),
+        ("top_owners", HOURS + HELD),
+        ("storage_by_owner", WORKSTATIONS),
+        ("week", WEEKS),
+        ("costs_of_week", COSTS),
+        ("costs_by_day", COSTS),
+    ],
+)
+def test_studios_beyond_the_largest_are_shown_together_and_nothing_of_them_is_lost(name, given):
+    """A page about thousands of studios would be too large to mail."""
+    columns = [column for column in FILES["report", name].columns if column.split("_")[-1] not in ("id", "ago", "days")]
+    numbers = ", ".join(f"sum({column})" for column in columns if column not in TEXTS)
+    look = f"select {numbers} from answer"
+    assert answer("report", name, given, look, studios="0") == answer("report", name, given, look)
+    (found,) = answer("report", name, given, "select distinct account_id, region, studio_id from answer", studios="0")
+    assert found == (None, None, "other studios")
+
+
+TEXTS = {"snapshot_date", "day", "region", "currency", "span", "ahead", "ec2_instance_type", "owned_by"}
+
+
+def test_a_week_that_snapshots_do_not_reach_back_to_is_none():
+    """Otherwise everything would have grown without bounds since the first nights."""
+    given = f"{WEEKS} delete from nights where nights_ago > 13;"
+    look = "select running_hours_before, failures_before, days from answer where studio_id = 's1'"
+    assert answer("report", "week", given, look) == [(None, None, 7)]
+    given = f"{WEEKS} delete from nights where nights_ago > 2;"
+    assert answer("report", "week", given, "select max(days) from answer") == [(3,)]
+    given = f"{COSTS} delete from nights where nights_ago > 13;"
+    assert answer("report", "costs_of_week", given, "select any_value(cost_before) from answer") == [(None,)]

@@ -84,10 +84,10 @@ class Browser:
             self.events.append(self._read())
 
     def evaluate(self, script: str):
-        """Return the value of an expression on the page."""
+        """Return the value of an expression on the page; None if it has none."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
-        return answer["result"]["value"]
+        return answer["result"].get("value")
 
     def picture(self) -> bytes:
         """Return all of the page as PNG."""

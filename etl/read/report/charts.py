@@ -9,7 +9,7 @@ import logging
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from etl.read.report.contents import Chart, Rows
+from etl.read.report.stacks import Stack, describe, number, stack
 
 WIDTH = 360
 """Width of every chart in CSS pixels. A telephone shows it without scaling."""
@@ -63,76 +64,53 @@ _STYLE: dict[Any, Any] = {
 _PNG_DPI = 216
 _MEASURES = {"seconds", "hours", "GiB", "TiB"}
 """Units that have fractions. All other units count things, so their axes show whole numbers."""
-_ROUNDED_FROM = 100
 _HEX = re.compile(r"#[0-9a-f]{6}\b")
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
 _BAR = 0.84
+_BELOW = 0.17
+"""A bar of a ranking stands so far below the middle of its row; its height is twice as much. Its name is above."""
 _FEWEST_DAYS = 7
 """An axis of dates spans at least this many days; otherwise the bar of a first night would fill the chart."""
 _WIDE, _NARROW = 1.0, 0.64
 """Widths of wide and other characters, in em: upper bounds for the fonts of browsers."""
+_LONGEST_NAME = WIDTH / _FONT_SIZE - 2
+"""Width of a name above its bar, in em."""
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # otherwise it logs messages about its font cache
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
-    """The numbers of a chart. Each series, by its label, has one value for each date or name in `over`."""
+class Drawing:
+    """A chart for the page.
 
-    over: list[Any]
-    series: dict[str, list[float]]
+    Attributes:
+        svg: an SVG element for a page that sets the CSS variables of `VARIABLES`.
+        axis: where its bars stand, in the units of the SVG element: the page's script redraws them by it.
+    """
 
-    @property
-    def totals(self) -> list[float]:
-        """Return the height of each bar."""
-        return [sum(values) for values in zip(*self.series.values(), strict=True)]
-
-
-def stack(chart: Chart, rows: Rows) -> Stack:
-    """Return the numbers of a chart from the rows of its answer. Dates are sorted; a missing row counts as 0."""
-    found: dict[str, dict[Any, float]] = {} if chart.by else {name: {} for name in chart.values.values()}
-    for row in rows:
-        over = row[chart.over] if chart.kind == "dates" else plain(row[chart.over])
-        for column, name in chart.values.items():
-            series = found.setdefault(plain(row[chart.by]) if chart.by else name, {})
-            series[over] = series.get(over, 0) + float(row[column] or 0)
-    over = list(dict.fromkeys(place for values in found.values() for place in values))
-    if chart.kind == "dates":
-        over.sort()
-    return Stack(over, {name: [values.get(place, 0) for place in over] for name, values in found.items()})
+    svg: str
+    axis: dict[str, Any]
 
 
-def describe(chart: Chart, rows: Rows) -> str:
-    """Return in words what a chart shows, for people who cannot see it."""
-    numbers = stack(chart, rows)
-    if chart.kind == "ranks":
-        bars = zip(numbers.over, numbers.totals, strict=True)
-        return f"{chart.unit}: " + "; ".join(f"{name} {_number(total)}" for name, total in bars)
-    dates = f"{len(numbers.over)} dates from {numbers.over[0]} to {numbers.over[-1]}"
-    last = "; ".join(f"{name} {_number(values[-1])}".strip() for name, values in numbers.series.items())
-    return f"{chart.unit} on {dates}, at most {_number(max(numbers.totals))}; on the last: {last}"
-
-
-def as_svg(chart: Chart, rows: Rows) -> str:
-    """Return a chart as an SVG element for a page that sets the CSS variables of `VARIABLES`."""
+def draw(chart: Chart, rows: Rows) -> Drawing:
+    """Return a chart as it stands on the page. The bars of series i have the id `i`, or those of row r the id `i-r`."""
     written = io.StringIO()
     with _styled():
-        _draw(chart, rows).savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    return _for_page(ET.fromstring(written.getvalue()), chart, describe(chart, rows))  # noqa: S314  just written above
+        figure, axes = _draw(chart, rows)
+        figure.draw_without_rendering()  # otherwise the ticks have no places yet
+        for place, label in enumerate(axes.get_yticklabels()):
+            label.set_gid(f"tick-{place}")
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+        axis = _axis(chart, rows, figure, axes)
+    svg = _for_page(ET.fromstring(written.getvalue()), chart, describe(chart, rows))  # noqa: S314  just written above
+    return Drawing(svg, axis)
 
 
 def save_png(chart: Chart, rows: Rows, path: Path) -> None:
     """Write a chart as a picture of its own: with its title, in light colours."""
     with _styled():
-        _draw(chart, rows, title=f"{chart.title} ({chart.unit})").savefig(path, format="png", dpi=_PNG_DPI)
-
-
-def plain(value: Any) -> str:
-    """Return a value as one line of text. Control, format and unassigned characters and surrogates are replaced."""
-    text = "none" if value is None else str(value)
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cf", "Cn", "Cs"} else c for c in text
-    )
+        figure, _ = _draw(chart, rows, title=f"{chart.title} ({chart.unit})")
+        figure.savefig(path, format="png", dpi=_PNG_DPI)
 
 
 def shorten(text: str, width_em: float) -> str:
@@ -161,20 +139,23 @@ def _styled() -> Iterator[None]:
         yield
 
 
-def _draw(chart: Chart, rows: Rows, title: str | None = None) -> Figure:
-    numbers = stack(chart, rows)
+def _draw(chart: Chart, rows: Rows, title: str | None = None) -> tuple[Figure, Axes]:
+    numbers = stack(chart, rows) if chart.kind == "dates" else stack(chart, rows).shown
     legend = _legend(chart, numbers)
     widest = max((sum(map(_em, entry)) for entry in legend), default=0)
     columns = next((columns for columns in (3, 2) if widest * columns < WIDTH / _FONT_SIZE - 2 * columns), 1)
     draw, height = (_draw_dates, 150) if chart.kind == "dates" else (_draw_ranks, 34 * len(numbers.over))
     height += 18 * -(-len(legend) // columns) + (28 if title else 0)
     figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
-    handles = draw(figure.add_subplot(), chart, numbers)
+    axes = figure.add_subplot()
+    handles = draw(axes, chart, numbers)
     if legend:
-        figure.legend(handles, legend, loc="outside lower left", ncols=columns)
+        shown = figure.legend(handles, legend, loc="outside lower left", ncols=columns)
+        for place, text in enumerate(shown.get_texts()):
+            text.set_gid(f"legend-{place}")
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    return figure
+    return figure, axes
 
 
 def _draw_dates(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
@@ -192,6 +173,7 @@ def _draw_dates(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
         top[::2] += [np.nan if place is None else values[place] for place in places]
         top[1::2] = np.nan
         handles.append(axes.stairs(top, edges, baseline=bottom, fill=True, color=PALETTE[colour], linewidth=0))
+        handles[-1].set_gid(f"bars-{len(handles) - 1}")
         bottom = np.nan_to_num(top)
     axes.set_xlim(min(numbers_of_days[0], numbers_of_days[-1] - _FEWEST_DAYS + 1) - 0.6, numbers_of_days[-1] + 0.6)
     axes.set_ylim(0, max(numbers.totals) * 1.05 or 1)
@@ -199,7 +181,7 @@ def _draw_dates(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
     axes.xaxis.set_major_locator(locator)
     formats = ["%Y", "%b", "%d %b", "", "", ""]
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, formats=formats, show_offset=False))
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=max(numbers.totals) == 0 or chart.unit not in _MEASURES))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=max(numbers.totals) == 0 or _is_whole(chart)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
     axes.grid(axis="y")
     axes.set_axisbelow(True)
@@ -214,28 +196,59 @@ def _draw_ranks(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
     rows = np.arange(len(numbers.over))
     handles = []
     for values, colour in zip(numbers.series.values(), chart.colours, strict=False):
-        handles.append(axes.barh(rows + 0.17, values, height=0.34, left=left, color=PALETTE[colour]))
+        handles.append(axes.barh(rows + _BELOW, values, height=2 * _BELOW, left=left, color=PALETTE[colour]))
+        for slot, bar in enumerate(handles[-1]):
+            bar.set_gid(f"bars-{len(handles) - 1}-{slot}")
         left = left + values
     for row, name, total in zip(rows, numbers.over, numbers.totals, strict=True):
-        axes.text(0, row - 0.06, shorten(name, WIDTH / _FONT_SIZE - 2), va="bottom")
-        axes.text(total + longest * 0.015, row + 0.17, _number(total), va="center")
+        axes.text(0, row - 0.06, shorten(name, _LONGEST_NAME), va="bottom", gid=f"name-{row:d}")
+        axes.text(total + longest * 0.015, row + _BELOW, number(total), va="center", gid=f"total-{row}")
     axes.set_xlim(0, longest * 1.25)
     axes.set_ylim(len(numbers.over) - 0.5, -0.5)
     return handles
+
+
+def short_names(series: Iterable[str]) -> list[str]:
+    """Return the names of series as they stand in the legend."""
+    return [shorten(name, 20) for name in series]
 
 
 def _legend(chart: Chart, numbers: Stack) -> list[str]:
     """Return the label of each colour; over dates, it includes the last number."""
     if len(numbers.series) == 1 and not chart.by:
         return []
-    names = [shorten(name, 20) for name in numbers.series]
+    names = short_names(numbers.series)
     if chart.kind == "ranks":
         return names
-    return [f"{name} {_number(values[-1])}" for name, values in zip(names, numbers.series.values(), strict=True)]
+    return [f"{name} {number(values[-1])}" for name, values in zip(names, numbers.series.values(), strict=True)]
 
 
-def _number(value: float) -> str:
-    return f"{value:,.1f}" if value % 1 and value < _ROUNDED_FROM else f"{value:,.0f}"
+def _axis(chart: Chart, rows: Rows, figure: Figure, axes: Axes) -> dict[str, Any]:
+    """Return where bars stand: a value ends at `base` plus `scale` times itself; `bars` are the edges beside it."""
+    height = figure.get_size_inches()[1] * figure.dpi
+    numbers = stack(chart, rows)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        right, up = axes.transData.transform((x, y))
+        return round(float(right), 2), round(float(height - up), 2)
+
+    if chart.kind == "dates":
+        bars = [[at(day + side * _BAR / 2, 0)[0] for side in (-1, 1)] for day in date2num(numbers.over)]
+        ticks = [float(tick) for tick in axes.get_yticks()]
+        top = axes.get_ylim()[1]
+        base, whole = at(0, 0)[1], _is_whole(chart)
+        scale = (at(0, top)[1] - base) / top
+        return {"base": base, "scale": scale, "top": float(top), "bars": bars, "ticks": ticks, "whole": whole}
+    slots = range(len(numbers.shown.over))
+    bars = [[at(0, slot)[1], at(0, slot + 2 * _BELOW)[1]] for slot in slots]
+    base, longest = at(0, 0)[0], max(numbers.shown.totals) or 1
+    names = [shorten(name, _LONGEST_NAME) for name in numbers.over]
+    scale = (at(longest, 0)[0] - base) / longest
+    return {"base": base, "scale": scale, "bars": bars, "names": names, "longest": longest, "ordered": chart.ordered}
+
+
+def _is_whole(chart: Chart) -> bool:
+    return chart.unit not in _MEASURES
 
 
 def _for_page(svg: ET.Element, chart: Chart, description: str) -> str:
