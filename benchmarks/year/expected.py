@@ -291,7 +291,7 @@ class Expected:
             "costs_by_month": ({}, self.costs.by_month()),
             "costs_by_owner": ({}, self.costs.by_owner()),
             "costs_by_tag": ({"tag": "Project"}, self.costs.by_tag("Project")),
-            "idle_costs": ({"hours": "9"}, self.costs.idle_costs(9)),
+            "idle_costs": ({"hours": "2"}, self.costs.idle_costs(2)),
             "unpriced_hours": ({}, self.costs.unpriced_hours()),
             "ending_sessions": ({"hours": "40"}, self._ending(40)),
             "failed_sessions": ({}, self._failed()),

@@ -191,7 +191,9 @@ insert into prices values
     ('instance_hour', 'g5.xlarge', null, '2026-11-20', 9.0, 'USD'),  -- the Region has a price of its own
     ('instance_hour', 'g5.xlarge', 'elsewhere', null, 8.0, 'USD'),
     ('instance_hour', 'g5.2xlarge', null, null, 7.0, 'USD'),
-    ('volume_gib_month', null, null, null, 0.08, 'USD'),
+    ('volume_gib_month', null, null, null, 0.01, 'USD'),
+    ('volume_gib_month', null, null, '2026-11-01', 0.08, 'USD'),
+    ('volume_gib_month', null, null, '2026-10-01', 0.02, 'USD'),
     ('volume_gib_month', null, 'r', '2026-11-19', 0.09, 'EUR'),
     ('volume_iops_month', null, 'r', '2026-11-19', 0.005, 'EUR');
 update streaming_session_changes set ec2_instance_type = 'g3.xlarge' where session_id = 'b';
