@@ -13,8 +13,10 @@ WORDS = b"select 40 + count(*) as answer from streaming_sessions;\ncreate table 
 
 
 @pytest.mark.on_disk
-@pytest.mark.skipif(not COMMAND.exists(), reason="the duckdb command has no wheel for this platform")
 def test_on_a_terminal_it_is_a_shell_that_can_only_read(job, tmp_path, monkeypatch):
+    if not COMMAND.exists():
+        assert os.environ.get("CI") != "true", "make installs it"
+        pytest.skip("the duckdb command has no wheel for this platform")
     job.run()
     ((count,),) = job.ask("select 40 + count(*) from streaming_sessions")
     found = tmp_path / "bin"
