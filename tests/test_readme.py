@@ -10,68 +10,31 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
+import duckdb
 import pytest
 from ruamel.yaml import YAML
 from support.commands import CLI, COMMANDS, options, resolve
+from support.documents import FENCED, PAGES, ROOT, blocks, code, commands, run, spans
 
 from etl.cli.options import shard_of
 from etl.config import Settings
 from etl.extract.datasets import builtin_datasets
 from etl.model import CATALOG_NAME, Shard
 
-ROOT = Path(__file__).parent.parent
-
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (
-        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
-        *sorted(ROOT.glob("docs/*.md")),
-    )
-}
 README = PAGES["README.md"]
 OPERATION = PAGES["docs/operation.md"]
 COSTS = "docs/marts-and-report.md"
 GENERATED = "docs/tables.md"
+TUTORIAL = "docs/tutorial.md"
 LINKED = {
     **PAGES,
     **{name: (ROOT / name).read_text(encoding="utf-8") for name in ("benchmarks/README.md", "tests/mutants/README.md")},
 }
 """Pages whose links are followed."""
 
-KINDS = {"console", "yaml", "python", "json", "ini"}
-"""Of blocks: each has a test here; of ini, the commands in it."""
-
-_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(kind, page=None):
-    """Return the content of the blocks of one kind, of a page or of all."""
-    texts = [PAGES[page]] if page else PAGES.values()
-    return [content for text in texts for found, content in _FENCED.findall(text) if found == kind]
-
-
-def code(text):
-    """Yield what a page shows as code: fenced and indented blocks, and spans within a line."""
-    yield from (content for _, content in _FENCED.findall(text))
-    rest = _FENCED.sub("", text)
-    yield from re.findall(r"^ {4}(.*)$", rest, re.MULTILINE)
-    yield from spans(text)
-
-
-def spans(text):
-    """Yield the code within lines of text."""
-    yield from (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", _FENCED.sub("", text)))
-
-
-def commands(text):
-    """Yield (command, lines that the page shows after it)."""
-    for kind, block in _FENCED.findall(text):
-        if kind == "console":
-            for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-                command, *shown = part.splitlines()
-                yield command, shown
+KINDS = {"console", "yaml", "python", "json"}
+"""Of blocks: each has a test here."""
 
 
 def shape(line):
@@ -102,7 +65,7 @@ def calls(text):
 def anchors(text):
     """Return the anchors of a page, as GitHub makes them of its headings."""
     found = []
-    for heading in re.findall(r"^#+ (.*)$", _FENCED.sub("", text), re.MULTILINE):
+    for heading in re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
         slug = re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-")
         found.append(f"{slug}-{found.count(slug)}" if slug in found else slug)
@@ -112,7 +75,7 @@ def anchors(text):
 def broken_links(pages):
     """Yield a sentence for each relative link that leads nowhere."""
     for name, text in pages.items():
-        prose = re.sub(r"`[^`]*`", "", _FENCED.sub("", text))
+        prose = re.sub(r"`[^`]*`", "", FENCED.sub("", text))
         for link in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", prose):
             if re.match(r"[a-z]+:", link):
                 continue
@@ -134,10 +97,11 @@ def checkout(tmp_path_factory):
     return directory
 
 
-def run(checkout, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "etl", *arguments], cwd=checkout, capture_output=True, text=True, check=False
-    )
+STANDS_FOR = {
+    "SESSION": "select session_id from streaming_session_changes where change = 'changed' order by all limit 1",
+    "RUN": "select max(run_id) from etl_runs",
+}
+"""Words in commands for what differs from one warehouse to the next, and the question that finds it."""
 
 
 def with_prices(settings, checkout):
@@ -151,21 +115,89 @@ def with_prices(settings, checkout):
     return changed
 
 
-def test_every_command_of_the_documents_runs_and_prints_what_they_show(checkout):
-    """The README's first: its demonstration makes the warehouse that the others ask."""
-    seen = []
-    settings = (checkout / "config.yaml").read_text()
-    for page, text in PAGES.items():
-        (checkout / "config.yaml").write_text(with_prices(settings, checkout) if page == COSTS else settings)
-        for command, shown in commands(text):
-            program, *arguments = shlex.split(command)
-            assert program == "nimble-etl"
-            ended = run(checkout, *arguments)
-            assert ended.returncode == 0, f"{page}: $ {command}\n{ended.stderr}"
-            assert appears(shown, ended.stdout.splitlines()), f"{page}: $ {command}\n{ended.stdout}"
-            seen.append(resolve(arguments))
-    assert len(seen) >= 16
+def run_shown(checkout, arguments):
+    """Run a command as a page shows it, with its placeholders filled in; `> FILE` takes its output."""
+    words = list(arguments)
+    for place, word in enumerate(words):
+        if question := STANDS_FOR.get(placeholder := word.rpartition("=")[2]):
+            with duckdb.connect(checkout / "warehouse" / CATALOG_NAME, read_only=True) as catalog:
+                ((value,),) = catalog.execute(question).fetchall()
+            words[place] = word.replace(placeholder, value)
+    if ">" not in words:
+        return run(checkout, *words)
+    *words, _, name = words
+    ended = run(checkout, *words)
+    (checkout / name).write_bytes(ended.stdout)
+    assert ended.stdout, f"{name} would be empty"
+    ended.stdout = b""
+    return ended
+
+
+def run_all(directory, page):
+    """Run every command of a page, and compare what it prints with what is shown.
+
+    A command must end with 0, unless the page shows its exit code: `; echo $?`.
+    """
+    for command, shown in commands(PAGES[page]):
+        call, says_code, _ = command.partition("; echo $?")
+        program, *arguments = shlex.split(call)
+        assert program == "nimble-etl"
+        ended = run_shown(directory, arguments)
+        assert says_code or ended.returncode == 0, f"{page}: $ {command}\n{ended.stderr}"
+        printed = ended.stdout.decode() + (f"{ended.returncode}\n" if says_code else "")
+        assert appears(shown, printed.splitlines()), f"{page}: $ {command}\n{printed}"
+
+
+RUNNABLE = [page for page, text in PAGES.items() if list(commands(text))]
+
+
+@pytest.fixture(scope="module")
+def demonstrated(checkout):
+    """The checkout after the README's commands: its demonstration makes the warehouse that the others ask."""
+    run_all(checkout, "README.md")
+    return checkout
+
+
+def test_the_commands_of_the_readme_run_and_print_what_it_shows(demonstrated):
+    assert (demonstrated / "report.html").exists()
+
+
+@pytest.mark.parametrize("page", [page for page in RUNNABLE if page not in {"README.md", TUTORIAL}])
+def test_the_commands_of_a_page_run_and_print_what_it_shows(demonstrated, page):
+    config = demonstrated / "config.yaml"
+    settings = config.read_text()
+    config.write_text(with_prices(settings, demonstrated) if page == COSTS else settings)
+    run_all(demonstrated, page)
+    config.write_text(settings)
+
+
+def test_there_are_commands_to_run():
+    seen = [resolve(shlex.split(command)[1:]) for page in RUNNABLE for command, _ in commands(PAGES[page])]
+    assert len(seen) >= 80
     assert {("run",), ("status",), ("verify",), ("replay",), ("check",), ("report",), ("datasets", "add")} <= set(seen)
+
+
+def test_the_tutorial_works_in_an_empty_directory(tmp_path):
+    run_all(tmp_path, TUTORIAL)
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "config.yaml",
+        "report.html",
+        "sessions.parquet",
+        "storage.csv",
+    }
+    assert len(re.findall(r"^## ", PAGES[TUTORIAL], re.MULTILINE)) == 3
+
+
+def test_there_are_forty_tasks_of_three_users_each_with_what_does_it():
+    """A task is a heading with a block that another test here runs."""
+    page = PAGES["docs/tasks.md"]
+    users = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    assert [len(re.findall(r"^### ", user, re.MULTILINE)) >= 12 for user in users] == [True] * 3
+    tasks = re.split(r"^### ", page, flags=re.MULTILINE)[1:]
+    assert len(tasks) >= 40
+    for task in tasks:
+        assert FENCED.search(task), task
+    assert len({task.splitlines()[0] for task in tasks}) == len(tasks)
 
 
 def test_the_comparison_with_what_is_shown_can_fail():
@@ -176,7 +208,7 @@ def test_the_comparison_with_what_is_shown_can_fail():
 
 def test_every_block_is_of_a_kind_that_is_tested():
     """A command in a block of another kind would be run by nobody."""
-    assert {kind for text in PAGES.values() for kind, _ in _FENCED.findall(text)} == KINDS
+    assert {kind for text in PAGES.values() for kind, _ in FENCED.findall(text)} == KINDS
 
 
 @pytest.mark.parametrize("program", [program for program in blocks("python") if "etl.spark" not in program])

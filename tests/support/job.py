@@ -284,7 +284,7 @@ def job_at(directory: Path, studio: EmbeddedStudio, **configuration: Any) -> Job
     return Job(directory, studio.endpoint_url, studio.credentials, **configuration)
 
 
-def _child(arguments, environment, log):
+def _child(arguments, environment, log, errors=None):
     """Be the command line, with no variable that decides anything but those given, and a failpoint for all jobs.
 
     What forks the children keeps the environment of the test that was the first to start one.
@@ -296,9 +296,8 @@ def _child(arguments, environment, log):
         if decides and name != killpoints.VARIABLE:
             del os.environ[name]
     os.environ.update(environment)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    for stream, path in ((1, log), (2, errors or log)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it
     sys.argv = ["nimble-etl", *arguments]
     etl.cli.main()
