@@ -25,7 +25,6 @@ from etl.model import CATALOG_NAME, Shard
 README = PAGES["README.md"]
 OPERATION = PAGES["docs/operation.md"]
 COSTS = "docs/marts-and-report.md"
-GENERATED = "docs/tables.md"
 TUTORIAL = "docs/tutorial.md"
 LINKED = {
     **PAGES,

@@ -9,7 +9,7 @@ from etl.config import EMBEDDED, Emulator, SourceSettings
 from etl.extract.clients import Endpoint
 from etl.extract.source import Source
 
-_NIGHT = dt.time(2, 0)
+_NIGHT = dt.time(0, 0)
 """Time of day (UTC) at which the world of the embedded studio stands still."""
 
 

@@ -21,7 +21,7 @@ def test_pages_are_received_when_the_world_shows_them_and_sessions_are_idle_sinc
 
     statement = f"""
         select min(idle_seconds) >= 0 as is_past, min(idle_seconds) < 3600 * 8 as is_recent,
-            (select bool_and(received_at between '{date} 02:00:00Z' and '{date} 02:05:00Z') from etl_pages) as is_night
+            (select bool_and(received_at between '{date} 00:00:00Z' and '{date} 00:05:00Z') from etl_pages) as is_night
         from idle_times
     """
     assert ask(store_of(job.settings()), statement).to_pylist() == [
