@@ -8,7 +8,7 @@
 -- Columns:     idle_hours in hours; volume_size in GiB.
 
 A parameter may have a least value. Or it is `one of` the values of a column: $tag VARCHAR, default Project, one of
-tag_usage.tag_key.
+streaming_session_tags.key.
 
 Views, marts, checks and files of the report describe their columns one by one, as `name: meaning`, with units in
 brackets. A file is used if everything that it reads exists. A mart lists its assumptions under `Assumes`; a check has a

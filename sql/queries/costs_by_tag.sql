@@ -2,7 +2,7 @@
 -- Question:    What did sessions cost for each value of the tag $tag, month by month?
 -- Grain:       one row per month, value of the tag and currency, and one for the sessions without the tag.
 -- Reads:       monthly_costs, prices.
--- Parameters:  $tag VARCHAR, default Project.
+-- Parameters:  $tag VARCHAR, default Project, one of streaming_session_tags.key.
 -- Columns:     month is its first day; is_tagged is false for the sessions without the tag; unpriced_hours and
 --              unpriced_volume_days have no price and are not part of the costs; cost is instance_cost and storage_cost
 --              together; note says what the cost leaves out.

@@ -2,7 +2,7 @@
 -- Question:    What would it have saved to stop each session $hours hours after something happened to it last?
 -- Grain:       one row per month, account, Region, studio and currency.
 -- Reads:       idle_days, price_periods, prices.
--- Parameters:  $hours INTEGER, default 12.
+-- Parameters:  $hours INTEGER, default 12, at least 0.
 -- Columns:     month is its first day; sessions and idle_hours are those beyond the first $hours hours; idle_cost is
 --              their price, without that of unpriced_hours; volumes cost the same in a stopped session.
 with beyond as (

@@ -2,7 +2,7 @@
 -- Question:    How are sessions spread over the values of the tag $tag?
 -- Grain:       one row per value of the tag; null stands for sessions without it.
 -- Reads:       streaming_sessions, streaming_session_tags (current snapshot).
--- Parameters:  $tag VARCHAR, default Project, one of streaming_session_tags.tag_key.
+-- Parameters:  $tag VARCHAR, default Project, one of streaming_session_tags.key.
 -- Columns:     running counts the sessions in state READY.
 with tagged as (
     select slice_id, session_id, value

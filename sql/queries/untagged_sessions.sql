@@ -2,7 +2,7 @@
 -- Question:    Which sessions lack the tag $tag?
 -- Grain:       one row per session.
 -- Reads:       streaming_sessions, streaming_session_tags (current snapshot).
--- Parameters:  $tag VARCHAR, default Project, one of streaming_session_tags.tag_key.
+-- Parameters:  $tag VARCHAR, default Project, one of streaming_session_tags.key.
 -- Columns:     volume_gib in GiB.
 with tagged as (
     select slice_id, session_id

@@ -9,6 +9,8 @@ from support.job import RUN, job_at
 
 from etl import sqlfiles
 from etl.errors import ConfigError
+from etl.read.query import answer, bind
+from etl.sqlfiles import sql_files
 
 CHECK = """-- {name}.sql
 -- Meaning:     No session belongs to somebody.
@@ -183,6 +185,14 @@ def test_hours_without_a_price_are_counted_told_and_no_part_of_a_cost(job):
     assert {row["note"] for row in answer if row["unpriced_hours"]} == {
         "hours and volumes without a price are not part of the cost"
     }
+
+
+def test_every_named_query_has_an_answer_and_knows_the_values_of_its_parameters(job):
+    job.run()
+    for query in sql_files("queries").values():
+        unknown = {parameter.name: "nobody has this" for parameter in query.parameters if parameter.one_of}
+        notes = answer(job.store, query, bind(query, unknown)).notes
+        assert len([note for note in notes if "nobody has this: is no " in note]) == len(unknown), query.name
 
 
 @pytest.mark.parametrize("name", ["costs_by_month", "costs_by_owner", "costs_by_tag", "idle_costs", "unpriced_hours"])
