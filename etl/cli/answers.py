@@ -79,7 +79,7 @@ def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
 
     query = named_query(name)
     if not HELP.isdisjoint(context.args):
-        _show_query(query)
+        _show_query(query, context.command_path)
         return
     from etl.jobs.warehouse import store_of  # noqa: PLC0415
 
@@ -196,10 +196,10 @@ def _answer(table: "pa.Table", form: Format, reader: Reader | None, *, as_json: 
         write_table(table, form, reader)
 
 
-def _show_query(query: "SqlFile") -> None:
+def _show_query(query: "SqlFile", command: str) -> None:
     """Print what a query answers, and its parameters."""
     flags = " ".join(f"[{parameter.flag} {parameter.type}]" for parameter in query.parameters)
-    print(f"Usage: nimble-etl query {query.name} {flags}".rstrip())
+    print(f"Usage: {command} {query.name} {flags}".rstrip())
     print(f"\n  {query.headers['Question']}\n  {query.headers['Grain']}\n\nParameters:")
     for parameter in query.parameters:
         least = f", at least {parameter.least}" if parameter.least else ""

@@ -21,17 +21,19 @@ _NIGHTS = 3
 _QUESTIONS = {"nights": {}, "sessions_by_state": {}, "sessions_by_tag": {"tag": "Department"}}
 
 
-def demo(config: Path, stop: Stop, show: Callable[[Outcome], None]) -> int:
+def demo(config: Path | None, into: Path, stop: Stop, show: Callable[[Outcome], None]) -> int:
     """Export the last three nights, print the answers, write the report beside the configuration; return the exit code.
 
-    The configuration is written if it is not there. At the end stand commands to go on with.
+    Without a configuration, one is written into the directory `into`. At the end stand commands to go on with.
 
     Raises:
         ConfigError: the source is not the embedded studio.
     """
-    if not config.exists():
-        with new_file(config, first_text(for_aws=False, region=None)):
-            pass
+    if config is None:
+        config = into / CONFIG
+        if not config.exists():
+            with new_file(config, first_text(for_aws=False, region=None)):
+                pass
     settings = settings_of(config)
     if settings.source.endpoint_url != EMBEDDED:
         raise ConfigError("demo: source.endpoint_url is not 'embedded'; the demonstration sends no requests to AWS")

@@ -198,8 +198,7 @@ def demo_command(
     from etl.cli.demo import demo  # noqa: PLC0415
 
     with stopped_by_signals() as stop:
-        path = config or into / CONFIG
-        raise typer.Exit(demo(path, stop, lambda outcome: print(*_closing_lines(outcome), sep="\n")))
+        raise typer.Exit(demo(config, into, stop, lambda outcome: print(*_closing_lines(outcome), sep="\n")))
 
 
 def emulator_command(  # noqa: PLR0913, PLR0917  one parameter per flag

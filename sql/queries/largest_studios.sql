@@ -2,7 +2,7 @@
 -- Question:    Which $studios studios have most sessions?
 -- Grain:       one row per account, Region and studio, the largest first.
 -- Reads:       streaming_sessions (current snapshot).
--- Parameters:  $studios INTEGER, default 40, at least 1.
+-- Parameters:  $studios INTEGER, default 40, at least 0.
 -- Columns:     volume_gib in GiB.
 select
     account_id,
