@@ -45,7 +45,7 @@ def job_of(studio, directory, monkeypatch, **configuration):
 
 
 def age(job, hours):
-    """Make the pages of the only ledger older, as if the job had stopped that long ago."""
+    """Make the only run and its pages older, as if the job had stopped that long ago."""
     (path,) = ledger_paths(job.directory / "state")
     with sqlite3.connect(path) as connection:
         for slice_id, number, received_at in connection.execute("select slice_id, number, received_at from page"):
@@ -54,6 +54,9 @@ def age(job, hours):
                 "update page set received_at = ? where slice_id = ? and number = ?",
                 (older.isoformat(), slice_id, number),
             )
+        ((started_at,),) = connection.execute("select started_at from run")
+        older = dt.datetime.fromisoformat(started_at) - dt.timedelta(hours=hours)
+        connection.execute("update run set started_at = ?", (older.isoformat(),))
     connection.close()
 
 
