@@ -296,6 +296,7 @@ class Expected:
             "ending_sessions": ({"hours": "40"}, self._ending(40)),
             "failed_sessions": ({}, self._failed()),
             "idle_sessions": ({"hours": "12"}, self._idle(12)),
+            "largest_studios": ({"studios": "1"}, self._largest(1)),
             "nights": ({"nights": "10"}, self._nights(10)),
             "session_history": ({"session_id": session_id}, self._history(session_id)),
             "sessions_by_instance_type": ({}, self._by_instance_type()),
@@ -321,6 +322,14 @@ class Expected:
         for studio, session, owner, state, ending, at, left in self.planned_ends():
             if 0 <= left < hours * 3600:
                 yield studio, session, owner, state, ending, at, int(left // 60)
+
+    def _largest(self, studios: int) -> Iterator[Row]:
+        counts, sizes = Counter[str](), Counter[str]()
+        for (studio, _), record in self.last.items():
+            counts[studio] += 1
+            sizes[studio] += (record.get("volumeConfiguration") or {}).get("size", 0)
+        for studio in sorted(counts, key=lambda name: (-counts[name], name))[:studios]:
+            yield studio, counts[studio], sizes[studio]
 
     def _failed(self) -> Iterator[Row]:
         for key, record in self.last.items():
