@@ -462,6 +462,28 @@ support.job._child(arguments, environment, log)
     assert job.store.listed(job.store.at("_tasks")) == {}
 
 
+@follows("`nimble-etl init` writes one")
+def test_a_configuration_that_is_not_there_is_written_by_init(job):
+    job.config.unlink()
+    code, text = say(job, "config", "check")
+    assert code == 2
+    assert follow(job, text, "init")[0] == 0
+    assert say(job, "config", "check")[0] == 0
+
+
+@follows("this warehouse has no such table")
+def test_a_query_about_what_is_not_exported_is_answered_once_datasets_names_it(job):
+    job.configure("datasets: [studios]")
+    job.run()
+    code, text = say(job, "query", "idle_sessions")
+    assert code == 2
+    code, text = follow(job, text, "datasets")
+    assert (code, "streaming_sessions" in text) == (0, True)
+    job.config.write_text(job.config.read_text().replace("[studios]", "[studios, streaming_sessions]"))
+    assert say(job, *RUN)[0] == 0
+    assert say(job, "query", "idle_sessions")[0] == 0
+
+
 @follows("this data file is gone")
 def test_a_file_that_is_gone_when_tables_are_put_back_is_named(job):
     job.run()
