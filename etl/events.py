@@ -45,7 +45,7 @@ class PageStored(Reached):
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Slices were found that this run walks."""
+    """Slices were found that this run walks, or goes on with."""
 
     slices: "Sequence[Slice]"
 

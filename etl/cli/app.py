@@ -109,6 +109,8 @@ def _global(
     check_limits()
 
 
+app.command("init")(setup.init_command)
+app.command("doctor")(care.doctor_command)
 app.command("run")(nights.run_command)
 app.command("replay")(nights.replay_command)
 app.command("import")(nights.import_command)
@@ -128,9 +130,6 @@ app.command("prices")(setup.prices_command)
 app.command("verify")(care.verify_command)
 app.command("emulator")(nights.emulator_command)
 app.command("demo")(nights.demo_command)
-
-app.command("init")(setup.init_command)
-app.command("doctor")(care.doctor_command)
 
 config_app = typer.Typer(help="Check the configuration, or print it or its schema.", no_args_is_help=True)
 config_app.command("check")(setup.config_check)

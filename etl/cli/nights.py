@@ -115,7 +115,7 @@ def _show_rehearsal(settings: "Settings", request: "Request", output: Output) ->
     from etl.jobs.rehearsal import rehearse  # noqa: PLC0415
 
     with stopped_by_signals() as stop:
-        found = rehearse(settings, request.snapshot_date or dt.datetime.now(dt.UTC).date(), request.shard, stop)
+        found = rehearse(settings, request.target, request.shard, stop)
     rows = [
         {
             "dataset": one.facts.slice.dataset,

@@ -63,9 +63,9 @@ def settings_to_ask(config: Path) -> "Settings":
 
 def command(config: Path, *words: str) -> str:
     """Return a command of this program as it can be typed in the shell that has called it."""
-    called = sys.argv[0]
-    is_found = shutil.which("nimble-etl") or not os.access(called, os.X_OK)
-    name = "nimble-etl" if is_found else called
+    called, found = Path(sys.argv[0]), shutil.which("nimble-etl")
+    is_found = not os.access(called, os.X_OK) or (found is not None and called.samefile(found))
+    name = "nimble-etl" if is_found else str(called)
     flags = [] if config == CONFIG else ["--config", str(config)]
     return shlex.join([name, *words, *flags])
 

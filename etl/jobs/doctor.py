@@ -75,9 +75,9 @@ def diagnose(settings: Settings) -> Iterator[Diagnosis]:
             return
         yield Diagnosis("datasets", Verdict.OK, f"{', '.join(plan.datasets)} from {plan.origin}")
         yield from _endpoints(settings, source, plan)
-        about = _tried("credentials", lambda: (Verdict.OK, f"they are of account {source.account_id}"))
-        yield about
-        if about.verdict is Verdict.OK:
+        credentials = _tried("credentials", lambda: (Verdict.OK, f"they are of account {source.account_id}"))
+        yield credentials
+        if credentials.verdict is Verdict.OK:
             ledger = opened.enter_context(Ledger.temporary(new_run_id(), today))
             yield from _listings(plan, source, ledger, Walks(plan, source, settings.run, stop, None))
 
@@ -111,9 +111,8 @@ def _endpoints(settings: Settings, source: Source, plan: Plan) -> Iterator[Diagn
     """Yield whether each service answers, and how far this machine's clock is from the first one's."""
     clients, clock_s = Clients(settings.source, source.endpoint), None
     for service in dict.fromkeys(dataset.service for dataset in plan.datasets.values()):
-        region = settings.source.region
         try:
-            reached = reach(clients, service, plan.places.home(service) or region)
+            reached = reach(clients, service, plan.places.home(service))
         except EtlError as exc:
             yield Diagnosis(f"endpoint of {service}", Verdict.PROBLEM, str(exc))
             continue

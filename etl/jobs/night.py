@@ -57,6 +57,18 @@ class Request:
     accept_source: bool = False
     shard: Shard = WHOLE
 
+    @property
+    def target(self) -> dt.date:
+        """Return the date of the run that is asked for: today (UTC), if none is named.
+
+        Raises:
+            ConfigError: it is in the future.
+        """
+        today = dt.datetime.now(dt.UTC).date()
+        if self.snapshot_date and self.snapshot_date > today:
+            raise ConfigError(f"--snapshot-date: {self.snapshot_date} is in the future; today is {today} (UTC)")
+        return self.snapshot_date or today
+
 
 def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
     """Finish unfinished runs of the same request, then the run that was asked for, and return their outcomes.
@@ -66,10 +78,7 @@ def run(settings: Settings, request: Request, stop: Stop) -> list[Outcome]:
         StorageError: a directory cannot be written; found before the first request.
         EtlError: nothing new was published; the message says why.
     """
-    today = dt.datetime.now(dt.UTC).date()
-    target = request.snapshot_date or today
-    if target > today:
-        raise ConfigError(f"--snapshot-date: {target} is in the future; today is {today} (UTC)")
+    target = request.target
     with workplace(settings, stop.is_set) as place:
         check_key(place.tables, settings.privacy.secret)  # also for a run that is resumed: it publishes, too
         with source_of(settings.source, settings.emulator, target, stop) as source, _deadline(settings, stop):

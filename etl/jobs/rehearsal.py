@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 
 from etl.config import Settings
 from etl.jobs.origin import source_of
-from etl.jobs.warehouse import store_of
+from etl.jobs.warehouse import pages_of_last_night
 from etl.jobs.workplace import plan_of
 from etl.ledger.directory import new_run_id
 from etl.ledger.ledger import Ledger
-from etl.load.delta.tables import Tables
-from etl.load.snapshots import last_pages
 from etl.model import Shard, SliceFacts
 from etl.pipeline.walks import Stop, Walks
 
@@ -47,7 +45,7 @@ def rehearse(settings: Settings, date: dt.date, shard: Shard, stop: Stop) -> lis
         telling = {dataset.for_each.dataset for dataset in plan.datasets.values() if dataset.for_each}
         rehearsed = replace(plan, published=plan.published - telling)
         Walks(rehearsed, source, settings.run, stop, None, plans_only=True).walk(ledger)
-        known = last_pages(Tables(store_of(settings)))
+        known = pages_of_last_night(settings)
         return [
             Rehearsed(facts, plan.operations[facts.slice.dataset].name, known.get(facts.slice.slice_id))
             for facts in ledger.slices()

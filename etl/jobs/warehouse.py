@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl.config import Settings
-from etl.errors import ConfigError, EtlError
+from etl.errors import ConfigError
 from etl.storage.disk import Disk
 from etl.storage.store import Store
 
@@ -24,14 +24,11 @@ def store_of(settings: Settings) -> Store:
 
 
 def pages_of_last_night(settings: Settings) -> dict[str, int]:
-    """Return slice id -> number of pages on the newest date; nothing if there is none, or it cannot be read."""
+    """Return slice id -> number of pages on the newest date; nothing if there is none. Raises as `store_of`."""
     from etl.load.delta.tables import Tables  # noqa: PLC0415  commands that only ask load no Delta tables
     from etl.load.snapshots import last_pages  # noqa: PLC0415  the same
 
-    try:
-        return last_pages(Tables(store_of(settings)))
-    except EtlError:  # the job says so
-        return {}
+    return last_pages(Tables(store_of(settings)))
 
 
 def segments_store_of(settings: Settings) -> Store:

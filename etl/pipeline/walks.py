@@ -135,7 +135,7 @@ class Walks:
             self._known.update(found)
         tokens = dict.fromkeys(self.plan.published, self.starting_token)
         if new:
-            tell(Planned(new))
+            tell(Planned([slice_ for slice_ in new if slice_.slice_id not in self._ended]))
             ledger.add_slices((slice_, tokens.get(slice_.dataset)) for slice_ in new)
         for slice_ in new:
             if slice_.slice_id in self._ended:

@@ -225,6 +225,13 @@ def test_a_rehearsal_shows_the_slices_and_writes_nothing(job, studio):
         assert studio_id in ended.stdout
 
 
+def test_a_rehearsal_of_a_date_in_the_future_is_refused_as_a_run_is(job):
+    tomorrow = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1)
+    for flags in ((), ("--dry-run",)):
+        ended = job.cli("run", "--snapshot-date", str(tomorrow), *flags)
+        assert (ended.returncode, f"{tomorrow} is in the future" in ended.stderr) == (2, True)
+
+
 def test_a_rehearsal_says_what_keeps_it_from_knowing_the_slices(job, studio):
     studio.set_faults(["access-denied:operation=ListStudios,times=ever"])
     ended = job.cli(*RUN, "--dry-run")

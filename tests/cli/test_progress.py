@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -57,6 +58,16 @@ def test_a_run_shows_how_much_of_last_time_is_done_and_what_it_does(engine, tmp_
     if engine == "threads":
         words = {word for line in bars for word in line.split()}
         assert words & set(WORLD.studio_ids), "what tells slices apart is not cut off"
+
+
+def test_a_run_that_goes_on_expects_only_the_slices_that_are_left(tmp_path):
+    with studio_of(WORLD, page_size=10) as studio:
+        job = job_at(tmp_path / "job", studio)
+        assert job.finish(*RUN) == 0
+        assert job.finish(*RUN, NIMBLE_ETL_FAILPOINT="publication.planned") == -signal.SIGKILL
+        code, lines = shown(job, *RUN, "--log-level", "warning")
+    assert code == 0, lines
+    assert not any(re.search(r"of 13 slices|of \d{2,} pages", line) for line in lines), "all were walked before"
 
 
 def test_at_most_eight_slices_have_a_bar(tmp_path):
