@@ -470,9 +470,12 @@ class SliceFacts:
         return self.whole and self.is_wanted and self.publication is None and not self.error
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def digest(value: object) -> str:
     """Return the SHA-256 of a JSON value, in hexadecimal. Equal values have equal digests."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()
 
 
 def leaves(member: Member) -> Iterator[tuple[str, str, Member]]:

@@ -55,6 +55,7 @@ class Places:
         self._accounts: dict[str, Account] = {account.id: account for account in settings.accounts}
         self._matches: dict[str, list[str]] = {}
         self._left_out: set[tuple[str, str]] = set()
+        self._served: dict[str, Collection[str]] = {}
         self.given = settings.has_places
         """Whether the configuration names accounts or Regions. Otherwise there is one account in one Region."""
         for name, regions in self._all_regions():
@@ -165,7 +166,9 @@ class Places:
     def _has(self, service: str, region: str) -> bool:
         """Tell whether a service is in a Region. What botocore does not know may be anywhere."""
         known = self._partition["regions"].keys()
-        there = self._service(service).get("endpoints", {}).keys() & known
+        if service not in self._served:
+            self._served[service] = self._service(service).get("endpoints", {}).keys() & known
+        there = self._served[service]
         return region in there or region not in known or not there
 
     def _service(self, service: str) -> Any:

@@ -205,9 +205,14 @@ class Plan:
         return [{parameter: value} for value in pins[parameter]]
 
     def _slice(self, dataset: Dataset, place: Place, bound: Mapping[str, str]) -> Slice:
-        filters = parameter_names(self.operations[dataset.name], self.source.filters)
         parents = {**dataset.fixed_parents, **bound}
+        filters = self._filters[dataset.name]
         return Slice(dataset.name, place.account_id, place.region, parents, filters, self.places.given)
+
+    @cached_property
+    def _filters(self) -> Mapping[str, Mapping[str, str]]:
+        """The operator's filters as parameters of each dataset's operation."""
+        return {name: parameter_names(self.operations[name], self.source.filters) for name in self.datasets}
 
     def _opted_in(self, ledger: Ledger, account_id: str) -> list[str]:
         """Return the Regions that an account has opted into, if it is listed there; the ledger has them."""
