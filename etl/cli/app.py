@@ -17,6 +17,7 @@ from etl.cli.process import LogFormat, QuickEnd, check_limits, lost_output, prep
 from etl.errors import ConfigError, EtlError, refused_by_system
 from etl.events import listening
 from etl.observe.killpoints import VARIABLE, kill_point
+from etl.version import VERSION
 
 app = typer.Typer(
     name="nimble-etl",
@@ -86,9 +87,7 @@ def _wrong_usage(exc: BaseException) -> ConfigError | None:
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001  Typer calls it so
     if asked:
-        from importlib.metadata import version  # noqa: PLC0415
-
-        print(f"nimble-etl {version('nimble-etl')}")
+        print(f"nimble-etl {VERSION}")
         raise typer.Exit
 
 

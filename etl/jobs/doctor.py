@@ -27,6 +27,7 @@ from etl.model import Slice
 from etl.pipeline.plan import Plan
 from etl.pipeline.walks import Stop, Walks
 from etl.storage.disk import check_writable
+from etl.version import VERSION
 
 _LIBRARIES = ("boto3", "botocore", "duckdb", "deltalake", "pyarrow")
 _LEAST_BYTES = 1 << 30
@@ -56,7 +57,7 @@ def versions() -> Diagnosis:
     """Return what is installed."""
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Diagnosis("versions", Verdict.OK, f"nimble-etl {version('nimble-etl')}, {system}, {libraries}")
+    return Diagnosis("versions", Verdict.OK, f"nimble-etl {VERSION}, {system}, {libraries}")
 
 
 def diagnose(settings: Settings) -> Iterator[Diagnosis]:

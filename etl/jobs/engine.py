@@ -5,7 +5,6 @@ import platform
 import threading
 from collections.abc import Mapping
 from functools import cache, partial
-from importlib.metadata import version
 
 from etl.config import Settings
 from etl.errors import ConfigError
@@ -22,6 +21,7 @@ from etl.pipeline.executors import Processes, Spark
 from etl.pipeline.spread import Delivered, Executor, Spread
 from etl.pipeline.task import Done, Task, Work, Worker
 from etl.pipeline.walks import Stop, Walks
+from etl.version import VERSION
 
 _making = threading.Lock()
 _sources: dict[str, Source] = {}
@@ -40,7 +40,7 @@ def spread_of(
     if ledger.run().account_id is None:
         ledger.set_account(walks.source.account_id)  # no worker need ask
     engine = settings.engine
-    work = Work(version("nimble-etl"), ledger.run(), walks.plan, settings.run, Size(engine.segment_pages))
+    work = Work(VERSION, ledger.run(), walks.plan, settings.run, Size(engine.segment_pages))
     do = partial(_do, settings, walks.source.endpoint, work)
     executor: Executor = Spark(do, engine.remote, walks.stop)
     if engine.kind == "processes":
@@ -57,9 +57,9 @@ def _segments_of(settings: Settings, work: Work) -> Segments:
 
 def _do(settings: Settings, endpoint: Endpoint, work: Work, task: Task, stop: Stop) -> Done:
     """Do a task in a worker. Its credentials are those of the machine that it runs on."""
-    if work.version != version("nimble-etl"):
+    if work.version != VERSION:
         raise ConfigError(
-            f"{platform.node()}: this worker has nimble-etl {version('nimble-etl')}, and the driver has "
+            f"{platform.node()}: this worker has nimble-etl {VERSION}, and the driver has "
             f"{work.version}; install the same version on both"
         )
     with _making:

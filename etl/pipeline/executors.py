@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ import pyarrow as pa
 
 from etl.errors import ConfigError, EngineError, EtlError, cut, first_line
 from etl.pipeline.task import Done, Task
+from etl.pipeline.travel import travelling
 from etl.pipeline.walks import Stop
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ _LOOK_S = 0.1
 """How often, while workers are busy, the order to stop is looked for."""
 
 _CONNECT_PORT, _ANSWER_S = 15002, 10
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
 Do = Callable[[Task, Stop], Done]
 """Does a task. It can be pickled."""
@@ -144,7 +147,7 @@ class Spark:
         """Yield what became of each task, once all of them have ended; nothing at the order to stop.
 
         Raises:
-            ConfigError: there is no PySpark here.
+            ConfigError: there is no PySpark here, or a worker has no library that nimble-etl imports.
             EngineError: Spark has given up.
         """
         if not tasks:
@@ -161,12 +164,18 @@ class Spark:
 
     def _collect(self, session: Any, tasks: Sequence[Task]) -> list[Done]:
         count = len(tasks)
-        frame = session.range(0, count, 1, count).mapInArrow(partial(_in_partition, self.do, tasks), "done binary")
+        function = travelling(partial(_in_partition, self.do, tasks))
+        frame = session.range(0, count, 1, count).mapInArrow(function, "done binary")
         try:
             return [pickle.loads(row.done) for row in frame.collect()]  # noqa: S301  our workers have made it
         except EtlError:
             raise
         except Exception as exc:
+            if missing := _NO_MODULE.search(str(exc)):
+                raise ConfigError(
+                    f"engine spark: the Python of a worker has no module {missing[1]}; install what nimble-etl imports "
+                    "on every executor: docs/engines.md says how"
+                ) from exc
             # Py4J says in its first line that something failed, and in the second what.
             said = " ".join(str(exc).split("\n")[:2])
             raise EngineError(f"engine spark: {cut(said)}; run again: the run goes on") from exc

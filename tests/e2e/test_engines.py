@@ -127,12 +127,12 @@ def test_a_signal_ends_workers_and_the_next_run_goes_on(job, studio, expected):
     assert asked_for_sessions(studio).count(None) == len(WORLD.studio_ids)
 
 
-def test_a_worker_with_another_version_is_refused_with_both(job):
+def test_a_process_with_another_version_is_refused_with_both(job):
     program = """
 import support.job
 from etl.jobs import engine
 
-engine.version = lambda name: "0.0.1"  # of the driver
+engine.VERSION = "0.0.1"  # of the driver
 support.job._child(arguments, environment, log)
 """
     assert finished(job.start_program(program, *RUN)) == 2

@@ -4,6 +4,7 @@
 """
 
 import subprocess
+import sys
 
 import pytest
 from support.alike import NEXT, everything, two_nights_of_threads
@@ -60,6 +61,37 @@ def test_fault_90_python_workers_of_spark_that_are_killed_cost_a_segment_each(ki
         assert everything(job) == expected[0]
         asked = asked_for_sessions(studio)
         assert len(asked) > len(set(asked)) + 4, "some were asked for again"
+
+
+def python_that_finds(module, text, directory):
+    """Return a Python for workers that finds this module, and not that of the same name which the job has."""
+    (directory / "first").mkdir()
+    (directory / "first" / f"{module}.py").write_text(text)
+    python = directory / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={directory}/first:$PYTHONPATH exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
+@pytest.mark.parametrize("kind", SPARKS)
+def test_the_package_travels_to_workers_that_have_another_one(kind, expected, tmp_path):
+    another = python_that_finds("etl", "raise ImportError('another version')", tmp_path)
+    with studio_of(WORLD, page_size=5) as studio:
+        job = job_at(tmp_path / "job", studio, rest=ENGINE)
+        ended = on(kind, job, NIGHT, PYSPARK_PYTHON=another)
+        assert ended.returncode == 0, ended.stderr
+    assert everything(job) == expected[0]
+
+
+@pytest.mark.parametrize("kind", SPARKS)
+def test_a_library_that_workers_do_not_have_is_named(kind, tmp_path):
+    missing = "raise ModuleNotFoundError(\"No module named 'botocore'\", name='botocore')"
+    without = python_that_finds("botocore", missing, tmp_path)
+    with studio_of(WORLD, page_size=5) as studio:
+        ended = on(kind, job_at(tmp_path / "job", studio, rest=ENGINE), NIGHT, PYSPARK_PYTHON=without)
+    assert ended.returncode == 2
+    assert "the Python of a worker has no module botocore" in ended.stderr
+    assert "\nTraceback" not in ended.stderr, "Spark's own log quotes that of its worker"
 
 
 def test_a_machine_without_pyspark_is_told_what_to_install(tmp_path):

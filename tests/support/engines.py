@@ -56,11 +56,11 @@ def started(kind: tuple[str, str], job: Job, at: dt.datetime, **environment: str
         env={
             **os.environ,
             **job.environment,
-            **environment,
             "PYTHONPATH": os.pathsep.join(map(str, (place, ROOT / "tests", ROOT))),
             "PYSPARK_PYTHON": sys.executable,
             "SPARK_HOME": str(place / "pyspark"),
             "SPARK_LOCAL_IP": "127.0.0.1",
+            **environment,
         },
         cwd=job.directory, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
