@@ -53,6 +53,11 @@ def test_the_demonstration_of_a_wheel_needs_no_configuration_and_ends_with_comma
     for program, *arguments in shown:
         assert program == "nimble-etl"
         assert call(*arguments).returncode == 0, arguments
+    there = ("--config", "nimble-etl-demo/config.yaml")
+    costs = call("query", "costs_by_month", *there, "--format", "json").stdout
+    assert any(json.loads(month)["instance_cost"] for month in costs.splitlines())
+    assert call("catalog", *there).returncode == 0
+    assert call("query", "costs_by_month", *there, "--format", "json").stdout == costs, "the prices stay"
     assert call("report").returncode == 0
     assert (tmp_path / "report.html").exists()
     assert call("run").returncode == 2, "only who asks is led to the demonstration"
