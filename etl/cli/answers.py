@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from etl.cli.completion import queries, tables
 from etl.cli.options import CONFIG, Config, For, Form, Json, settings_to_ask
 from etl.cli.output import FINDINGS, Facts, Format, Output, Reader, rows_of, write_markdown, write_table
 from etl.errors import ConfigError, did_you_mean
@@ -55,7 +56,9 @@ def sql_command(
 
 def query_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Name of a query; its parameters follow: --name value.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a query; its parameters follow: --name value.", autocompletion=queries)
+    ] = None,
     list_all: Annotated[bool, typer.Option("--list", help="List the queries.")] = False,
     config: Config = CONFIG,
     form: Form = Format.TABLE,
@@ -111,7 +114,7 @@ def report_command(
 
 
 def describe_command(
-    table: Annotated[str | None, typer.Argument(help="Describe only this table.")] = None,
+    table: Annotated[str | None, typer.Argument(help="Describe only this table.", autocompletion=tables)] = None,
     config: Config = CONFIG,
     form: Annotated[Format, typer.Option("--format", help="table, markdown or json.")] = Format.TABLE,
     as_json: Json = False,
@@ -129,7 +132,7 @@ def describe_command(
         expected = 'expected table, markdown or json; for other forms use `sql "from etl_columns"`'
         raise ConfigError(f"describe: --format {form}: {expected}")
     chosen = {table: tables[table]} if table else tables
-    columns = ["column", "type", "unit", "meaning", "api_path", "values"]
+    columns = ["column", "type", "meaning", "unit", "values", "api_path"]
     facts = []
     for name, rows in chosen.items():
         if form is Format.MARKDOWN:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from etl.cli.completion import datasets
 from etl.cli.options import CONFIG, Config, Json, Parent, StudioId, date_of, parents_of, settings_of
 from etl.cli.output import FINDINGS, Facts, Output, one_line
 from etl.errors import EtlError
@@ -124,7 +125,9 @@ def vacuum_command(
 
 def forget_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     config: Config = CONFIG,
-    dataset: Annotated[str | None, typer.Option(help="Forget only slices of this dataset.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Forget only slices of this dataset.", autocompletion=datasets)
+    ] = None,
     account_id: Annotated[str | None, typer.Option(help="Forget only slices of this AWS account.")] = None,
     slice_id: Annotated[str | None, typer.Option(help="Forget only this slice: see etl_slices.")] = None,
     studio_id: StudioId = None,

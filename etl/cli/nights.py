@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from etl.cli.completion import datasets
 from etl.cli.options import (
     CONFIG,
     DEMO,
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     config: Config = CONFIG,
     snapshot_date: SnapshotDate = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Export only this dataset. Repeatable.")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Export only this dataset. Repeatable.", autocompletion=datasets)
+    ] = None,
     studio_id: Annotated[list[str] | None, typer.Option(help="Export only this studio. Repeatable.")] = None,
     created_by: Annotated[str | None, typer.Option(help="Export only sessions created by this user.")] = None,
     owned_by: Annotated[str | None, typer.Option(help="Export only sessions owned by this user.")] = None,
@@ -158,7 +161,9 @@ def import_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     ],
     snapshot_date: Annotated[str, typer.Option(help="UTC date on which the output was saved, YYYY-MM-DD.")],
     config: Config = CONFIG,
-    dataset: Annotated[str, typer.Option(help="The dataset that was listed.")] = "streaming_sessions",
+    dataset: Annotated[
+        str, typer.Option(help="The dataset that was listed.", autocompletion=datasets)
+    ] = "streaming_sessions",
     studio_id: StudioId = None,
     parent: Parent = None,
     account_id: Annotated[str | None, typer.Option(help="AWS account, if no ARN in the files names it.")] = None,

@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from etl.cli.fitting import width_of, write_fitting
 from etl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 _BOM = "\ufeff"
 _TERMINAL_ROWS = 40
 """Of an answer, shown on a terminal; as many as DuckDB's own command shows."""
-_WIDEST = 40
-"""Cells of a terminal that a column may ask for; longer values are folded."""
-_LEFT_OUT = "…"
-"""Stands in the place of columns that do not fit."""
 FINDINGS = 5
 """Exit code of a command that found something wrong in the published data."""
 
@@ -82,7 +79,7 @@ class Output:
         for some in facts:
             columns = some.rows[0] if some.columns is None and some.rows else some.columns
             if some.rows and columns:
-                write_rows(some.rows, columns, some.title)
+                write_rows(some.rows, columns, some.title, folds=True)
                 if some.title:
                     print()
         for note in notes:
@@ -156,47 +153,28 @@ def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) ->
         print("| " + " | ".join(cells) + " |")
 
 
-def write_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str | None = None) -> None:
-    """Write rows as a table. A terminal gets the columns that fit it; elsewhere the table is as wide as its rows."""
+def write_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str | None = None, *, folds: bool = False
+) -> None:
+    """Write rows as a table. A terminal gets the columns that fit it; elsewhere the table is as wide as its rows.
+
+    `folds` says how they are made to fit: see `write_fitting`.
+    """
     columns = list(columns)
+    lines = [[one_line(column) for column in columns]]
+    lines += [[one_line(_text(row.get(column))) for column in columns] for row in rows]
+    numeric = [_is_numeric(rows, column) for column in columns]
     terminal = console()
     if terminal.is_terminal:
-        _write_fitting(terminal, rows, columns, title)
+        whole = [_is_whole(rows, column) for column in columns]
+        write_fitting(terminal, lines, numeric=numeric, whole=whole, title=title, folds=folds)
         return
-    cells = [[one_line(column) for column in columns]]
-    cells += [[one_line(_text(row.get(column))) for column in columns] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    numeric = [_is_numeric(rows, column) for column in columns]
+    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
     if title:
         print(one_line(title))
-    for line in cells:
-        spaces = (" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True))
+    for line in lines:
+        spaces = (" " * (width - width_of(cell)) for cell, width in zip(line, widths, strict=True))
         print("  ".join(s + c if right else c + s for c, s, right in zip(line, spaces, numeric, strict=True)))
-
-
-def _write_fitting(
-    terminal: "Console", rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str | None
-) -> None:
-    """Write the columns that fit a terminal, and how many these are. The first rows tell how wide each is."""
-    from rich.table import Table  # noqa: PLC0415  so that `--help` is quick
-    from rich.text import Text  # noqa: PLC0415
-
-    first = rows[:_TERMINAL_ROWS]
-    texts = {name: [one_line(name), *(one_line(_text(row.get(name))) for row in first)] for name in columns}
-    left, right = _fitting([min(_WIDEST, max(map(_width, some))) for some in texts.values()], terminal.width)
-    shown = [*columns[:left], *columns[len(columns) - right :]]
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for place, column in enumerate(shown):
-        if place == left:
-            table.add_column(_LEFT_OUT)
-        justify: Any = "right" if _is_numeric(rows, column) else "left"
-        table.add_column(Text(one_line(column)), justify=justify, overflow="fold")
-    for row in rows:
-        cells = [Text(one_line(_text(row.get(column)))) for column in shown]
-        table.add_row(*cells[:left], *([Text(_LEFT_OUT)] if right else []), *cells[left:])
-    terminal.print(table)
-    if len(shown) < len(columns):
-        print(f"{len(shown)} of {len(columns)} columns fit this terminal; a pipe, a file or --json gets all")
 
 
 def _write_answer(table: "pa.Table") -> None:
@@ -207,39 +185,19 @@ def _write_answer(table: "pa.Table") -> None:
         print(f"{first.num_rows} of {table.num_rows:,} rows; a pipe, a file or --format line gets all")
 
 
-def _fitting(widths: Sequence[int], room: int) -> tuple[int, int]:
-    """Return how many columns from the left and from the right fit, at least one each if not all do."""
-    gap = 2
-    if len(widths) < 3 or sum(widths) + gap * (len(widths) - 1) <= room:  # noqa: PLR2004  no middle
-        return len(widths), 0
-    left, right, used = 1, 1, widths[0] + gap + len(_LEFT_OUT) + gap + widths[-1]
-    while left + right < len(widths) - 1:
-        width = widths[left] if left <= right else widths[-right - 1]
-        used += gap + width
-        if used > room:
-            break
-        left, right = (left + 1, right) if left <= right else (left, right + 1)
-    return left, right
+def _is_whole(rows: Iterable[Mapping[str, Any]], column: str) -> bool:
+    return not any(isinstance(row.get(column), str | list | dict) for row in rows)
 
 
 def _is_numeric(rows: Iterable[Mapping[str, Any]], column: str) -> bool:
     return any(isinstance(row.get(column), int | float) for row in rows)
 
 
-def _width(text: str) -> int:
-    """Return how many cells of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len  # noqa: PLC0415  few texts need it
-
-    return cell_len(text)
-
-
 def _write_lines(table: "pa.Table") -> None:
     """Write each value on a line of its own, after the name of its column, and an empty line between rows."""
     names = [one_line(name) for name in table.column_names]
-    width = max(map(_width, names), default=0)
-    margins = [" " * (width - _width(name)) + name for name in names]
+    width = max(map(width_of, names), default=0)
+    margins = [" " * (width - width_of(name)) + name for name in names]
     for number, row in enumerate(rows_of(table)):
         if number:
             print()

@@ -271,3 +271,35 @@ def test_the_shell_completes_commands():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **words}
     )
     assert ended.stdout.split() == ["replay", "report"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("query cos", ["costs_by_month", "costs_by_owner", "costs_by_tag"]),
+        ("describe streaming_session_t", ["streaming_session_tags"]),
+        ("run --dataset stu", ["studios"]),
+        ("forget --dataset str", ["streaming_sessions"]),
+    ],
+)
+def test_the_shell_completes_names(tmp_path, typed, completed):
+    assert start(tmp_path, "init").returncode == 0
+    assert completions(tmp_path, typed) == completed
+
+
+def test_without_a_configuration_the_shell_completes_what_it_can(tmp_path):
+    assert completions(tmp_path, "describe s") == []
+    (tmp_path / "config.yaml").write_text("datasets: 1")
+    assert completions(tmp_path, "run --dataset s") == []
+
+
+def completions(tmp_path, typed):
+    """Return what bash is told when somebody types this and presses the tab key."""
+    asked = {"_NIMBLE_ETL_COMPLETE": "complete_bash", "COMP_WORDS": f"nimble-etl {typed}"}
+    code = "import sys; sys.argv = ['nimble-etl']; import etl.cli; etl.cli.main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **asked, "COMP_CWORD": str(typed.count(" ") + 1)},
+    )  # fmt: skip
+    assert ended.stderr == ""
+    return ended.stdout.split()

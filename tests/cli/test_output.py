@@ -21,7 +21,8 @@ from rich.console import Console
 from etl.cli import output as render
 from etl.cli import process
 from etl.cli.app import app
-from etl.cli.output import Format, Reader, console, write_json, write_rows, write_table
+from etl.cli.fitting import choose
+from etl.cli.output import Facts, Format, Output, Reader, console, write_json, write_rows, write_table
 from etl.errors import ConfigError
 
 AT = dt.datetime(2026, 11, 20, 2, 0, 0, 500000, tzinfo=dt.UTC)
@@ -286,7 +287,51 @@ def test_terminal_shows_what_fits_and_says_what_does_not(monkeypatch):
     ],
 )
 def test_columns_are_left_out_in_the_middle(widths, room, expected):
-    assert render._fitting(widths, room) == expected
+    assert choose(widths, room) == expected
+
+
+NOON = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
+
+
+def rows_on(width, rows, monkeypatch):
+    stream = io.StringIO()
+    terminal = Console(file=stream, width=width, force_terminal=True, color_system=None, highlight=False)
+    monkeypatch.setattr(render, "console", lambda: terminal)
+    monkeypatch.setattr(sys, "stdout", stream)
+    Output(as_json=False).show(Facts("facts", rows))
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_what_a_command_says_is_folded_between_words_before_anything_is_left_out(monkeypatch):
+    rows = [{"query": "idle_sessions", "question": "Which sessions run without having been updated?", "hours": 12}]
+    assert rows_on(50, rows, monkeypatch) == [
+        "query          question                      hours",
+        "idle_sessions  Which sessions run without       12",
+        "               having been updated?",
+    ]
+
+
+def test_a_column_that_is_the_same_in_all_rows_becomes_a_note_and_the_last_ones_are_left_out(monkeypatch):
+    rows = [
+        {"slice": f"slice-{number}", "account_id": "123456789012", "at": NOON, "rows": number, "note": "a" * 30}
+        for number in (1, 2)
+    ]
+    at = NOON.isoformat(sep=" ")
+    assert rows_on(70, rows, monkeypatch) == [
+        "slice    at                         rows  note",
+        f"slice-1  {at}     1  {'a' * 28}",
+        f"{'':42}aa",
+        f"slice-2  {at}     2  {'a' * 28}",
+        f"{'':42}aa",
+        "in all rows: account_id = 123456789012",
+    ]
+    rows[1] |= {"account_id": "210987654321", "at": NOON + dt.timedelta(1), "note": "b" * 30}
+    assert rows_on(40, rows, monkeypatch) == [
+        "slice    account_id    …",
+        "slice-1  123456789012  …",
+        "slice-2  210987654321  …",
+        "2 of 5 columns fit this terminal; a pipe, a file or --json gets all",
+    ]
 
 
 def test_terminal_that_everything_fits_says_nothing_more(monkeypatch):

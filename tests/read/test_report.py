@@ -2,6 +2,7 @@
 
 import datetime as dt
 import io
+import json
 import os
 import re
 import subprocess
@@ -56,8 +57,8 @@ WORLDS = {
     "plain names": World(),
     "one night": World(nights=1, studios=1, owners=1, name="<b>$\\frac{1}{0}$ 一&amp;</b>"),
 }
-PHONE, SCREEN, A4 = 390, 1280, 688
-"""Widths in CSS pixels; the last one is A4 without its margins."""
+PHONE, SCREEN, A4, LANDSCAPE = 390, 1280, 688, 1017
+"""Widths in CSS pixels; the last ones are A4 without its margins."""
 
 FAULTS_OF_LAYOUT = """
 (() => {
@@ -170,10 +171,10 @@ def test_what_a_page_asks_for_and_says_is_noticed(browser, tmp_path):
     assert all(text in found for text in ("the page is", "cut: out", "overlaps over"))
 
 
-@pytest.mark.parametrize("width", [SCREEN, PHONE, A4])
+@pytest.mark.parametrize("width", [SCREEN, PHONE, A4, LANDSCAPE])
 @pytest.mark.parametrize("world", WORLDS)
 def test_nothing_overlaps_and_nothing_is_cut(browser, report_of, world, width):
-    browser.show(report_of(world), width=width, media="print" if width == A4 else "screen")
+    browser.show(report_of(world), width=width, media="print" if width in {A4, LANDSCAPE} else "screen")
     assert browser.evaluate(FAULTS_OF_LAYOUT) == []
     assert browser.requests() == [report_of(world).as_uri()]
     assert browser.complaints() == []
@@ -253,6 +254,33 @@ def test_printed_chart_stays_on_one_page(browser, report_of):
     displays = browser.evaluate("[...document.querySelectorAll('figure')].map(f => getComputedStyle(f).display)")
     assert set(displays) == {"inline-block"}  # which is never broken
     assert browser.pdf().startswith(b"%PDF")
+
+
+LONG = {
+    "Session": "MKnqpadp0NsBV49PZGUGpw",
+    "Owner": "a414c0c1-d72d-4df6-f644-9c00e2f3276a",
+    "Why": "ACTIVE_DIRECTORY_DOMAIN_JOIN_ERROR",
+}
+"""What AWS has of the longest, by column. Source of the code: StreamingSessionStatusCode in the service model."""
+LINES = f"""
+(() => {{
+    for (const [name, text] of Object.entries({json.dumps(LONG)}))
+        for (const cell of document.querySelectorAll(`td[data-name="${{name}}"]`)) {{
+            cell.textContent = text;
+            cell.className = "text";
+        }}
+    return [...document.querySelectorAll('td[data-name="Why"]')].map(cell =>
+        Math.floor(cell.getBoundingClientRect().height / parseFloat(getComputedStyle(cell).lineHeight)));
+}})()
+"""
+
+
+@pytest.mark.parametrize(("width", "media"), [(SCREEN, "screen"), (LANDSCAPE, "print")])
+def test_ids_and_codes_stay_on_one_line(browser, report_of, width, media):
+    browser.show(report_of("plain names"), width=width, media=media)
+    lines = browser.evaluate(LINES)
+    assert lines
+    assert set(lines) == {1}
 
 
 # With its script

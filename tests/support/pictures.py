@@ -8,6 +8,7 @@ import datetime as dt
 import io
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,11 +18,11 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
+import etl.emulator
 from etl.configfile import load_settings
 from etl.jobs.night import Request, run
 from etl.jobs.warehouse import store_of
 from etl.pipeline.walks import Stop
-from etl.read.query import ask
 from etl.read.report import write_report
 from support.browser import Browser, find_browser
 
@@ -34,12 +35,7 @@ emulator: {studios: 2, sessions_per_studio: 400}
 marts: {prices: prices.csv}
 report: {names: owners.csv}
 """
-_PRICES = """item,ec2_instance_type,region,valid_from,price,currency
-volume_gib_month,,,,0.08,USD
-volume_iops_month,,,,0.005,USD
-volume_throughput_month,,,,0.04,USD
-"""
-_PRICE_OF_G4DN, _PRICE_OF_G5 = 0.526, 1.006
+_PRICES = Path(etl.emulator.__file__).with_name("prices.csv")
 _SIZE = (1180, 1120)
 _COMMANDS = (
     ("query", "sessions_by_state"),
@@ -52,17 +48,10 @@ def export(directory: Path) -> Path:
     config = directory / "config.yaml"
     config.write_text(_CONFIG)
     (directory / "owners.csv").write_text("owned_by,name\n")
+    shutil.copy(_PRICES, directory)
     settings = load_settings(config)
-    (directory / "prices.csv").write_text(_PRICES + "instance_hour,g5.xlarge,,,1.006,USD\n")
     for days in reversed(range(_NIGHTS)):
         run(settings, Request(_LAST - dt.timedelta(days)), Stop())
-    types = ask(store_of(settings), "select distinct ec2_instance_type as t from streaming_sessions order by all")
-    prices = "".join(
-        f"instance_hour,{name},,,{_PRICE_OF_G5 if name.startswith('g5') else _PRICE_OF_G4DN},USD\n"
-        for name in types["t"].to_pylist()
-    )
-    (directory / "prices.csv").write_text(_PRICES + prices)
-    run(settings, Request(_LAST), Stop())  # which builds the marts with all prices
     return config
 
 

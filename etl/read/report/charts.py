@@ -179,8 +179,9 @@ def _draw_dates(axes: Axes, chart: Chart, numbers: Stack) -> list[Any]:
     axes.set_ylim(0, max(numbers.totals) * 1.05 or 1)
     locator = AutoDateLocator(minticks=2, maxticks=6)
     axes.xaxis.set_major_locator(locator)
-    formats = ["%Y", "%b", "%d %b", "", "", ""]
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, formats=formats, show_offset=False))
+    formats, of_firsts = ["%Y", "%b", "%d %b", "", "", ""], ["%Y", "%Y", "%d %b", "", "", ""]
+    formatter = ConciseDateFormatter(locator, formats=formats, zero_formats=of_firsts, show_offset=False)
+    axes.xaxis.set_major_formatter(formatter)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=max(numbers.totals) == 0 or _is_whole(chart)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
     axes.grid(axis="y")
