@@ -6,7 +6,6 @@ killed is put back, and is made again from the ledger.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from itertools import islice
 
 from etl.config import Publish as Limits
@@ -23,6 +22,7 @@ from etl.pipeline.counts import Counts
 from etl.pipeline.write import Walked, Writer, log_changes, write_slices
 from etl.transform.facts import RUN_TABLES, batch, page_row, run_row, slice_row
 from etl.transform.schema import Layout
+from etl.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -214,4 +214,4 @@ def _fact_rows(
         return (page_row(dict(row)) for row in ledger.page_facts() if row["slice_id"] in told)
     if table == "etl_slices":
         return map(slice_row, outcome.told)
-    return iter([run_row(outcome, version("nimble-etl"), table_versions)])
+    return iter([run_row(outcome, VERSION, table_versions)])

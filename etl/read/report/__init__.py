@@ -6,7 +6,6 @@ catalog has no tables for, and says so.
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from etl.read.report.datasets import dataset_sections
 from etl.sqlfiles import sql_files
 from etl.storage.disk import storage_errors
 from etl.storage.store import Store
+from etl.version import VERSION
 
 _RELATIONS = "select table_name from information_schema.tables where table_schema = 'main'"
 _NAMES = "select account_id, region, studio_id, studio_name from studio_names"
@@ -41,7 +41,7 @@ def write_report(store: Store, output: Path, names: Path | None = None, made_at:
         StorageError: the file cannot be written.
     """
     answers = _ask(store, names)
-    text = page.render(answers, made_at or dt.datetime.now(dt.UTC), version("nimble-etl"))
+    text = page.render(answers, made_at or dt.datetime.now(dt.UTC), VERSION)
     with storage_errors(output):
         output.write_text(text, encoding="utf-8")
 
