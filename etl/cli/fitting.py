@@ -1,6 +1,7 @@
 """Fits a table into a terminal: which columns are shown, and how wide each of them is."""
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,15 @@ _GAP = 2
 _LEFT_OUT = "…"
 """Stands in the place of columns that do not fit."""
 
+
+class Fold(Enum):
+    """Where the texts of a column may be folded: nowhere; between words; or also within a long word among others."""
+
+    NOWHERE = 0
+    WORDS = 1
+    PROSE = 2
+
+
 Span = tuple[int, int]
 """How many cells of a terminal a column needs at least, and how many for no folded line."""
 
@@ -25,14 +35,14 @@ def write_fitting(  # noqa: PLR0913  what there is to know about a table
     lines: Sequence[Sequence[str]],
     *,
     numeric: Sequence[bool],
-    whole: Sequence[bool],
+    fold: Sequence[Fold],
     title: str | None,
     folds: bool,
 ) -> None:
     """Write the columns that fit a terminal, and what the others are. The first line has the names of the columns.
 
-    Columns that are `numeric` stand at the right, and those that are `whole` are not folded. With `folds`, long words
-    are folded, and a column that says the same of all rows becomes a note, before the last columns are left out.
+    Columns that are `numeric` stand at the right; `fold` says where texts are folded. With `folds`, single words are
+    folded too, and a column that says the same of all rows becomes a note, before the last columns are left out.
     Otherwise those in the middle are.
     """
     from rich.table import Table  # noqa: PLC0415  so that `--help` is quick
@@ -40,14 +50,18 @@ def write_fitting(  # noqa: PLR0913  what there is to know about a table
 
     columns = list(zip(*lines, strict=True))
     kept = list(range(len(columns)))
-    spans = [_span(texts[: _MEASURED_ROWS + 1], _WIDEST, whole=whole[place]) for place, texts in enumerate(columns)]
+    spans, folded = (
+        [_span(texts[: _MEASURED_ROWS + 1], widest, fold[place]) for place, texts in enumerate(columns)]
+        for widest in (_WIDEST, _FOLDED)
+    )
     same = []
     if folds and not _fit(spans, terminal.width):
-        spans = [_span(texts[: _MEASURED_ROWS + 1], _FOLDED, whole=whole[place]) for place, texts in enumerate(columns)]
         for place, (name, *texts) in enumerate(columns[1:], 1):
-            if not _fit([spans[one] for one in kept], terminal.width) and len(set(texts)) == 1:
+            if not _fit([folded[one] for one in kept], terminal.width) and len(set(texts)) == 1:
                 same.append(f"{name} = {texts[0]}")
                 kept.remove(place)
+        if _fit([folded[one] for one in kept], terminal.width):
+            spans = folded
     left, right = choose([spans[place][0] for place in kept], terminal.width, only_left=folds)
     shown = [*kept[:left], *kept[len(kept) - right :]]
     gap = [] if len(shown) == len(kept) else [_LEFT_OUT]
@@ -100,13 +114,14 @@ def choose(widths: Sequence[int], room: int, *, only_left: bool = False) -> tupl
     return left, right
 
 
-def _span(texts: Iterable[str], widest: int, *, whole: bool) -> Span:
-    """Return the span of a column. Texts are folded between words, and within those that are longer than the widest."""
+def _span(texts: Iterable[str], widest: int, fold: Fold) -> Span:
+    """Return the span of a column. A word that is longer than the widest is folded, whatever `fold` says of words."""
     least, most = 0, 0
     for text in texts:
-        width = width_of(text)
-        longest = width if whole else min(widest, max(map(width_of, text.split()), default=0))
-        least, most = max(least, longest), max(most, width)
+        width, words = width_of(text), [text] if fold is Fold.NOWHERE else text.split()
+        longest = max(map(width_of, words), default=0)
+        is_prose = fold is Fold.PROSE and len(words) > 1
+        least, most = max(least, min(longest, _PROSE if is_prose else widest)), max(most, width)
     return max(least, min(most, _PROSE)), most
 
 

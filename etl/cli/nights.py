@@ -122,11 +122,11 @@ def _show_rehearsal(settings: "Settings", request: "Request", output: Output) ->
     rows = [
         {
             "dataset": one.facts.slice.dataset,
-            "operation": one.operation,
             "account_id": one.facts.slice.account_id,
             "region": one.facts.slice.region,
             "parameters": dict(one.facts.slice.parameters),
             "pages_last_time": one.pages,
+            "operation": one.operation,
         }
         for one in found
     ]

@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from etl.cli.fitting import width_of, write_fitting
+from etl.cli.fitting import Fold, width_of, write_fitting
 from etl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ def write_rows(
     numeric = [_is_numeric(rows, column) for column in columns]
     terminal = console()
     if terminal.is_terminal:
-        whole = [_is_whole(rows, column) for column in columns]
-        write_fitting(terminal, lines, numeric=numeric, whole=whole, title=title, folds=folds)
+        fold = [_fold(rows, column) for column in columns]
+        write_fitting(terminal, lines, numeric=numeric, fold=fold, title=title, folds=folds)
         return
     widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
     if title:
@@ -185,8 +185,9 @@ def _write_answer(table: "pa.Table") -> None:
         print(f"{first.num_rows} of {table.num_rows:,} rows; a pipe, a file or --format line gets all")
 
 
-def _is_whole(rows: Iterable[Mapping[str, Any]], column: str) -> bool:
-    return not any(isinstance(row.get(column), str | list | dict) for row in rows)
+def _fold(rows: Iterable[Mapping[str, Any]], column: str) -> Fold:
+    types = {type(row.get(column)) for row in rows}
+    return Fold.PROSE if str in types else Fold.WORDS if types & {list, dict} else Fold.NOWHERE
 
 
 def _is_numeric(rows: Iterable[Mapping[str, Any]], column: str) -> bool:

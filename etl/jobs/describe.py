@@ -91,15 +91,15 @@ def check(settings: Settings) -> tuple[list[str], list[str]]:
 
 
 def list_datasets(settings: Settings) -> list[dict[str, Any]]:
-    """Return one row per known dataset: dataset, operation, for_each (its parent), key, configured."""
+    """Return one row per known dataset: dataset, configured, operation, for_each (its parent), key."""
     configured = select_datasets(settings.datasets, settings.privacy.rules)
     return [
         {
             "dataset": dataset.name,
+            "configured": dataset.name in configured,
             "operation": f"{dataset.service}:{dataset.operation}",
             "for_each": dataset.for_each.dataset if dataset.for_each else None,
             "key": ", ".join(dataset.key) or "[]",
-            "configured": dataset.name in configured,
         }
         for dataset in {**builtin_datasets(), **configured}.values()
     ]
