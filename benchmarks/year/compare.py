@@ -117,7 +117,7 @@ def compare(year: Year) -> Iterator[tuple[str, int, str]]:
 
 
 def _judge(what: str, found: Iterable[Row], right: Iterable[Row]) -> tuple[str, int, str]:
-    ours, theirs = sorted(map(_split, found), key=repr), sorted(map(_split, right), key=repr)
+    ours, theirs = sorted(map(_split, found), key=_order), sorted(map(_split, right), key=_order)
     if len(ours) != len(theirs):
         return what, len(ours), f"{len(ours)} rows, expected {len(theirs)}"
     for one, other in zip(ours, theirs, strict=True):
@@ -127,6 +127,11 @@ def _judge(what: str, found: Iterable[Row], right: Iterable[Row]) -> tuple[str, 
         if one[0] != other[0] or not close:
             return what, len(ours), f"found {one}, expected {other}"
     return what, len(ours), ""
+
+
+def _order(split: tuple[Row, tuple[float, ...]]) -> tuple[str, tuple[float, ...]]:
+    """Return what rows are sorted by. The same number, rounded differently, stands at the same place."""
+    return repr(split[0]), tuple(round(number, 2) for number in split[1])
 
 
 def _split(row: Row) -> tuple[Row, tuple[float, ...]]:

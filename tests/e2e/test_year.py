@@ -52,3 +52,10 @@ def test_the_comparison_can_fail(year, monkeypatch):
     different = {what for what, _, difference in compare(year) if difference}
 
     assert {"daily_states", "query nights", "query changes_by_night"} <= different
+
+
+def test_a_number_that_is_rounded_differently_is_compared_with_its_own():
+    """As text, 2018.9999999999998 stands before 20189.0, and 2019.0 behind it."""
+    found, right = [("a", 20189.0), ("a", 2018.9999999999998)], [("a", 2019.0), ("a", 20189.0)]
+    assert comparison._judge("runs", found, right) == ("runs", 2, "")
+    assert comparison._judge("runs", found, [("a", 2019.0), ("a", 20189.1)])[2] != ""
