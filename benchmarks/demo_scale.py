@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 
 ROOT = Path(__file__).absolute().parents[1]
 DATE = "2026-11-20"
-_SPARK = ROOT / ".venv-spark"
+SPARK = ROOT / ".venv-spark"
 _SEGMENTS_BEFORE_THE_KILL = 12
 _LOOK_S = 0.05
 _CONFIG = """
@@ -71,17 +71,21 @@ def say(text: str) -> None:
     print(f"--- {text}", flush=True)
 
 
-def _nimble(directory: Path, engine: str) -> subprocess.Popen[bytes]:
+def on_spark(master: str) -> dict[str, str]:
+    """Return the environment of a job that gets a Spark of this machine."""
     submit = " ".join(f"--conf {name}={value}" for name, value in _SUBMIT.items())
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{_SPARK}{os.pathsep}{ROOT}",
+    return {
+        "PYTHONPATH": f"{SPARK}{os.pathsep}{ROOT}",
         "PYTHONWARNINGS": "ignore",
         "PYSPARK_PYTHON": sys.executable,
-        "PYSPARK_SUBMIT_ARGS": f"--master local-cluster[2,1,1024] {submit} pyspark-shell",
-        "SPARK_HOME": str(_SPARK / "pyspark"),
+        "PYSPARK_SUBMIT_ARGS": f"--master {master} {submit} pyspark-shell",
+        "SPARK_HOME": str(SPARK / "pyspark"),
         "SPARK_LOCAL_IP": "127.0.0.1",
     }
+
+
+def _nimble(directory: Path, engine: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, **on_spark("local-cluster[2,1,1024]")}
     command = [sys.executable, "-m", "etl", "--log-level", "warning", "run", "--snapshot-date", DATE]
     return subprocess.Popen([*command, "--engine", engine, "--config", directory / "config.yaml"], env=environment)
 
@@ -105,7 +109,7 @@ def _processes() -> Iterator[tuple[int, str]]:
             command = (entry / "cmdline").read_text().replace("\0", " ")
         except OSError:  # no process, or one that has ended
             continue
-        if str(_SPARK) in command and command.partition(" ")[0].endswith("java"):
+        if str(SPARK) in command and command.partition(" ")[0].endswith("java"):
             yield int(entry.name), command
 
 

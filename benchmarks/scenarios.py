@@ -36,6 +36,7 @@ from benchmarks.contenders import (
     studio,
 )  # fmt: skip
 from benchmarks.content import count_differences, session_files
+from benchmarks.demo_scale import SPARK, on_spark
 from benchmarks.nights import spend_nights
 from benchmarks.studio import PAGE_SESSIONS, record
 from benchmarks.table import Row, at_least, at_most
@@ -44,7 +45,6 @@ from etl.sqlfiles import sql_files
 from etl.storage.disk import Disk
 
 CACHE = ROOT / ".bench"
-_SPARK = ROOT / ".venv-spark"
 _WHOLE = 200_000
 """Sessions from which on the slowest peer takes part too."""
 _LATENCY_MS = 40
@@ -320,43 +320,40 @@ def engines(bench: Bench) -> list[Row]:
                 settings = {"KIND": kind, "WORKERS": "2", "TASKS": "8"}
                 engine = {f"NIMBLE_ETL_ENGINE__{name}": value for name, value in settings.items()}
                 found.append(measure(nimble(bench.fresh(kind)), **environment, **engine).cpu_s)
-        on_spark = _on_spark(bench, environment)
+        of_spark = _on_spark(bench, environment)
     threads_s, processes_s = median(cpu_s["threads"]), median(cpu_s["processes"])
     return [
         at_most("CPU of a night of 200,000 sessions done by workers, to threads", 1.15, processes_s / threads_s,
                 "{:.2f} times", f" ({processes_s:.1f} s : {threads_s:.1f} s)"),
-        *on_spark,
+        *of_spark,
     ]  # fmt: skip
 
 
 def _on_spark(bench: Bench, environment: Mapping[str, str]) -> list[Row]:
     """Return what workers and JVM take for the same night on a Spark of this machine; nothing without a Spark."""
-    if not (_SPARK / "run").exists():
+    if not (SPARK / "run").exists():
         return []
-    spark = {
-        "NIMBLE_ETL_ENGINE__KIND": "spark", "NIMBLE_ETL_ENGINE__TASKS": "8", "PYTHONPATH": str(_SPARK),
-        "PYSPARK_PYTHON": sys.executable, "SPARK_HOME": str(_SPARK / "pyspark"), "SPARK_LOCAL_IP": "127.0.0.1",
-        "PYSPARK_SUBMIT_ARGS": "--master local[2] --conf spark.ui.enabled=false pyspark-shell",
-    }  # fmt: skip
-    spent: dict[str, dict[str, int]] = {"java": {}, "pyspark.daemon": {}}
+    engine = {"NIMBLE_ETL_ENGINE__KIND": "spark", "NIMBLE_ETL_ENGINE__TASKS": "8"}
+    spent: dict[str, dict[str, int]] = {f"{SPARK}/pyspark/jars": {}, "pyspark.daemon": {}}
     is_over = threading.Event()
 
     def watch() -> None:
         """Write down what each process has spent without its children: Spark ends its workers uncounted."""
         while not is_over.wait(0.1):
-            for stat in Path("/proc").glob("[0-9]*/stat"):
+            for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):  # it has ended
-                    command, fields = (stat.parent / "cmdline").read_text(), stat.read_text().rpartition(")")[2].split()
-                    for name, ticks in spent.items():
-                        if name in command and (name != "java" or str(_SPARK) in command):
-                            ticks[stat.parent.name] = int(fields[11]) + int(fields[12])
+                    command = (process / "cmdline").read_bytes().decode(errors="replace")
+                    for name in (name for name in spent if name in command):
+                        fields = (process / "stat").read_text().rpartition(")")[2].split()
+                        spent[name][process.name] = int(fields[11]) + int(fields[12])
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(watch)
+        watching = pool.submit(watch)
         try:
-            measure(nimble(bench.fresh("spark")), **environment, **spark)
+            measure(nimble(bench.fresh("spark")), **environment, **engine, **on_spark("local[2]"))
         finally:
             is_over.set()
+        watching.result()
     jvm_s, workers_s = (sum(ticks.values()) / os.sysconf("SC_CLK_TCK") for ticks in spent.values())
     return [Row("… its workers on Spark, and the JVM beside them", "", f"{workers_s:.1f} s, {jvm_s:.1f} s of the JVM")]
 

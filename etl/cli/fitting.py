@@ -37,11 +37,11 @@ def write_fitting(  # noqa: PLR0913  what there is to know about a table
     numeric: Sequence[bool],
     fold: Sequence[Fold],
     title: str | None,
-    folds: bool,
+    squeeze: bool,
 ) -> None:
     """Write the columns that fit a terminal, and what the others are. The first line has the names of the columns.
 
-    Columns that are `numeric` stand at the right; `fold` says where texts are folded. With `folds`, single words are
+    Columns that are `numeric` stand at the right; `fold` says where texts are folded. With `squeeze`, single words are
     folded too, and a column that says the same of all rows becomes a note, before the last columns are left out.
     Otherwise those in the middle are.
     """
@@ -55,14 +55,14 @@ def write_fitting(  # noqa: PLR0913  what there is to know about a table
         for widest in (_WIDEST, _FOLDED)
     )
     same = []
-    if folds and not _fit(spans, terminal.width):
+    if squeeze and not _fit(spans, terminal.width):
         for place, (name, *texts) in enumerate(columns[1:], 1):
             if not _fit([folded[one] for one in kept], terminal.width) and len(set(texts)) == 1:
                 same.append(f"{name} = {texts[0]}")
                 kept.remove(place)
         if _fit([folded[one] for one in kept], terminal.width):
             spans = folded
-    left, right = choose([spans[place][0] for place in kept], terminal.width, only_left=folds)
+    left, right = choose([spans[place][0] for place in kept], terminal.width, only_left=squeeze)
     shown = [*kept[:left], *kept[len(kept) - right :]]
     gap = [] if len(shown) == len(kept) else [_LEFT_OUT]
     room = terminal.width - _GAP * (len(shown) - 1) - (_GAP + len(_LEFT_OUT)) * len(gap)

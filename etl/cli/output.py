@@ -79,7 +79,7 @@ class Output:
         for some in facts:
             columns = some.rows[0] if some.columns is None and some.rows else some.columns
             if some.rows and columns:
-                write_rows(some.rows, columns, some.title, folds=True)
+                write_rows(some.rows, columns, some.title, squeeze=True)
                 if some.title:
                     print()
         for note in notes:
@@ -154,11 +154,11 @@ def write_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) ->
 
 
 def write_rows(
-    rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str | None = None, *, folds: bool = False
+    rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str | None = None, *, squeeze: bool = False
 ) -> None:
     """Write rows as a table. A terminal gets the columns that fit it; elsewhere the table is as wide as its rows.
 
-    `folds` says how they are made to fit: see `write_fitting`.
+    `squeeze` says how they are made to fit: see `write_fitting`.
     """
     columns = list(columns)
     lines = [[one_line(column) for column in columns]]
@@ -167,7 +167,7 @@ def write_rows(
     terminal = console()
     if terminal.is_terminal:
         fold = [_fold(rows, column) for column in columns]
-        write_fitting(terminal, lines, numeric=numeric, fold=fold, title=title, folds=folds)
+        write_fitting(terminal, lines, numeric=numeric, fold=fold, title=title, squeeze=squeeze)
         return
     widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
     if title:

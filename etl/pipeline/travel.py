@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 import pickle
-import shutil
 import sys
 import tempfile
 import zipfile
@@ -28,7 +27,7 @@ def travelling(function: Callable[[Iterable[Any]], Iterator[Any]]) -> Callable[[
     before it has unpacked the package, once for each user of a machine.
     """
     package, called = _packed(), pickle.dumps(function)
-    name = hashlib.sha256(package).hexdigest()[:16]
+    digest = hashlib.sha256(package).hexdigest()[:16]
 
     def run(batches: Iterable[Any]) -> Iterator[Any]:
         if "etl" not in sys.modules:  # Sail may run it in the process of the driver
@@ -36,15 +35,15 @@ def travelling(function: Callable[[Iterable[Any]], Iterator[Any]]) -> Callable[[
             home.mkdir(mode=0o700, exist_ok=True)
             if home.is_symlink() or home.stat().st_uid != os.getuid():  # others could put code there
                 raise PermissionError(f"{home} on {os.uname().nodename} is another user's; remove it")
-            place = home / name
-            if not place.is_dir():
-                unpacked = tempfile.mkdtemp(dir=home)
-                with zipfile.ZipFile(io.BytesIO(package)) as archive:
-                    archive.extractall(unpacked)
-                try:
-                    Path(unpacked).rename(place)
-                except OSError:  # another worker was faster
-                    shutil.rmtree(unpacked)
+            place = home / digest
+            with zipfile.ZipFile(io.BytesIO(package)) as archive:
+                for name in archive.namelist():
+                    file = place / name
+                    if not file.exists():  # machines remove old temporary files one by one
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+                            part.write(archive.read(name))
+                        Path(part.name).rename(file)  # whole, also for another worker that unpacks now
             sys.path.insert(0, str(place))
         yield from pickle.loads(called)(batches)  # noqa: S301  the driver has made it
 

@@ -56,6 +56,8 @@ class Copy:
             if (source / name).is_file():  # not removed since
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / name, self.root / name)
+        for environment in source.glob(".venv-*"):  # of servers and engines that tests start
+            (self.root / environment.name).symlink_to(environment)
 
     def run_tests(
         self, tests: Iterable[str], *options: str, timeout_s: float | None = None

@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 from support.engines import ROOT, need
 
 from etl.model import digest
-from etl.pipeline.travel import travelling
 from etl.sqlfiles import sql_files
 
 PICKLES = """
@@ -37,14 +35,18 @@ def worker(tmp_path):
     (tmp_path / "another" / "etl.py").write_text("raise ImportError('another version')")
 
     def start(name, *given):
-        pickled = subprocess.run(
-            [sys.executable, "-c", PICKLES, name], env=environment(ROOT), stdout=subprocess.PIPE, check=True
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", UNPICKLES, *given], env=environment(tmp_path / "another"),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        return partial(process.communicate, pickled.stdout)
+        pickled = tmp_path / name
+        if not pickled.exists():
+            made = subprocess.run(
+                [sys.executable, "-c", PICKLES, name], env=environment(ROOT), stdout=subprocess.PIPE, check=True
+            )
+            pickled.write_bytes(made.stdout)
+        with pickled.open("rb") as function:
+            process = subprocess.Popen(
+                [sys.executable, "-c", UNPICKLES, *given], env=environment(tmp_path / "another"),
+                cwd=tmp_path, stdin=function, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        return process.communicate
 
     def environment(first):
         path = os.pathsep.join(map(str, (first, ROOT / ".venv-sail")))
@@ -59,34 +61,25 @@ def home(tmp_path):
     return tmp_path / f"nimble-etl-{os.getuid()}"
 
 
-def test_what_travels_does_what_the_driver_would(worker, home):
-    for _ in range(2):
-        assert worker("digest", "a", "b")() == (f"{digest('a')} {digest('b')}\n".encode(), b"")
-    assert len(list(home.iterdir())) == 1, "the second process finds what the first has unpacked"
+def test_workers_that_begin_at_once_do_what_the_driver_would_and_unpack_one_package(worker, home):
+    for answer in [worker("digest", "a", "b") for _ in range(4)]:
+        assert answer() == (f"{digest('a')} {digest('b')}\n".encode(), b"")
+    (place,) = home.iterdir()
+    assert list(place.rglob("tmp*")) == [], "nothing half unpacked is left"
     assert home.stat().st_mode & 0o077 == 0
+
+
+def test_files_that_the_machine_has_removed_from_the_temporary_ones_are_unpacked_again(worker, home):
+    assert worker("digest", "a")()[1] == b""
+    (place,) = home.iterdir()
+    (place / "etl" / "model.py").unlink()
+    (place / "etl" / "sql" / "macros").rename(place / "gone")
+    assert worker("digest", "a")() == (f"{digest('a')}\n".encode(), b"")
+    assert worker("sql_files", "macros")() == (f"{sql_files('macros')}\n".encode(), b"")
 
 
 def test_sql_files_travel_too(worker):
     assert worker("sql_files", "macros")() == (f"{sql_files('macros')}\n".encode(), b"")
-
-
-def test_of_two_processes_that_unpack_at_once_one_is_enough(home, monkeypatch, tmp_path):
-    run = travelling(partial(map, digest))
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr("sys.path", [*sys.path])
-    for name in [name for name in sys.modules if name.partition(".")[0] == "etl"]:
-        monkeypatch.delitem(sys.modules, name)
-    rename = os.rename
-
-    def second(source, target):
-        if not target.is_dir():
-            target.mkdir()
-            (target / "other").touch()
-        rename(source, target)
-
-    monkeypatch.setattr("os.rename", second)
-    assert list(run(["a"])) == [digest("a")]
-    assert len(list(home.iterdir())) == 1
 
 
 def test_a_directory_that_others_can_write_to_is_refused(worker, home, tmp_path):
