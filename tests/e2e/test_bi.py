@@ -131,7 +131,7 @@ def test_describe_shows_what_the_catalog_has(everything):
     assert {"streaming_sessions", "daily_hours", "bi.sessions", "etl_columns", "current_slices"} <= shown.keys()
     assert [row for rows in shown.values() for row in rows if not row["meaning"]] == []
     ended = everything.cli("describe", "storage_held", "--format", "markdown")
-    assert "| volume_gib | BIGINT | GiB | their volumes together |" in ended.stdout
+    assert "| volume_gib | BIGINT | their volumes together | GiB |" in ended.stdout
 
 
 def test_types_before_the_first_export_are_those_of_the_catalog_after_it(everything, tmp_path, monkeypatch):
