@@ -29,7 +29,7 @@ def test_what_the_text_says_follows_from_what_was_measured():
     ]
     of_slice = UNITS.plan_bytes + UNITS.facts_bytes
     for said in (
-        f"Measured on {UNITS.machine},",
+        f"Measured on {UNITS.machine}.",
         f"{hours[0]} hours of CPU for 1,000 accounts fit into a night. {hours[1]} hours for 10,000 do not",
         f"{of_slice / 1024:.1f} KiB a slice: {200_000 * of_slice / 2**20:,.0f} MiB for 200,000",
         f"about {scale.most_pages(UNITS):,} pages",
