@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from etl import interpreter
 from etl.configfile import Overrides, load_settings
 from etl.errors import ConfigError, EtlError, did_you_mean
 from etl.jobs.reading import Part, Reading
@@ -85,7 +86,7 @@ class _Reader(DataSourceReader):  # type: ignore[misc]  # as above
         """Yield the rows of a slice. Without slices, Spark asks for a partition that is none of ours."""
         if not isinstance(partition, _Partition):
             return
-        with _in_a_sentence():
+        with _in_a_sentence(), interpreter.borrowed():
             for batch in self._reading.read(partition.part):
                 yield batch.cast(_bare(batch.schema))
 

@@ -13,7 +13,7 @@ import etl
 PACKAGE = Path(etl.__file__).parent
 
 FLOORS = (
-    {"etl.errors", "etl.names", "etl.version"},
+    {"etl.errors", "etl.interpreter", "etl.names", "etl.version"},
     {"etl.model", "etl.sqlfiles", "etl.sqltext"},
     {"etl.config", "etl.events", "etl.outcome", "etl.storage"},
     {"etl.configerrors", "etl.configlayers"},

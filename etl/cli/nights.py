@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from etl import interpreter
 from etl.cli.completion import datasets
 from etl.cli.options import (
     CONFIG,
@@ -27,7 +28,7 @@ from etl.cli.options import (
     shard_of,
 )
 from etl.cli.output import FINDINGS, Facts, Output
-from etl.cli.process import lost_output, progress, show_pandas, stopped_by_signals
+from etl.cli.process import lost_output, progress, stopped_by_signals
 from etl.errors import ConfigError, EtlError, shortened
 from etl.events import Ended, listening, tell
 
@@ -81,7 +82,7 @@ def run_command(  # noqa: PLR0913, PLR0917  one parameter per flag
     overrides = Overrides(dataset, studio_id, filters, max_items, max_duration, engine=engine)
     settings = load_settings(config, overrides)
     if settings.engine.kind == "spark":
-        show_pandas()
+        interpreter.show_pandas()
     date = date_of("--snapshot-date", snapshot_date)
     token = check_starting_token(starting_token) if starting_token else None
     if shard and token:

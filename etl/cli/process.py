@@ -1,6 +1,5 @@
 """The process of a command: interpreter settings, streams, log, signals and progress."""
 
-import gc
 import io
 import logging
 import os
@@ -12,9 +11,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
-from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
+from etl import interpreter
 from etl.cli.output import one_line
 from etl.errors import MachineError, StorageError
 from etl.events import Listener, listening, worked_on
@@ -31,37 +30,10 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-class _WithoutPandas(MetaPathFinder):
-    """Hides pandas. Nothing here uses it, but pyarrow imports it to check whether a list is a Series.
-
-    The import costs 0.3 s and 50 MB; the job without it needs 150 MB.
-    """
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002
-        """Refuse pandas as if it were not installed."""
-        if fullname == "pandas":
-            raise ModuleNotFoundError(fullname, name=fullname)
-
-
-def show_pandas() -> None:
-    """Let pandas be imported from now on: PySpark asks for it."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _WithoutPandas)]
-
-
 def prepare() -> None:
-    """Set up streams, the interpreter and libraries. Must be called before the libraries are imported."""
+    """Set up streams and the interpreter. Must be called before the libraries are imported."""
     open_streams()
-    sys.meta_path.insert(0, _WithoutPandas())
-    # Arrow's own allocator keeps freed memory, 50 MB and more. pyarrow reads this variable when it is imported.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    # pyarrow imports numpy, whose linear algebra would start threads. They burn 0.1 s of CPU and are never used.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Whenever it builds a validator, pydantic would ask every installed distribution for plugins; none are wanted here.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
-    # Thousands of records without cycles are created. Looking for cycles every 700 objects took a third of flattening.
-    gc.set_threshold(50_000)
-    # Parsers of JSON count the levels of a text among the calls that led to them.
-    sys.setrecursionlimit(1100)
+    interpreter.set_up()
 
 
 class QuickEnd:

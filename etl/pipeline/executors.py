@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
+from etl import interpreter
 from etl.errors import ConfigError, EngineError, EtlError, cut, first_line
 from etl.pipeline.task import Done, Task
 from etl.pipeline.travel import travelling
@@ -111,6 +112,7 @@ _stop = Stop()
 def _heed(parent_says: Connection) -> None:
     """Let the parent decide when this process stops: when it closes the connection. This process ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+    interpreter.set_up()
 
     def listen() -> None:
         with suppress(EOFError):
@@ -233,5 +235,6 @@ def _interrupt(session: Any) -> None:
 def _in_partition(do: Do, tasks: Sequence[Task], numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in numbers:
         for number in batch.column(0).to_pylist():
-            done = pickle.dumps(attempt(do, tasks[number], Stop()))
+            with interpreter.borrowed():
+                done = pickle.dumps(attempt(do, tasks[number], Stop()))
             yield pa.RecordBatch.from_arrays([pa.array([done], pa.binary())], ["done"])
