@@ -80,11 +80,13 @@ def verify_command(
     findings = [asdict(finding) for finding in verify(settings, date_of("--snapshot-date", snapshot_date))]
     problems = [finding for finding in findings if finding["problem"]]
     total = f"{len(findings) - len(problems)} snapshots complete, {len(problems)} problems"
-    shown = findings if as_json else [{**finding, "problem": finding["problem"] or "complete"} for finding in findings]
+    if not (problems or as_json):
+        for finding in findings:
+            del finding["problem"]
     denied = unread(settings)
     nothing = "No file is damaged, no log differs." if denied else "Nothing is published yet."
     notes = [total if findings else nothing, *([denied] if denied else [])]
-    Output(as_json=as_json).show(Facts("findings", shown), notes=notes)
+    Output(as_json=as_json).show(Facts("findings", findings), notes=notes)
     if problems:
         raise typer.Exit(FINDINGS)
 
