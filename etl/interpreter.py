@@ -11,6 +11,11 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 """Thousands of records without cycles are created. Looking for cycles every 700 objects took a third of flattening."""
 _CALLS = 1100
 """Parsers of JSON count the levels of a text among the calls that led to them."""
+_M_ARENA_MAX, _PARTS = -8, 2
+"""Its number in malloc.h of glibc; and how many parts of the memory threads share.
+
+Otherwise glibc gives each thread a part of its own, which keeps what was freed in it.
+"""
 
 
 class _WithoutPandas(MetaPathFinder):
@@ -40,10 +45,22 @@ def set_up() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # pyarrow imports numpy, whose linear algebra would start threads. They burn 0.1 s of CPU and are never used.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("MALLOC_ARENA_MAX", str(_PARTS))
     # Whenever it builds a validator, pydantic would ask every installed distribution for plugins; none are wanted here.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     sys.setrecursionlimit(_CALLS)
+
+
+def let_threads_share_memory() -> None:
+    """Do for this process what MALLOC_ARENA_MAX does for those it starts. Does nothing without glibc.
+
+    Must be called before libraries start threads.
+    """
+    import ctypes  # noqa: PLC0415  so that `--help` is quick
+
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_M_ARENA_MAX, _PARTS)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from etl.cli.output import visible
 from etl.cli.process import LogFormat, QuickEnd, check_limits, lost_output, prepare, set_up_logging
 from etl.errors import ConfigError, EtlError, refused_by_system
 from etl.events import listening
+from etl.interpreter import let_threads_share_memory
 from etl.observe.killpoints import VARIABLE, kill_point
 from etl.version import VERSION
 
@@ -105,6 +106,7 @@ def _global(
     if level is None:
         raise ConfigError(f"--log-level: found {log_level!r}; expected {_LEVELS}")
     set_up_logging(level, log_format)
+    let_threads_share_memory()
     check_limits()
 
 

@@ -1,5 +1,6 @@
 """What a command brings along: start-up is most of what a quick one costs."""
 
+import ctypes
 import sys
 
 import pytest
@@ -59,3 +60,23 @@ def test_a_run_starts_no_threads_for_linear_algebra(tmp_path):
     )
     done = run_code(code)
     assert done.stderr.splitlines()[-1] == "1"
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has such parts")
+def test_threads_of_a_run_share_two_parts_of_the_memory(tmp_path):
+    """Each thread would keep what it has freed, 10 MB in all; even those that only try how many may be started."""
+    config = tmp_path / "config.yaml"
+    config.write_text("emulator: {studios: 1, sessions_per_studio: 20}\n")
+    code = (
+        "import sys; from etl.cli import main\n"
+        f"sys.argv[1:] = ['run', '--config', {str(config)!r}]\n"
+        "try: main()\n"
+        "finally:\n"
+        "    import ctypes\n"
+        "    libc, path = ctypes.CDLL(None), b'%s'\n"
+        "    libc.fopen.restype = ctypes.c_void_p\n"
+        "    file = ctypes.c_void_p(libc.fopen(path, b'w'))\n"
+        "    libc.malloc_info(0, file), libc.fclose(file)\n"
+    ) % (tmp_path / "info.xml")
+    assert run_code(code).returncode == 0
+    assert (tmp_path / "info.xml").read_text().count("<heap nr=") == 2
