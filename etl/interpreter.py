@@ -53,13 +53,14 @@ def set_up() -> None:
 
 
 def let_threads_share_memory() -> None:
-    """Do for this process what MALLOC_ARENA_MAX does for those it starts. Does nothing without glibc.
+    """Do for this process what MALLOC_ARENA_MAX does for those it starts, unless the operator has set that.
 
-    Must be called before libraries start threads.
+    Does nothing without glibc. Must be called before libraries start threads.
     """
     import ctypes  # noqa: PLC0415  so that `--help` is quick
 
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt and os.environ.get("MALLOC_ARENA_MAX") == str(_PARTS):
         mallopt(_M_ARENA_MAX, _PARTS)
 
 
