@@ -597,7 +597,7 @@ CASES = {
             ("d", D(2026, 11, 21), "eve", 100, 1000, 100),
         ],
     ),
-    ("views", "idle_periods"): (
+    ("marts", "idle_periods"): (
         RUNS,
         {},
         "select session_id, idle_from::varchar, idle_until::varchar from answer order by all",

@@ -5,6 +5,7 @@ import errno
 import signal
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from support.damage import flip_byte
 from support.programs import run_code, start_code
 from support.shapes import ARRIVED, DATE
 from support.stores import KINDS, address_of, connect, overwrite, store_of
+from support.thorough import part
 from support.warehouse import (
     NEXT_DATE,
     THINGS,
@@ -733,3 +735,30 @@ def test_fault_42_two_jobs_that_build_at_once_leave_a_whole_catalog_of_the_newes
     assert talk.exit_code == 0
     assert ask(night, CURRENT) == [1, 2]
     assert in_directory(night) == {*LEFT_OVER, ".lock"}
+
+
+def test_fault_42_of_builders_that_race_none_puts_an_older_catalog_in_place_of_a_newer_one(night):
+    code = """
+        import sys
+        from support.stores import store_at
+        from support.warehouse import build_alone
+        from etl.load.delta.tables import Tables
+
+        for line in sys.stdin:
+            build_alone(Tables(store_at(*sys.argv[1:])))
+            print("built", flush=True)
+    """
+    seen = [1]
+    with process(code, *address_of(night.store)) as one, process(code, *address_of(night.store)) as other:
+        for number in range(2, 2 + len(part(range(100), 34))):
+            with ThreadPoolExecutor(2) as pool:
+                builds = [pool.submit(talk, "build") for talk in (one, other)]
+                publish(night, {f"s{number}": [number]}, run=f"run-{number}")  # the one may see it, the other not
+                while not all(build.done() for build in builds):
+                    seen.append(len(ask(night, HISTORY)))
+            assert [build.result() for build in builds] == ["built", "built"]
+            seen.append(len(ask(night, HISTORY)))
+            assert seen[-1] in {number - 1, number}
+    assert (one.exit_code, other.exit_code) == (0, 0)
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2
