@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
@@ -64,14 +65,30 @@ def let_threads_share_memory() -> None:
         mallopt(_M_ARENA_MAX, _PARTS)
 
 
+_borrowing = threading.Lock()
+_borrowers = 0
+_before = gc.get_threshold(), sys.getrecursionlimit()
+"""What the owner of the process had set when the first of the borrowers came."""
+
+
 @contextmanager
 def borrowed() -> Iterator[None]:
-    """Set up the interpreter of a process that is not ours, such as a worker of Spark, and leave it as it was."""
-    before, calls = gc.get_threshold(), sys.getrecursionlimit()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    sys.setrecursionlimit(max(calls, _CALLS))
+    """Set up the interpreter of a process that is not ours, such as a worker of Spark; the last leaves it as it was.
+
+    Several tasks may borrow it at once: Sail does them in threads of one process.
+    """
+    global _borrowers, _before  # noqa: PLW0603  the interpreter is as global
+    with _borrowing:
+        if not _borrowers:
+            _before = gc.get_threshold(), sys.getrecursionlimit()
+            gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+            sys.setrecursionlimit(max(_before[1], _CALLS))
+        _borrowers += 1
     try:
         yield
     finally:
-        gc.set_threshold(*before)
-        sys.setrecursionlimit(calls)
+        with _borrowing:
+            _borrowers -= 1
+            if not _borrowers:
+                gc.set_threshold(*_before[0])
+                sys.setrecursionlimit(_before[1])

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import textwrap
 
 import pytest
 from support.programs import run_code
@@ -44,39 +45,45 @@ def test_commands_load_nothing_that_they_do_not_need(tmp_path):
     assert not loaded("config", "check") & {*always_too_much, "starlette"}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="numpy's wheels bring OpenBLAS by this name on Linux only")
-def test_a_run_starts_no_threads_for_linear_algebra(tmp_path):
-    """They would spin for 0.1 s of CPU before they fall asleep."""
+def run_then(tmp_path, code):
+    """Do a small night, then some code in the same process; return how it ended."""
     config = tmp_path / "config.yaml"
     config.write_text("emulator: {studios: 1, sessions_per_studio: 20}\n")
-    code = (
+    night = (
         "import sys; from etl.cli import main\n"
         f"sys.argv[1:] = ['run', '--config', {str(config)!r}]\n"
         "try: main()\n"
         "finally:\n"
-        "    import ctypes, pathlib, numpy\n"
-        "    (library,) = pathlib.Path(numpy.__file__).parents[1].glob('numpy.libs/*openblas*')\n"
-        "    print(ctypes.CDLL(str(library)).scipy_openblas_get_num_threads64_(), file=sys.__stderr__)"
     )
-    done = run_code(code)
+    return run_code(night + textwrap.indent(textwrap.dedent(code), "    "))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="numpy's wheels bring OpenBLAS by this name on Linux only")
+def test_a_run_starts_no_threads_for_linear_algebra(tmp_path):
+    """They would spin for 0.1 s of CPU before they fall asleep."""
+    done = run_then(
+        tmp_path,
+        """
+        import ctypes, pathlib, numpy
+        (library,) = pathlib.Path(numpy.__file__).parents[1].glob('numpy.libs/*openblas*')
+        print(ctypes.CDLL(str(library)).scipy_openblas_get_num_threads64_(), file=sys.__stderr__)
+        """,
+    )
     assert done.stderr.splitlines()[-1] == "1"
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has such parts")
 def test_threads_of_a_run_share_two_parts_of_the_memory(tmp_path):
     """Each thread would keep what it has freed, 10 MB in all; even those that only try how many may be started."""
-    config = tmp_path / "config.yaml"
-    config.write_text("emulator: {studios: 1, sessions_per_studio: 20}\n")
-    code = (
-        "import sys; from etl.cli import main\n"
-        f"sys.argv[1:] = ['run', '--config', {str(config)!r}]\n"
-        "try: main()\n"
-        "finally:\n"
-        "    import ctypes\n"
-        "    libc, path = ctypes.CDLL(None), b'%s'\n"
-        "    libc.fopen.restype = ctypes.c_void_p\n"
-        "    file = ctypes.c_void_p(libc.fopen(path, b'w'))\n"
-        "    libc.malloc_info(0, file), libc.fclose(file)\n"
-    ) % (tmp_path / "info.xml")
-    assert run_code(code).returncode == 0
+    done = run_then(
+        tmp_path,
+        f"""
+        import ctypes
+        libc = ctypes.CDLL(None)
+        libc.fopen.restype = ctypes.c_void_p
+        file = ctypes.c_void_p(libc.fopen({bytes(tmp_path / "info.xml")!r}, b'w'))
+        libc.malloc_info(0, file), libc.fclose(file)
+        """,
+    )
+    assert done.returncode == 0
     assert (tmp_path / "info.xml").read_text().count("<heap nr=") == 2

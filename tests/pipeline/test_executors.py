@@ -7,6 +7,7 @@ import sys
 import pyarrow as pa
 from support.programs import run_code
 
+from etl import interpreter
 from etl.pipeline.executors import Processes, _in_partition
 from etl.pipeline.task import Done, Task
 from etl.pipeline.walks import Stop
@@ -35,4 +36,16 @@ def test_a_worker_of_spark_is_set_up_for_a_task_and_left_as_it_was():
     (rows,) = _in_partition(look, [Task(())], [pa.record_batch({"id": [0]})])
     found = pickle.loads(rows.column(0)[0].as_py()).node.removesuffix(" pandas")
     assert found == run_code(SETTINGS).stdout.strip() != f"{before[0][0]} {before[1]}"
+    assert (gc.get_threshold(), sys.getrecursionlimit()) == before
+
+
+def test_tasks_that_borrow_an_interpreter_at_once_leave_it_as_it_was():
+    """The first ends before the second does."""
+    before = gc.get_threshold(), sys.getrecursionlimit()
+    first, second = interpreter.borrowed(), interpreter.borrowed()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (gc.get_threshold(), sys.getrecursionlimit()) != before
+    second.__exit__(None, None, None)
     assert (gc.get_threshold(), sys.getrecursionlimit()) == before
