@@ -14,6 +14,9 @@ Views, marts, checks and files of the report describe their columns one by one, 
 brackets. A file is used if everything that it reads exists. A mart lists its assumptions under `Assumes`; a check has a
 `Meaning` and a `Severity`. A macro has `Arguments` and an `Answer`; its text follows the name in `create macro`.
 
+A mart that says `Carried: slice_id, session_id` reads one change log, and its rows of a session follow from the changes
+of that session alone: see etl/load/catalog/carried.py.
+
 A file that reads `idle_sessions (query)` gets that file of sql/queries as a CTE of the same name. The file then also
 has the parameters of the query. Its own header may change their defaults.
 """
@@ -82,6 +85,11 @@ class SqlFile:
         listed = re.sub(r"\([^)]*\)", "", _QUERY.sub("", self.headers.get("Reads", ""))).strip(". ")
         own = filter(None, (name.strip() for name in listed.split(",")))
         return tuple(dict.fromkeys([*own, *(name for query in self.queries for name in query.reads)]))
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Return the columns by which a mart is carried on; none if each catalog makes it anew."""
+        return tuple(filter(None, self.headers.get("Carried", "").rstrip(".").split(", ")))
 
     @property
     def columns(self) -> dict[str, str]:

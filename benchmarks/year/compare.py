@@ -53,8 +53,11 @@ MARTS = {
 PLACE = frozenset({"account_id", "region"})
 """Columns that say where a studio is. All rows are of one account, and the id of a studio begins with its Region."""
 
-NOT_COMPARED = {"snapshots", "finished_snapshots", "complete_snapshots", "current_slices", "nights"}
-"""Facts of the job, not of the studio."""
+NOT_COMPARED = {
+    *("snapshots", "finished_snapshots", "complete_snapshots", "current_slices", "nights"),
+    *("session_starts", "session_updates", "session_volumes", "daily_moves"),
+}
+"""Facts of the job, not of the studio; and what marts that are compared are made of."""
 
 TOLERANCE = 1e-4
 """Of numbers with a fraction: sums of hours are rounded differently in another order."""

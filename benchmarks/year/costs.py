@@ -229,7 +229,7 @@ class Costs:
     # Marts
 
     def volume_periods(self) -> Iterator[Row]:
-        """First day, last day, studio, session, owner, GiB: days in a row on which a session is the same."""
+        """First day, last day, studio, session, owner, GiB: days in a row on which all that it costs by is the same."""
         days: dict[Row, list[Part]] = defaultdict(list)
         for part in self._volumes():
             days[part.session].append(part)
@@ -237,7 +237,7 @@ class Costs:
             parts.sort(key=lambda part: part.day)
             first = parts[0]
             for part, then in pairwise([*parts, None]):
-                if then is None or then.day != part.day + DAY or then.record != part.record:
+                if then is None or then.day != part.day + DAY or _costs_by(then) != _costs_by(part):
                     yield first.day, part.day, *part.session, part.record["ownedBy"], (part.volume or {})["size"]
                     first = then or first
 
@@ -367,6 +367,12 @@ class Costs:
                 *key, len(sessions[key]), Rounded.to(1, found.running / 3600), Rounded.to(1, found.unpriced / 3600),
                 Rounded.to(2, found.instance_cost), found.note,
             )  # fmt: skip
+
+
+def _costs_by(part: Part) -> tuple[object, ...]:
+    """Return what a volume is shown and summed up by."""
+    own = part.record
+    return own["ec2InstanceType"], own["ownedBy"], own["launchProfileId"], own.get("tags"), part.volume
 
 
 def _within(day: dt.date, begin: dt.datetime, end: dt.datetime) -> float:

@@ -60,14 +60,14 @@ def compact(settings: Settings) -> list[Upkeep]:
 
 
 def show(settings: Settings) -> tuple[CheckResult, ...]:
-    """Build the catalog of everything committed, and return the checks of severity *error* that fail.
+    """Build the catalog of everything committed anew, and return the checks of severity *error* that fail.
 
     Raises:
         LockedError: another job works on this state directory.
         EtlError: as `Workplace.show`; the old catalog stays.
     """
     with workplace(settings) as place, place.alone():
-        return place.show()
+        return place.show(anew=True)
 
 
 def vacuum(settings: Settings, *, at_once: bool = False) -> list[Upkeep]:

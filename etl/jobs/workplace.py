@@ -175,17 +175,17 @@ class Workplace:
             reach("run.closed")
         return outcome
 
-    def show(self, lost: Sequence[str] = ()) -> tuple[CheckResult, ...]:
+    def show(self, lost: Sequence[str] = (), *, anew: bool = False) -> tuple[CheckResult, ...]:
         """Build the catalog of everything committed, and return the checks of severity *error* that fail.
 
-        `lost` is what counts as missing besides what is missing now.
+        `lost` is what counts as missing besides what is missing now. With `anew`, no mart is carried on.
 
         Raises:
             StorageError: the disk refused; the old catalog stays.
             WarehouseError: a committed data file is missing or damaged; the old catalog stays.
         """
         content = replace(self.content, checks=[self._nothing_is_missing(lost)])
-        failed = [check for check in build_catalog(self.tables, content) if check.failures]
+        failed = [check for check in build_catalog(self.tables, content, anew=anew) if check.failures]
         for check in failed:
             log.log(logging.ERROR if check.severity == "error" else logging.WARNING, "%s", check)
         return tuple(check for check in failed if check.severity == "error")

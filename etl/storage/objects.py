@@ -294,10 +294,11 @@ class ObjectStore:
             with object_errors(name):
                 found = obstore.get(self._store, self._key(name), options=options)
                 path = folder / f"{str(found.meta['e_tag']).strip(chr(34))}{Path(name).suffix}"
-                with tempfile.NamedTemporaryFile(dir=folder, delete=False) as draft:
+                with storage_errors(folder), _draft_in(folder) as draft:
                     for part in found:
                         draft.write(part)
-                Path(draft.name).replace(path)
+                    draft.close()
+                    Path(draft.name).replace(path)
         except NotModifiedError:
             return next(iter(known.values()))
         for former in {*known.values()} - {path}:
@@ -414,3 +415,13 @@ class ObjectStore:
         """Note something as the holder of the lock. Whoever takes the lock after this job has died finds it."""
         assert self._lease, f"{name}: nobody holds it"
         self._lease.set_note(content)
+
+
+@contextmanager
+def _draft_in(folder: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file that nobody else may read, and remove it afterwards if it still has its name."""
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as draft:
+        try:
+            yield draft
+        finally:
+            Path(draft.name).unlink(missing_ok=True)

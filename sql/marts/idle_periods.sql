@@ -1,7 +1,7 @@
 -- idle_periods.sql
 -- Question:    From when until when did each session run without anything happening to it?
 -- Grain:       one row per run of a session and last update that snapshots show of it in state READY.
--- Reads:       streaming_session_changes, current_slices, session_runs.
+-- Reads:       session_updates, current_slices, session_runs.
 -- Parameters:  none.
 -- Columns:     slice_id: slice that lists the session;
 --              account_id: AWS account;
@@ -18,22 +18,13 @@
 --              a session that nothing happens to is taken for idle. A period ends at 00:00 UTC of the last snapshot date
 --              that shows the session running and not updated since; the hours after that belong to the next night.
 --              Runs of more than 400 days are left out, as in session_days.
-with shown as (
-    select *, lead(previous_date) over (partition by slice_id, session_id order by snapshot_date) as last_date
-    from streaming_session_changes
-),
-
-updates as (
+with updates as (
     select
-        slice_id,
-        session_id,
-        started_at,
-        updated_at,
-        max(coalesce(last_date, current_slices.snapshot_date))::timestamp at time zone 'UTC' as shown_until
-    from shown
+        updates.* exclude (last_date),
+        greatest(last_date, if(is_newest, current_slices.snapshot_date, null))::timestamp at time zone 'UTC'
+            as shown_until
+    from session_updates as updates
     left join current_slices using (slice_id)
-    where change <> 'vanished' and state = 'READY' and updated_at is not null
-    group by slice_id, session_id, started_at, updated_at
 ),
 
 periods as (

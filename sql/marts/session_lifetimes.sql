@@ -1,7 +1,7 @@
 -- session_lifetimes.sql
 -- Question:    How long do sessions wait to start, run and live?
 -- Grain:       one row per session that a complete snapshot has ever shown.
--- Reads:       streaming_session_changes, current_slices, session_runs.
+-- Reads:       session_starts, current_slices, session_runs.
 -- Parameters:  none.
 -- Columns:     slice_id: slice that lists the session;
 --              account_id: AWS account;
@@ -28,11 +28,11 @@ with spans as (
         session_id,
         min(created_at) as created_at,
         min(started_at) as first_started_at,
-        min(snapshot_date) as first_seen,
-        min(snapshot_date) filter (where started_at is not null)
+        min(first_date) as first_seen,
+        min(first_date) filter (where started_at is not null)
             <= (min(created_at) at time zone 'UTC')::date + 1 as is_first_start_known,
-        max(snapshot_date) as last_date
-    from streaming_session_changes
+        max(last_date) as last_date
+    from session_starts
     group by slice_id, session_id
 ),
 
@@ -45,13 +45,10 @@ sessions as (
         last.owned_by,
         last.ec2_instance_type,
         last.launch_profile_id,
-        last.change <> 'vanished' as is_listed,
+        last.last_change <> 'vanished' as is_listed,
         last.previous_date
     from spans
-    join streaming_session_changes as last
-        on last.slice_id = spans.slice_id
-        and last.session_id = spans.session_id
-        and last.snapshot_date = spans.last_date
+    join session_starts as last using (slice_id, session_id, last_date)
 ),
 
 seen as (

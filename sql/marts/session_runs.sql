@@ -1,7 +1,7 @@
 -- session_runs.sql
 -- Question:    When did each session run, from which start to which stop?
 -- Grain:       one row per session and start that a complete snapshot has shown.
--- Reads:       streaming_session_changes, current_slices.
+-- Reads:       session_starts, current_slices.
 -- Parameters:  none.
 -- Columns:     slice_id: slice that lists the session;
 --              account_id: AWS account;
@@ -26,56 +26,14 @@
 --              run twice. If a session starts twice between two snapshots, the first of these runs is not seen, and
 --              its stop is taken for that of the run before. A start that failed is no run. A start never comes back
 --              after a later one.
-with starts as (
+with runs as (
     select
-        slice_id,
-        session_id,
-        started_at,
-        max(stopped_at) filter (where stopped_at >= started_at) as own_stop,
-        min(stopped_at) filter (where stopped_at < started_at) as stop_before,  -- stop of the run before this one
-        bool_or(state = 'START_FAILED') as has_failed,
-        min(snapshot_date) as first_date,
-        arg_min_null(previous_date, snapshot_date) as date_before,  -- last date that shows the run before this one
-        max(snapshot_date) as last_date,
-        -- last date before the session was off; a session that is deleted while it runs has no stop
-        min(coalesce(previous_date, date '0001-01-01')) filter (
-            where change <> 'vanished' and state in ('STOPPED', 'DELETE_IN_PROGRESS', 'DELETED')
-        ) as off_after,
-        -- last date before the session vanished; null if it did not vanish, or came back
-        arg_max_null(if(change = 'vanished', previous_date, null), snapshot_date) as vanished_after
-    from streaming_session_changes
-    group by slice_id, session_id, started_at
-),
-
-shown as (
-    select
-        *,
-        coalesce(off_after, vanished_after, lead(date_before) over sessions) as last_seen,
-        lead(stop_before) over sessions as next_stop
-    from starts
-    window sessions as (partition by slice_id, session_id order by first_date)
-),
-
-runs as (
-    select
-        shown.* exclude (last_seen, next_stop),
-        coalesce(own_stop, if(next_stop >= shown.started_at, next_stop, null)) as stopped_at,
-        last_seen is null as is_listed,
-        coalesce(last_seen, current_slices.snapshot_date)::timestamp at time zone 'UTC' as shown_until,
-        last.account_id,
-        last.region,
-        last.studio_id,
-        last.ec2_instance_type,
-        last.owned_by,
-        last.launch_profile_id,
-        last.tags
-    from shown
-    join streaming_session_changes as last
-        on last.slice_id = shown.slice_id
-        and last.session_id = shown.session_id
-        and last.snapshot_date = shown.last_date
-    left join current_slices on current_slices.slice_id = shown.slice_id
-    where shown.started_at is not null and not has_failed
+        starts.* exclude (last_seen),
+        starts.last_seen is null as is_listed,
+        coalesce(starts.last_seen, current_slices.snapshot_date)::timestamp at time zone 'UTC' as shown_until
+    from session_starts as starts
+    left join current_slices using (slice_id)
+    where starts.started_at is not null and not starts.has_failed
 ),
 
 ended as (

@@ -1,9 +1,9 @@
 -- volume_periods.sql
 -- Question:    Which session had a volume from when until when, and how large was it?
--- Grain:       one row per session and version of it that has a root volume.
--- Reads:       streaming_session_changes, current_slices.
+-- Grain:       one row per session and period in which its volume, type, owner and tags are the same.
+-- Reads:       session_volumes, current_slices.
 -- Parameters:  none.
--- Columns:     first_day: first UTC day of the version;
+-- Columns:     first_day: first UTC day of the period;
 --              last_day: last UTC day of it;
 --              slice_id: slice that lists the session;
 --              account_id: AWS account;
@@ -21,32 +21,9 @@
 --              snapshot that shows it. A day without a complete snapshot is as the snapshot before it, if a later
 --              snapshot shows the session too. Where the session has vanished by then, its volume counts up to the last
 --              snapshot that shows it. Days before the first snapshot of a session do not count.
-with versions as (
-    select
-        *,
-        case lead(change) over sessions
-            when 'vanished' then lead(previous_date) over sessions
-            else lead(snapshot_date) over sessions - 1
-        end as last_day
-    from streaming_session_changes
-    window sessions as (partition by slice_id, session_id order by snapshot_date)
-)
-
 select
-    versions.snapshot_date as first_day,
-    coalesce(versions.last_day, current_slices.snapshot_date) as last_day,
-    versions.slice_id,
-    versions.account_id,
-    versions.region,
-    versions.studio_id,
-    versions.session_id,
-    versions.ec2_instance_type,
-    versions.owned_by,
-    versions.launch_profile_id,
-    versions.tags,
-    versions.volume_configuration_size as volume_gib,
-    versions.volume_configuration_iops as volume_iops,
-    versions.volume_configuration_throughput as volume_throughput
-from versions
-left join current_slices on current_slices.slice_id = versions.slice_id
-where versions.change <> 'vanished' and versions.volume_configuration_size is not null
+    volumes.first_day,
+    coalesce(volumes.last_day, current_slices.snapshot_date) as last_day,
+    volumes.* exclude (first_day, last_day)
+from session_volumes as volumes
+left join current_slices using (slice_id)

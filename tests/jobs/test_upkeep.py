@@ -3,14 +3,16 @@
 import datetime as dt
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 from support.job import DATE, Job
 from support.studios import LIST
+from support.warehouse import write_into
 
-from etl.jobs.upkeep import compact, vacuum
+from etl.jobs.upkeep import compact, show, vacuum
 from etl.load.delta.tables import Tables
 from etl.model import CATALOG_NAME
 from etl.storage.disk import Disk
@@ -55,6 +57,18 @@ def test_vacuum_keeps_replaced_files_for_their_readers_until_the_grace_is_over(j
         assert of(vacuum(job.settings()), "streaming_sessions").removed == 0
         assert parquet_files(job) > before
         assert reader.execute("select count(*), max(page_number) from streaming_sessions").fetchall() == seen
+
+
+def test_a_catalog_that_is_asked_for_takes_nothing_from_the_former_one(job):
+    job = replace(job, marts=True)
+    job.run()
+    starts = "select count(*) from session_starts"
+    there = job.ask(starts)
+    write_into(job.directory / "warehouse" / CATALOG_NAME, "delete from session_starts")
+
+    assert show(job.settings()) == ()
+
+    assert job.ask(starts) == there != [(0,)]
 
 
 def test_vacuum_removes_what_no_table_names_after_the_grace(job, published):

@@ -183,7 +183,7 @@ def test_every_file_begins_with_its_name_and_has_the_header(key):
 
     assert file.text.startswith(f"-- {file.name}.sql\n")
     expected = CHECK_HEADERS if key[0] == "checks" else HEADERS
-    assert tuple(name for name in file.headers if name != "Assumes") == expected
+    assert tuple(name for name in file.headers if name not in ("Assumes", "Carried")) == expected
     assert all(file.headers.values())
     assert all(f"${parameter.name}" in file.text.split("select", 1)[1] for parameter in file.parameters)
     assert ("none" in file.headers.get("Parameters", "none")) == (not file.parameters)
@@ -299,6 +299,37 @@ def test_a_volume_that_vanished_counts_up_to_the_last_snapshot_that_shows_it():
     gone = f"{RUNS} update streaming_session_changes set volume_configuration_size = 100 where session_id = 'b'"
     look = "select day from answer where session_id = 'b' order by all"
     assert answer("views", "volume_days", gone, look) == [(D(2026, 11, 18),), (D(2026, 11, 19),)]
+
+
+def test_periods_of_a_volume_end_where_it_is_another_one_where_it_is_gone_and_where_the_session_is():
+    """a: larger for a night, and then as before. c: without a volume for a night. d: vanishes and comes back."""
+    changes = [
+        ("2026-11-18", None, "appeared", "a", 100), ("2026-11-19", "2026-11-18", "changed", "a", 200),
+        ("2026-11-20", "2026-11-19", "changed", "a", 100), ("2026-11-21", "2026-11-20", "changed", "a", 100),
+        ("2026-11-18", None, "appeared", "c", 100), ("2026-11-19", "2026-11-18", "changed", "c", "null"),
+        ("2026-11-20", "2026-11-19", "changed", "c", 100), ("2026-11-18", None, "appeared", "d", 100),
+        ("2026-11-21", "2026-11-19", "vanished", "d", 100), ("2026-11-22", "2026-11-21", "appeared", "d", 100),
+    ]  # fmt: skip
+    rows = " union all ".join(
+        f"select * replace ('{date}'::date as snapshot_date, {f'date {before!r}' if before else 'null'} as"
+        f" previous_date, '{change}' as change, '{session}' as session_id, {gib} as volume_configuration_size)"
+        " from one"
+        for date, before, change, session, gib in changes
+    )
+    given = (
+        f"{RUNS} create table one as from streaming_session_changes where session_id = 'd';"
+        f" delete from streaming_session_changes; insert into streaming_session_changes {rows}; drop table one;"
+    )
+    look = "select session_id, first_day, last_day, volume_gib from answer order by all"
+    assert answer("marts", "session_volumes", given, look) == [
+        ("a", D(2026, 11, 18), D(2026, 11, 18), 100),
+        ("a", D(2026, 11, 19), D(2026, 11, 19), 200),
+        ("a", D(2026, 11, 20), None, 100),
+        ("c", D(2026, 11, 18), D(2026, 11, 18), 100),
+        ("c", D(2026, 11, 20), None, 100),
+        ("d", D(2026, 11, 18), D(2026, 11, 19), 100),
+        ("d", D(2026, 11, 22), None, 100),
+    ]
 
 
 LATE = "update streaming_sessions set extracted_at = '2028-01-01 00:00:00Z';"

@@ -1,6 +1,8 @@
 """What only happens to an object store: lost answers, conditions that nobody keeps, holders that stand still."""
 
 import datetime as dt
+import resource
+import signal
 import socket
 import stat
 import tempfile
@@ -15,7 +17,7 @@ from support.warehouse import publish
 
 from etl.errors import DeniedError, LockedError, StorageError
 from etl.load.delta.tables import Tables
-from etl.storage import lease, objects
+from etl.storage import lease, mirror, objects
 from etl.storage.objects import ObjectStore
 from etl.storage.store import ConditionError
 
@@ -345,3 +347,22 @@ def test_folder_of_packs_is_not_looked_into_for_a_log(server, stores):
     server.requests.clear()
     assert store.folders_with("_delta_log") == ["things"]
     assert server.requests == [("GET", "")]
+
+
+def test_a_copy_that_the_disk_has_no_room_for_leaves_nothing_behind(stores, tmp_path, monkeypatch):
+    """Each night would leave one more."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    store = stores()
+    name = store.at("large.duckdb")
+    store.put_new(name, bytes(1_000_000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(StorageError, match="File too large"):
+            store.fetch(name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(mirror.cache_of(name).iterdir()) == []
+    assert store.fetch(name).read_bytes() == bytes(1_000_000)

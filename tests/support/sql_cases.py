@@ -529,6 +529,74 @@ CASES = {
             (D(2026, 11, 18), 1, "1", "r", "s1", "g5.xlarge", "ben", pytest.approx(10 + 0.5 / 3600)),
         ],
     ),
+    ("marts", "session_starts"): (
+        RUNS,
+        {},
+        (
+            "select session_id, started_at::varchar, stopped_at::varchar, has_failed, first_date, last_date, last_seen,"
+            " last_change, previous_date, owned_by from answer order by session_id, first_date"
+        ),
+        [
+            (
+                *("a", "2026-11-17 22:00:00+00", "2026-11-18 10:00:00.5+00", False),
+                *(D(2026, 11, 18), D(2026, 11, 19), D(2026, 11, 18), "changed", D(2026, 11, 18), "ben"),
+            ),
+            (
+                *("a", "2026-11-19 12:00:00+00", None, False),
+                *(D(2026, 11, 21), D(2026, 11, 21), None, "changed", D(2026, 11, 19), "ben"),
+            ),
+            (
+                *("b", "2026-11-17 12:00:00+00", None, False),
+                *(D(2026, 11, 18), D(2026, 11, 21), D(2026, 11, 19), "vanished", D(2026, 11, 19), "ann"),
+            ),
+            (
+                *("c", "2026-11-17 02:00:00+00", None, True),
+                *(D(2026, 11, 18), D(2026, 11, 18), D(2026, 11, 18), "appeared", None, "ann"),
+            ),
+            (
+                *("c", "2026-11-18 02:00:00+00", None, True),
+                *(D(2026, 11, 19), D(2026, 11, 19), None, "changed", D(2026, 11, 18), "ann"),
+            ),
+            ("d", None, None, False, D(2026, 11, 21), D(2026, 11, 21), None, "appeared", D(2026, 11, 19), "eve"),
+        ],
+    ),
+    ("marts", "session_updates"): (
+        RUNS,
+        {},
+        ("select session_id, started_at::varchar, updated_at::varchar, last_date, is_newest from answer order by all"),
+        [
+            ("a", "2026-11-17 22:00:00+00", "2026-11-17 22:05:00+00", D(2026, 11, 18), False),
+            ("a", "2026-11-19 12:00:00+00", "2026-11-19 12:05:00+00", None, True),
+            ("b", "2026-11-17 12:00:00+00", "2026-11-17 12:05:00+00", D(2026, 11, 19), False),
+        ],
+    ),
+    ("marts", "session_volumes"): (
+        RUNS,
+        {},
+        "select session_id, first_day, last_day, owned_by, tags::varchar, volume_gib from answer order by all",
+        [
+            ("a", D(2026, 11, 18), D(2026, 11, 18), "ann", "{Project=moon}", 500),
+            ("a", D(2026, 11, 19), D(2026, 11, 20), "ben", "{Project=sun, Shot=1}", 500),
+            ("a", D(2026, 11, 21), None, "ben", "{Project=sun}", 700),
+            ("c", D(2026, 11, 18), None, "ann", "{}", 100),
+            ("d", D(2026, 11, 21), None, "eve", None, 100),
+        ],
+    ),
+    ("marts", "daily_moves"): (
+        RUNS,
+        {},
+        "select snapshot_date, slice_id, state, sessions, volume_gib, volume_iops from answer order by all",
+        [
+            (D(2026, 11, 18), "x", "READY", 2, 500, 5000),
+            (D(2026, 11, 18), "x", "START_FAILED", 1, 100, 1000),
+            (D(2026, 11, 19), "x", "READY", -1, -500, -5000),
+            (D(2026, 11, 19), "x", "START_FAILED", 0, 0, 0),
+            (D(2026, 11, 19), "x", "STOPPED", 1, 500, 5000),
+            (D(2026, 11, 21), "x", "CREATE_IN_PROGRESS", 1, 100, 1000),
+            (D(2026, 11, 21), "x", "READY", 0, 700, 7000),
+            (D(2026, 11, 21), "x", "STOPPED", -1, -500, -5000),
+        ],
+    ),
     ("marts", "session_runs"): (
         RUNS,
         {},
@@ -646,8 +714,7 @@ CASES = {
             ("a", D(2026, 11, 18), D(2026, 11, 18), "ann", 500),
             ("a", D(2026, 11, 19), D(2026, 11, 20), "ben", 500),
             ("a", D(2026, 11, 21), D(2026, 11, 21), "ben", 700),
-            ("c", D(2026, 11, 18), D(2026, 11, 18), "ann", 100),
-            ("c", D(2026, 11, 19), D(2026, 11, 21), "ann", 100),
+            ("c", D(2026, 11, 18), D(2026, 11, 21), "ann", 100),  # only its start has changed
             ("d", D(2026, 11, 21), D(2026, 11, 21), "eve", 100),
         ],
     ),

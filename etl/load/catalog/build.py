@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from etl.errors import StorageError, WarehouseError, first_line
 from etl.events import reach
+from etl.load.catalog.carried import Carried, former_catalog
 from etl.load.catalog.checks import run_checks
 from etl.load.catalog.dictionary import add_dictionary
 from etl.load.catalog.flat import add_flat_views
@@ -65,10 +66,11 @@ class Content:
     checks: Sequence[CheckResult] = ()
 
 
-def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
+def build_catalog(tables: Tables, content: Content, *, anew: bool = False) -> list[CheckResult]:
     """Build a catalog of the newest committed versions, swap it in, and return the results of its checks.
 
-    The caller holds the lock of the warehouse, so no table holds half of a publication.
+    The caller holds the lock of the warehouse, so no table holds half of a publication. With `anew`, nothing is carried
+    on from the former catalog.
 
     Raises:
         StorageError: the disk refused; the old catalog stays.
@@ -81,9 +83,10 @@ def build_catalog(tables: Tables, content: Content) -> list[CheckResult]:
     try:
         with storage_errors(path):
             _remove(draft)
+        former = None if anew else former_catalog(store)
         made_of = tables.versions()
         packs = Packs(store)
-        found = _fill_as_far_as_possible(draft, tables, packs, content)
+        found = _fill_as_far_as_possible(draft, tables, packs, content, former)
         with storage_errors(path):
             reach("catalog.built")
             draft.chmod(_MODE)
@@ -121,13 +124,15 @@ def _check_files(path: str, table: Committed) -> None:
             raise _unbuildable(path, f"{file}: expected {table.facts[file].size} bytes, found {found}")
 
 
-def _fill_as_far_as_possible(draft: Path, tables: Tables, packs: Packs, content: Content) -> list[CheckResult]:
+def _fill_as_far_as_possible(
+    draft: Path, tables: Tables, packs: Packs, content: Content, former: Path | None
+) -> list[CheckResult]:
     """Fill a new DuckDB file. Leave out the marts and what needs them if they cannot be computed from the data.
 
     For instance, a column that privacy rules have hashed is a text where a mart needs a number.
     """
     try:
-        return _fill(draft, tables, packs, content)
+        return _fill(draft, tables, packs, content, former)
     except (duckdb.ProgrammingError, duckdb.DataError) as exc:
         reason = first_line(exc)
         log.error("%s: marts, checks, flat views and dictionary are left out: %s", draft.name, reason)  # noqa: TRY400
@@ -138,14 +143,24 @@ def _fill_as_far_as_possible(draft: Path, tables: Tables, packs: Packs, content:
         return [*content.checks, found] if content.with_marts else [*content.checks]
 
 
-def _fill(draft: Path, tables: Tables, packs: Packs, content: Content, *, with_views: bool = True) -> list[CheckResult]:
-    """Fill a new DuckDB file and close it. It has no write-ahead log then."""
+def _fill(  # noqa: PLR0913  one file, and what it is made of
+    draft: Path,
+    tables: Tables,
+    packs: Packs,
+    content: Content,
+    former: Path | None = None,
+    *,
+    with_views: bool = True,
+) -> list[CheckResult]:
+    """Fill a new DuckDB file and close it. It has no write-ahead log then.
+
+    `former` is the former catalog, from which marts are carried on.
+    """
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         tables.store.connect(connection)
         connection.execute(f"attach {literal(str(draft))} as {_NAME} (storage_version '{_STORAGE}')")
         connection.execute(f"use {_NAME}")
-        connection.begin()  # one transaction: DuckDB syncs its log with each
         found = []
         for name in sorted({*tables.names(), *content.known}):
             if committed := tables.read(name, with_facts=True):
@@ -153,6 +168,8 @@ def _fill(draft: Path, tables: Tables, packs: Packs, content: Content, *, with_v
                 found.append(committed)
             elif name in content.known:  # other tables without a version: their first commit was killed
                 found.append(Committed(tables.store, name, -1, content.known[name], {}))
+        carried = Carried(connection, former, {table.name: table for table in found})
+        connection.begin()  # one transaction: DuckDB syncs its log with each
         for table in found:
             made = packs.of(table)
             packed = {file for pack in made.values() for _, file in pack.members}
@@ -172,7 +189,8 @@ def _fill(draft: Path, tables: Tables, packs: Packs, content: Content, *, with_v
                 add_versions(connection, dataset, table)
         results = [*content.checks]
         if content.with_marts:
-            add_files(connection, ("views", "marts"))
+            add_files(connection, ("views", "marts"), query=carried.query)
+            carried.note()
             add_flat_views(connection, content.datasets, content.pinned_tags)
             results = run_checks(connection, content.checks)
             read_once(connection)

@@ -1,6 +1,6 @@
 """Tables and views of a catalog, and the comments on their columns."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -81,18 +81,22 @@ def add_macros(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def add_files(
-    connection: duckdb.DuckDBPyConnection, kinds: Collection[Kind], only: Collection[str] | None = None
+    connection: duckdb.DuckDBPyConnection,
+    kinds: Collection[Kind],
+    only: Collection[str] | None = None,
+    query: Callable[[SqlFile], str] = lambda file: file.text,
 ) -> None:
     """Add views and marts of sql/ that do not exist yet, each after the tables and views that it reads.
 
-    A file is left out if something that it reads does not exist. `only` names the files to add; None adds all.
+    A file is left out if something that it reads does not exist. `only` names the files to add; None adds all. `query`
+    gives the statement whose rows a file has.
     """
     files = [(kind, file) for kind in kinds for file in sql_files(kind).values() if only is None or file.name in only]
     there = names(connection)
     while ready := [(kind, file) for kind, file in files if file.name not in there and there.issuperset(file.reads)]:
         for kind, file in ready:
             what = "view" if kind == "views" else "table"
-            connection.execute(f"create {what} {quoted(file.name)} as {file.text}")
+            connection.execute(f"create {what} {quoted(file.name)} as {query(file)}")
             comment_on(connection, quoted(file.name), file.columns or _inherited(connection, file))
             there.add(file.name)
 
