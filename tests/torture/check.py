@@ -16,6 +16,7 @@ from deltalake.exceptions import TableNotFoundError
 from support.job import connected
 
 from etl.model import CATALOG_NAME
+from etl.sqlfiles import sql_files
 from torture.model import KEYS, STUDIOS, Content, Key, Model, Place, Row
 
 PROVENANCE = frozenset(
@@ -62,6 +63,15 @@ def read_catalog(warehouse: Path) -> dict[str, list[Row]]:
             table: connection.sql(f"from {name}").to_arrow_table().to_pylist()
             for table, name in names.items()
             if name in there
+        }
+
+
+def read_marts(warehouse: Path) -> dict[str, list[tuple[str]]]:
+    """Return the rows of each mart as texts, in order."""
+    with connected(warehouse / CATALOG_NAME) as connection:
+        return {
+            name: connection.execute(f"select to_json(rows)::varchar from {name} as rows order by 1").fetchall()
+            for name in sorted(relations(connection) & sql_files("marts").keys())
         }
 
 

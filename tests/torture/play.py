@@ -16,9 +16,10 @@ from deltalake import DeltaTable
 from support.job import Job, job_at
 
 from etl.emulator import EmbeddedStudio, LoggedRequest, StudioSettings
+from etl.jobs.upkeep import show
 from etl.jobs.verify import verify
 from etl.ledger.directory import ledger_paths
-from torture.check import check, check_changes, check_facts, read_catalog, read_delta
+from torture.check import check, check_changes, check_facts, read_catalog, read_delta, read_marts
 from torture.model import KEYS, Content, Model, Place
 from torture.readers import CatalogReader, DeltaReader, Report, judge, reading
 from torture.schedule import Schedule, Step
@@ -204,8 +205,13 @@ class _Play:
             digests = lambda place: [content.digests() for content in self.model.allowed(place)]  # noqa: E731
             problems += judge(report, digests)
             self.tally.looks.update(report.looks)
-        _raise(problems)
         warehouse = self.jobs[0].directory / "warehouse"
+        if self.jobs[0].marts:
+            carried_on = read_marts(warehouse)
+            show(self.jobs[0].settings())
+            anew = read_marts(warehouse)
+            problems += [f"mart {name}: not as it is made anew" for name in anew if carried_on.get(name) != anew[name]]
+        _raise(problems)
         self.tally.commits += sum(
             DeltaTable(log.parent).version() + 1 for log in warehouse.glob("*/_delta_log") if any(log.glob("*.json"))
         )
