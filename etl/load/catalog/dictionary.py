@@ -48,12 +48,12 @@ def add_dictionary(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, C
         for field in committed.schema
     }
     add_table(connection, "etl_columns", COLUMNS.empty_table())
-    listed = columns(connection)
+    listed, marts = columns(connection), sql_files("marts")
     rows = []
     for (schema_name, table), those in listed.items():
         own = table.removesuffix("_history").removesuffix("_versions")
         measured: _Measured = {}
-        if schema_name == "main" and table in sql_files("marts"):
+        if schema_name == "main" and table in marts:
             measured = _measure_mart(connection, those)
         elif schema_name == "main" and ("main", f"{table}_history") in listed:
             measured = _measure_dataset(connection, those, tables)
