@@ -115,6 +115,7 @@ SCRIPT = Contender("script", _peer("script"))
 DLT = Contender("dlt", _peer("dlt_peer"))
 SINGER = Contender("singer", _peer("singer"))
 FLOOR = Contender("floor", _peer("floor"))
+LOOP = Contender("loop", _peer("loop"))
 
 
 @contextmanager

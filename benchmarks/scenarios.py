@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,7 @@ from benchmarks.contenders import (
     DLT,
     FLOOR,
     HERE,
+    LOOP,
     NIMBLE,
     PEERS_BIN,
     ROOT,
@@ -49,6 +50,8 @@ _WHOLE = 200_000
 """Sessions from which on the slowest peer takes part too."""
 _LATENCY_MS = 40
 _ANSWER_MS = 100
+_NOISY = 1.25
+"""If repetitions of one process differ by more, its neighbours are measured, too."""
 _SHOWN_ROWS = 8_000
 _ON_A_TERMINAL = (
     sys.executable, "-c", "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
@@ -120,7 +123,7 @@ def ratios(bench: Bench) -> list[Row]:
             ", ".join(f"{name} {count}" for name, count in differences.items()) + f" (dlt {merged}: merged tags)",
             not any(differences.values()))
     )  # fmt: skip
-    return rows + _bytes_per_row(bench) + _peaks(usages)
+    return [*rows, *_bytes_per_row(bench), *_peaks(usages), _noise(usages)]
 
 
 def instructions(bench: Bench) -> list[Row]:
@@ -181,6 +184,15 @@ def _peaks(usages: Mapping[str, Sequence[Usage]]) -> list[Row]:
     return [Row("peak memory of each, MiB", "", peaks)]
 
 
+def _noise(usages: Mapping[str, Sequence[Usage]]) -> Row:
+    """Return how much the repetitions of one contender differ: if by much, no ratio of this run says anything."""
+    spread, name = max(
+        (max(usage.cpu_s for usage in some) / min(usage.cpu_s for usage in some), name) for name, some in usages.items()
+    )
+    row = at_most("CPU of one contender, slowest to quickest repetition", _NOISY, spread, "{:.2f} times", f" ({name})")
+    return row if row.is_met else replace(row, measured=f"{row.measured}: too noisy to judge")
+
+
 def memory(bench: Bench) -> list[Row]:
     """Peak memory, and that it does not grow with the studio."""
     peaks = {}
@@ -206,6 +218,7 @@ def latency(bench: Bench) -> list[Row]:
     pages = bench.sessions // PAGE_SESSIONS
     with studio(recording(bench.sessions), bench.sessions, latency_ms=_LATENCY_MS) as environment:
         floor = measure(FLOOR.command(bench.fresh("floor")), **environment)
+        loop = measure(LOOP.command(bench.fresh("loop")), **environment)
         whole = measure(nimble(bench.fresh("whole")), **environment)
         waited_s = pages * _LATENCY_MS / 1000
         rows.append(
@@ -213,6 +226,9 @@ def latency(bench: Bench) -> list[Row]:
                     "{:.3f} times", f" ({whole.wall_s:.1f} s : {waited_s:.0f} s)")
         )  # fmt: skip
         rows.append(Row("… of the floor", "", f"{floor.wall_s / waited_s:.3f} times ({floor.wall_s:.1f} s)"))
+        rows.append(
+            Row("… of a loop that keeps nothing", "", f"{loop.wall_s / waited_s:.3f} times ({loop.wall_s:.1f} s)")
+        )
     with studio(recording(bench.sessions), bench.sessions, latency_ms=_LATENCY_MS) as environment:
         # The page of ListStudios is the first.
         command, stored = nimble(bench.fresh("killed")), pages * 9 // 10
@@ -244,7 +260,8 @@ def checkpoints(bench: Bench) -> list[Row]:
     with_ledger, without = Contender("with", nimble), Contender("without", _without_ledger)
     usages = _side_by_side(bench, [with_ledger, without])
     on, off = (median(usage.cpu_s for usage in usages[name]) for name in ("with", "without"))
-    return [at_most("CPU of checkpoints, to the rest", 0.15, on / off - 1, "{:.1%}", f" ({on:.1f} s : {off:.1f} s)")]
+    detail = f" ({on:.1f} s : {off:.1f} s)"
+    return [at_most("CPU of checkpoints, to the rest", 0.15, on / off - 1, "{:.1%}", detail), _noise(usages)]
 
 
 def startup(bench: Bench) -> list[Row]:

@@ -7,7 +7,6 @@ read, with what the log and its own statistics say about it, and what tables, fa
 """
 
 import datetime as dt
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from etl.pipeline.losses import find_losses
 from etl.pipeline.write import count_slice, find_changes, is_logged
 from etl.read.query import open_catalog
 from etl.sqltext import quoted
+from etl.storage.scratch import Scratch
 from etl.transform.schema import REJECTS, layout_of
 
 Measure = tuple[int, int]
@@ -142,8 +142,7 @@ def verify(settings: Settings, snapshot_date: dt.date | None = None) -> Iterator
     ledgers, _ = readable_ledgers(settings.state_dir)
     with ExitStack() as opened:
         if copies := copies_of(settings):
-            directory = opened.enter_context(tempfile.TemporaryDirectory(prefix="nimble-etl-"))
-            ledgers, failures = copies.present(ledgers, Path(directory))
+            ledgers, failures = copies.present(ledgers, opened.enter_context(Scratch()))
             yield from (Finding(None, "copy of a ledger", None, str(failure)) for failure in failures)
         yield from _verify_ledgers(settings, tables, ledgers, snapshot_date)
 

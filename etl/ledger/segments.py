@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
 from etl.errors import LedgerError
@@ -26,6 +24,7 @@ from etl.ledger.format import SCHEMA
 from etl.ledger.ledger import Ledger
 from etl.model import Page, RunFacts, Slice, SliceState
 from etl.storage.disk import storage_errors
+from etl.storage.scratch import Scratch
 from etl.storage.store import ConditionError, Store
 
 _FOLDER = "_tasks"
@@ -120,8 +119,8 @@ class Segments:
 
     def _is_first(self, name: str, content: bytes) -> bool:
         """Write a file durably if there is none of its name; tell whether there was none."""
-        with TemporaryDirectory() as directory:
-            draft = Path(directory) / "draft"
+        with Scratch() as directory:
+            draft = directory / "draft"
             with storage_errors(draft):
                 draft.write_bytes(content)
             with storage_errors(name):

@@ -8,8 +8,6 @@ A job asks once for the names below a folder, and then only for what this machin
 
 import os
 import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl.storage.disk import make_directory, put_in_place, storage_errors
+from etl.storage.scratch import Scratch, draft_in
 
 if TYPE_CHECKING:
     from etl.storage.objects import ObjectStore
@@ -47,11 +46,13 @@ class Mirror:
         self.unread: set[str] = set()
 
     @cached_property
+    def _scratch(self) -> Scratch:
+        return Scratch()
+
+    @property
     def path(self) -> Path:
-        """Make the directory, which goes with this object, and return it."""
-        path = Path(tempfile.mkdtemp(prefix="nimble-etl-"))
-        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
-        return path
+        """Return the directory, which is made when it is first asked for and goes with this object."""
+        return self._scratch.path
 
     def look(self, folder: str) -> Collection[str]:
         """Ask for the names of the objects directly below a folder, and return them."""
@@ -109,9 +110,10 @@ class Mirror:
         with suppress(OSError):
             cache = cache_of(self._objects.at(folder))
             make_directory(cache, 0o700)
-            with tempfile.NamedTemporaryFile(dir=cache, delete=False) as draft:
+            with draft_in(cache) as draft:
                 draft.write((self.path / folder / name).read_bytes())
-            put_in_place(Path(draft.name), cache / _cached(name, e_tag))  # a power loss must leave no half of it
+                draft.close()
+                put_in_place(Path(draft.name), cache / _cached(name, e_tag))  # a power loss must leave no half of it
 
     def publish(self, folder: str, names: Iterable[str]) -> None:
         """Put files of the directory that are new here, each under a new name. If one is refused, it is removed here.

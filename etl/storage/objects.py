@@ -12,7 +12,6 @@ import errno
 import io
 import json
 import math
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +29,7 @@ from etl.storage.bucket import Bucket, Keys, Ranges, object_errors
 from etl.storage.disk import make_directory, storage_errors
 from etl.storage.mirror import Mirror, cache_of
 from etl.storage.probe import check_promises
+from etl.storage.scratch import Scratch, draft_in
 from etl.storage.store import ConditionError, Taken, Version
 
 if TYPE_CHECKING:
@@ -233,12 +233,12 @@ class ObjectStore:
 
     def draft(self, name: str) -> Path:
         """Return the path of a file on this machine that does not exist yet."""
-        return Path(self._drafts.name) / f"{uuid.uuid4().hex}-{name.rpartition('/')[2]}"
+        return self._drafts.path / f"{uuid.uuid4().hex}-{name.rpartition('/')[2]}"
 
     @cached_property
-    def _drafts(self) -> "tempfile.TemporaryDirectory[str]":
+    def _drafts(self) -> Scratch:
         try:
-            return tempfile.TemporaryDirectory(prefix="nimble-etl-", ignore_cleanup_errors=True)
+            return Scratch()
         except OSError as exc:
             then = "make room there, or name another directory in the variable TMPDIR"
             raise StorageError(f"{self.uri}: files for it are first written on this machine: {exc}; {then}") from exc
@@ -294,7 +294,7 @@ class ObjectStore:
             with object_errors(name):
                 found = obstore.get(self._store, self._key(name), options=options)
                 path = folder / f"{str(found.meta['e_tag']).strip(chr(34))}{Path(name).suffix}"
-                with storage_errors(folder), _draft_in(folder) as draft:
+                with storage_errors(folder), draft_in(folder) as draft:
                     for part in found:
                         draft.write(part)
                     draft.close()
@@ -415,13 +415,3 @@ class ObjectStore:
         """Note something as the holder of the lock. Whoever takes the lock after this job has died finds it."""
         assert self._lease, f"{name}: nobody holds it"
         self._lease.set_note(content)
-
-
-@contextmanager
-def _draft_in(folder: Path) -> Iterator[IO[bytes]]:
-    """Yield a new file that nobody else may read, and remove it afterwards if it still has its name."""
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as draft:
-        try:
-            yield draft
-        finally:
-            Path(draft.name).unlink(missing_ok=True)

@@ -83,7 +83,7 @@ def build_catalog(tables: Tables, content: Content, *, anew: bool = False) -> li
     try:
         with storage_errors(path):
             _remove(draft)
-        former = None if anew else former_catalog(store)
+        former = None if anew or not content.with_marts else former_catalog(store)
         made_of = tables.versions()
         packs = Packs(store)
         found = _fill_as_far_as_possible(draft, tables, packs, content, former)

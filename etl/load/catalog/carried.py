@@ -99,18 +99,25 @@ class Carried:
         add_table(self._connection, _TABLE, pa.Table.from_pylist(rows, schema=CARRIED))
 
     def _look(self, former: Path) -> dict[str, frozenset[str]]:
-        """Return the marts of the former catalog that can be carried on, and the data files that their rows know."""
+        """Attach the former catalog if some of its marts can be carried on. Return them and the data files they know.
+
+        It is read by a database of its own first: a damaged file makes DuckDB refuse all that comes after it.
+        """
+        attach = f"attach {literal(str(former))} as {_FORMER} (read_only, type duckdb)"
         found = {}
         try:
-            self._connection.execute(f"attach {literal(str(former))} as {_FORMER} (read_only)")
-            noted = self._connection.sql(f"from {_FORMER}.main.{_TABLE}").select("mart", "made_by", "files", "checksum")
-            for name, made_by, files, digest in noted.fetchall():
-                if (
-                    made_by == self._made_by.get(name)
-                    and self._names(name).issuperset(files)
-                    and digest == checksum(self._connection, f"{_FORMER}.main.{quoted(name)}")
-                ):
-                    found[name] = frozenset(files)
+            with duckdb.connect() as apart:
+                apart.execute(attach)
+                noted = apart.sql(f"from {_FORMER}.main.{_TABLE}").select("mart", "made_by", "files", "checksum")
+                for name, made_by, files, digest in noted.fetchall():
+                    if (
+                        made_by == self._made_by.get(name)
+                        and self._names(name).issuperset(files)
+                        and digest == checksum(apart, f"{_FORMER}.main.{quoted(name)}")
+                    ):
+                        found[name] = frozenset(files)
+            if found:
+                self._connection.execute(attach)
         except duckdb.Error as exc:  # a former version has made it, or whoever had it in hand: all is made anew
             log.debug("%s: no mart of it is carried on: %s", former, first_line(exc))
             return {}
