@@ -108,8 +108,8 @@ class Carried:
         try:
             with duckdb.connect() as apart:
                 apart.execute(attach)
-                noted = apart.sql(f"from {_FORMER}.main.{_TABLE}").select("mart", "made_by", "files", "checksum")
-                for name, made_by, files, digest in noted.fetchall():
+                noted = apart.sql(f"from {_FORMER}.main.{_TABLE}").filter("files is not null")
+                for name, made_by, files, digest in noted.select(*CARRIED.names).fetchall():
                     if (
                         made_by == self._made_by.get(name)
                         and self._names(name).issuperset(files)

@@ -198,6 +198,10 @@ def noted_by_nobody(tables, _):
     mark(tables, "drop table etl_carried", as_if_made=False)
 
 
+def noted_by_another_program(tables, _):
+    mark(tables, "update etl_carried set files = null", as_if_made=False)
+
+
 def written_by_another_program(tables, _):
     mark(tables, "update session_starts set owned_by = 'of the other program'", as_if_made=False)
 
@@ -214,7 +218,7 @@ def damaged(tables, _):
 @pytest.mark.parametrize(
     "happens",
     [
-        again, dropped, another_duckdb, another_query, another_type, noted_by_nobody,
+        again, dropped, another_duckdb, another_query, another_type, noted_by_nobody, noted_by_another_program,
         written_by_another_program, with_another_column, damaged,
     ],
 )  # fmt: skip
