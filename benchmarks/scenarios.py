@@ -383,19 +383,25 @@ def _on_spark(bench: Bench, environment: Mapping[str, str]) -> list[Row]:
 
 
 def nights(bench: Bench) -> list[Row]:
-    """What a night costs when a thousand lie before it, and how quickly the catalog of them answers."""
+    """What a night costs when a thousand lie before it, and how quickly the catalog of them answers.
+
+    A hundredth of its sessions are not as they were in the night before.
+    """
     seed = bench.fresh("seed")
     cpu_s = {}
     with studio(recording(20_000), 20_000) as environment:
         measure(nimble(seed, marts=True), **environment)
         for count in (9, 999):
-            out = bench.fresh(f"nights-{count}")
+            spent = bench.fresh(f"spent-{count}")
             say(f"{count} nights")
-            spend_nights(out / "warehouse", seed / "warehouse", DATE, count)
+            spend_nights(spent / "warehouse", seed / "warehouse", DATE, count)
+            measure(nimble(spent, "catalog", marts=True))  # which makes the packs
             published = []
-            for day in range(bench.repetitions):
-                date = (DATE + dt.timedelta(days=day)).isoformat()
-                command = nimble(out, "run", "--snapshot-date", date, marts=True)
+            for _ in range(bench.repetitions):
+                out = bench.directory / f"nights-{count}"
+                shutil.rmtree(out, ignore_errors=True)
+                shutil.copytree(spent, out)
+                command = nimble(out, "run", "--snapshot-date", DATE.isoformat(), marts=True)
                 measure(command, **environment, NIMBLE_ETL_FAILPOINT="slice.walked:2")
                 published.append(measure(command, **environment).cpu_s)
             cpu_s[count + 1] = median(published)

@@ -1,7 +1,7 @@
 """Directories and files that a process needs until it ends.
 
 A process that is killed removes nothing. So each holds a lock on its directories, which the system lets go with the
-process, and whoever makes a directory first removes those of this user that nobody holds.
+process, and a process that makes its first directory removes those of this user that nobody holds.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -69,8 +70,9 @@ def _remove(path: Path, held: int) -> None:
     os.close(held)
 
 
+@cache
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the directories of this user whose process has ended."""
+    """Remove the directories of this user whose process has ended. Once: thousands may lie there."""
     for path in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # somebody holds it, or it is another user's
             held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -28,7 +28,22 @@ HOLDS_ONE = """
 def place(tmp_path, monkeypatch):
     """Where directories are made."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    begin_a_process()
     return tmp_path
+
+
+def begin_a_process():
+    """Forget that this process has looked for what others have left."""
+    scratch._remove_abandoned.cache_clear()
+
+
+def test_a_process_looks_once_for_what_others_have_left(place):
+    """A worker makes a directory for each segment."""
+    own = Scratch()
+    (place / "nimble-etl.abandoned").mkdir()
+    with Scratch():
+        pass
+    assert sorted(place.iterdir()) == sorted([own.path, place / "nimble-etl.abandoned"])
 
 
 def test_it_goes_with_its_object_or_sooner(place):
@@ -50,6 +65,7 @@ def test_that_of_a_killed_process_goes_with_the_next_and_that_of_a_living_one_st
         one.send_signal(signal.SIGKILL)
         one.wait()
         assert left.exists()
+        begin_a_process()
         another = Scratch()
         assert sorted(place.iterdir()) == sorted([own.path, another.path])
 
@@ -71,6 +87,7 @@ def test_one_that_another_process_takes_for_abandoned_before_it_is_held_is_made_
     def flock(descriptor, operation):
         if operation == fcntl.LOCK_EX and not taken:
             taken.extend(place.iterdir())
+            begin_a_process()
             scratch._remove_abandoned(place)
         real(descriptor, operation)
 
@@ -88,7 +105,9 @@ def test_where_there_are_no_locks_nothing_is_taken_for_abandoned(place, monkeypa
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    first, second = Scratch(), Scratch()
+    first = Scratch()
+    begin_a_process()
+    second = Scratch()
     assert sorted(place.iterdir()) == sorted([first.path, second.path])
 
 
