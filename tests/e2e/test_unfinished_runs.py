@@ -66,7 +66,7 @@ def test_its_failure_is_told_beside_what_was_published(job, lost, monkeypatch):
     failing = WarehouseError("a table of that night")
     calls = iter([failing, None])
 
-    def refreshed(*_):
+    def refreshed(*_, **__):
         if error := next(calls):
             raise error
         return ()
