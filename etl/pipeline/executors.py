@@ -98,7 +98,8 @@ class Processes:
                     ended, left = wait(left, _LOOK_S, FIRST_COMPLETED)
                     if self.stop.is_set():
                         said.close()
-                    for future in ended:
+                    for future in sorted(ended, key=lambda one: one.exception() is not None):
+                        # A task that was done before a worker died counts.
                         yield futures[future], future.result()
             finally:
                 said.close()
