@@ -20,7 +20,7 @@ from etl.transform.facts import ETL_TABLES, SLICES, batch
 from etl.transform.schema import SNAPSHOT_DATE, field
 from support.buckets import prefix_of
 from support.shapes import ACCOUNT, ARRIVED, DATE, REGION
-from support.stores import files_of
+from support.stores import connect, files_of
 
 NEXT_DATE = DATE + dt.timedelta(days=1)
 CARRIED = sorted(name for name, file in sql_files("marts").items() if file.carried)
@@ -88,6 +88,12 @@ def build(tables, **known):
     """Build the catalog as the job does, and return its path on a disk."""
     build_catalog(tables, Content({**ETL_TABLES, **known}))
     return tables.store.local and tables.store.local / CATALOG_NAME
+
+
+def ask(tables, statement):
+    """Return the first column of an answer of the catalog, as any reader would get it."""
+    with connect(tables.store) as connection:
+        return connection.sql(statement).to_arrow_table().column(0).to_pylist()
 
 
 def write_into(catalog, statement, *, as_if_made=True):
