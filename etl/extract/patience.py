@@ -86,18 +86,11 @@ class Patience:
             EtlError: any error of the request.
         """
         begun = begun or self.begin(request)
-        while not _is_there(begun.answer, _LOOK_S):
-            if self._stop.is_set() and not _is_there(begun.answer, _GRACE_S):
+        while not begun.is_there(_LOOK_S):
+            if self._stop.is_set() and not begun.is_there(_GRACE_S):
                 raise TransientSourceError(f"{place}: no answer came before the stop; run again to go on")
         self._mine.asker = begun.asker  # it has nothing to do: the next request of this walk need not start another
         return begun.answer.result()
-
-
-def _is_there(answer: "Future[Any]", seconds: float) -> bool:
-    """Wait so long for an answer or an error, and tell whether one is there."""
-    with suppress(TimeoutError):
-        answer.exception(seconds)
-    return answer.done()
 
 
 def may_pass(exc: BaseException) -> bool:
@@ -111,6 +104,12 @@ class Begun(Generic[Answer]):
 
     asker: "_Asker"
     answer: "Future[Answer]"
+
+    def is_there(self, seconds: float) -> bool:
+        """Wait so long for an answer or an error, and tell whether one is there."""
+        with suppress(TimeoutError):
+            self.answer.exception(seconds)
+        return self.answer.done()
 
 
 class _Asker:

@@ -50,6 +50,11 @@ _SAME_ANSWERS = 4
 """So many equal answers without a list, and it is no accident."""
 SLOW_S = 0.01
 """An answer that takes longer is slow: longer than storing a page."""
+_HEAD_START_S = 0.002
+"""How long the thread that stores a page waits while the request for the next one is signed and sent.
+
+Otherwise two threads would take turns at the interpreter, and the request would leave 1 ms later.
+"""
 _proof: ContextVar[Callable[..., None]] = ContextVar("hook that proves the page of the request under way")
 
 
@@ -122,7 +127,9 @@ class Source:
         is_slow = self._answered_in_s > SLOW_S
         if is_slow and self._accounts is None and not (dataset.for_each and dataset.for_each.batch):
             once, _ = self._requests(dataset, slice_, number, starting_token, None)
-            self._mine.expected = (slice_, number, starting_token, None), once, self._patience.begin(once)
+            begun = self._patience.begin(once)
+            begun.is_there(_HEAD_START_S)
+            self._mine.expected = (slice_, number, starting_token, None), once, begun
 
     def fetch_page(
         self, dataset: Dataset, slice_: Slice, number: int, starting_token: str | None, max_items: int | None

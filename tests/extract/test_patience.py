@@ -77,14 +77,14 @@ def test_fault_44_a_request_that_is_never_answered_is_left_behind_after_a_stop(s
 def test_fault_44_an_answer_that_comes_soon_after_a_stop_counts(stop, monkeypatch):
     monkeypatch.setattr(module, "_LOOK_S", 0.01)
     waited = threading.Event()
-    real = module._is_there
+    real = module.Begun.is_there
 
-    def is_there(answer, seconds):
+    def is_there(begun, seconds):
         if seconds == module._GRACE_S:
             waited.set()
-        return real(answer, seconds)
+        return real(begun, seconds)
 
-    monkeypatch.setattr(module, "_is_there", is_there)
+    monkeypatch.setattr(module.Begun, "is_there", is_there)
 
     def request():
         stop.set()
