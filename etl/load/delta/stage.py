@@ -169,6 +169,8 @@ class Stage:
             rows = pa.Table.from_batches(self._waiting).unify_dictionaries()
             self._waiting, self.waiting_bytes = [], 0
             self._file.write(rows)
+            del rows
+            pa.default_memory_pool().release_unused()  # or the next row group would lie beside it
             if self._file.size_so_far() > _FILE_BYTES:
                 self._close_file()
 
