@@ -89,28 +89,39 @@ class Listing:
 class _Connection(asyncio.Protocol):
     """One client: GET requests without a body, one after the other."""
 
-    def __init__(self, listing: Listing, latency_s: float, requests: list[str]) -> None:
+    def __init__(self, listing: Listing, latency_s: float, requests: list[str], pauses_s: list[float]) -> None:
         self._listing = listing
         self._latency_s = latency_s
         self._requests = requests
+        self._pauses_s = pauses_s
+        self._answered_at: float | None = None
         self._received = b""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        now = asyncio.get_running_loop().time()
         self._received += data
         head, end, rest = self._received.partition(b"\r\n\r\n")
         if end:
             self._received = rest
+            if self._answered_at is not None:
+                self._pauses_s.append(now - self._answered_at)
             target = urlsplit(head.split(b" ", 2)[1].decode())
-            at = asyncio.get_running_loop().time() + self._latency_s
             answer = self._answer(target.path, target.query)
-            asyncio.get_running_loop().call_at(at, self._transport.write, answer)
+            asyncio.get_running_loop().call_at(now + self._latency_s, self._send, answer)
+
+    def _send(self, answer: bytes) -> None:
+        self._transport.write(answer)
+        self._answered_at = asyncio.get_running_loop().time()
 
     def _answer(self, path: str, query: str) -> bytes:
         if path == "/requests":
             body: bytes | None = json.dumps(self._requests).encode()
+        elif path == "/pauses":  # seconds from each answer to the next request on its connection, since the last look
+            body = json.dumps(self._pauses_s).encode()
+            self._pauses_s.clear()
         else:
             self._requests.append(f"{path}?{query}")
             body = self._listing.answer(path, query)
@@ -125,8 +136,9 @@ class _Connection(asyncio.Protocol):
 async def serve(listing: Listing, latency_s: float) -> None:
     """Answer on a free port, printed, until killed."""
     requests: list[str] = []
+    pauses_s: list[float] = []
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(listing, latency_s, requests), "127.0.0.1", 0
+        lambda: _Connection(listing, latency_s, requests, pauses_s), "127.0.0.1", 0
     )
     host, port = server.sockets[0].getsockname()
     print(f"http://{host}:{port}", flush=True)
