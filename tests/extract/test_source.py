@@ -253,15 +253,26 @@ def test_error_status_is_left_to_botocore():
 # Tokens
 
 
-@pytest.mark.parametrize(
+TOKENS = pytest.mark.parametrize(
     "token", ["t1", "None", "a___2", "bm9uZQ==", "NQ==", "x" * 8192, "&=+/% ?#", "é\U0001f3ac", '{"a": 1}', " ", "0"]
 )
+
+
+@TOKENS
 def test_fault_16_token_is_carried_verbatim(answers, source, token):
     server = answers(http(sessions("a", nextToken=token)), http(sessions("b")))
     following = fetch(source).next_starting_token
     assert check_starting_token(following) == following
     assert fetch(source, following).next_starting_token is None
     assert server.sent[1]["nextToken"] == token
+
+
+@TOKENS
+def test_fault_16_token_is_carried_verbatim_by_a_process_that_goes_on(answers, source, token):
+    """It makes its first request with that token, so botocore's paginator gets it."""
+    server = answers(http(sessions("b")))
+    assert fetch(source, token_for(token)).next_starting_token is None
+    assert server.sent == [{"nextToken": token}]
 
 
 @pytest.mark.parametrize("rest", [{}, {"nextToken": None}, {"nextToken": ""}])
