@@ -292,6 +292,8 @@ def test_a_volume_that_is_held_for_a_month_costs_the_price_of_a_month():
     )
     look = "select month::varchar, unpriced_volume_days, storage_cost from answer"
     assert answer("queries", "costs_by_month", held, look) == [("2026-02-01", 0, 50), ("2026-01-01", 0, 50)]
+    days = "select month(day), round(sum(storage_cost), 4)::double from answer group by 1 order by 1"
+    assert answer("views", "session_costs", held, days) == [(1, 50), (2, 50)]
 
 
 def test_a_volume_that_vanished_counts_up_to_the_last_snapshot_that_shows_it():
