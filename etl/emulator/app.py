@@ -37,7 +37,8 @@ from etl.emulator.faults import Call, FaultPlan
 from etl.emulator.organization import Caller, Offices, Organization, RefusedError, json_error, sts_error
 from etl.emulator.reply import Delivery, Reply, error_reply
 from etl.emulator.signature import SignatureError, verify_signature
-from etl.emulator.world import UnknownResourceError, World
+from etl.emulator.studio import UnknownResourceError
+from etl.emulator.world import World
 
 TRANSPORT = "studio.transport"
 """ASGI extension under which the server hands out its asyncio transport, so that a connection can be

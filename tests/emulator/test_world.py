@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.emulator import Event, EventKind, World
-from etl.emulator.world import UnknownResourceError
+from etl.emulator.studio import UnknownResourceError
 
 FIRST = datetime(2026, 9, 1, tzinfo=UTC)
 WORLD = World(sessions_per_studio=200, epoch=FIRST.date())
