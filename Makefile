@@ -6,7 +6,7 @@
 # make torture seeded schedules of faults and kills, then hostile answers, dumps and damages: MINUTES=10;
 #              or SCHEDULES=1000 and HOSTILE=1000 of them; or REPLAY=<seed>, REPLAY=damages-<seed>
 # make mutants break the code on purpose, one place at a time: a test must notice
-# make bench   measure beside peers and against targets, half an hour; make bench-quick: the ratios, two minutes
+# make bench   measure beside peers and against targets, three quarters of an hour; make bench-quick: the ratios, two minutes
 # make year    build a year of nights, and compare every mart and query with what the studio's events say: NIGHTS, SESSIONS
 # make docs    write docs/tables.md from the dictionary
 # make pictures  draw docs/pictures: the report and a terminal; needs Chromium

@@ -305,7 +305,7 @@ def startup(bench: Bench) -> list[Row]:
     for name, libraries in _LIBRARIES.items():
         command = [sys.executable, "-c", f"from etl.interpreter import set_up; set_up(); import {libraries}"]
         cpu_s = median(measure(command).cpu_s for _ in range(2 * bench.repetitions + 1))
-        rows.append(Row(f"… of importing libraries for {name}: {libraries}", "", f"{cpu_s:.2f} s"))
+        rows.append(Row(f"CPU of importing libraries for {name}: {libraries}", "", f"{cpu_s:.2f} s"))
     return rows
 
 
