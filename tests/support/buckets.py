@@ -37,14 +37,12 @@ class Server:
         requests: what it was asked, as (method, key); the key may be empty.
         faults: each is called with method, key and headers of a request, and names what happens to it: `lost` (it is
             carried out, and its answer is lost), `reset` (it is not carried out), a status (503, 409, 412), or None.
-        keeps_conditions: without, conditions of puts are ignored, as s3rver and older servers do.
     """
 
     url: str
     requests: list[tuple[str, str]] = field(default_factory=list)
     faults: list[Callable[[str, str, dict], str | None]] = field(default_factory=list)
     fired: list[str] = field(default_factory=list)
-    keeps_conditions: bool = True
 
     def client(self):
         """Return S3 as boto3 asks it, without anything of nimble-etl."""
@@ -66,7 +64,6 @@ class Server:
         self.requests.clear()
         self.faults.clear()
         self.fired.clear()
-        self.keeps_conditions = True
         for page in self.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
             if found := [{"Key": one["Key"]} for one in page.get("Contents", ())]:
                 self.client().delete_objects(Bucket=BUCKET, Delete={"Objects": found})
@@ -112,11 +109,7 @@ def moto() -> Iterator[Server]:
         method, key = environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix(f"/{BUCKET}").lstrip("/")
         if environ["PATH_INFO"] != "/":  # or it asks which buckets there are
             server.requests.append((method, key))
-        conditions = [name for name in ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH") if name in environ]
         does = next((does for fault in server.faults if (does := fault(method, key, environ))), None)
-        if method == "PUT" and not server.keeps_conditions:
-            for name in conditions:
-                del environ[name]
         if does is None:
             return moto_does(environ, start_response)
         server.fired.append(does)
