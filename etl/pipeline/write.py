@@ -147,8 +147,6 @@ def write_slices(  # noqa: PLR0913, PLR0917  what, where, by whom, and what is t
         before_commit(counts)
         for table, stage in stages.items():
             writer.commit(tables, table, stage)
-    # The pool keeps what other threads have used for these threads, which have ended by now.
-    pa.default_memory_pool().release_unused()
     (date,) = {one.ledger.run().snapshot_date for one in walked}
     expected = {table: {name: one.tables.get(table, 0) for name, one in counts.items()} for table in stages}
     replacement = Replacement(date, "slice_id", _slice_ids(walked))
