@@ -124,3 +124,15 @@ class Browser:
             self._unread += read
         message, _, self._unread = self._unread.partition(b"\0")
         return json.loads(message)
+
+
+def rgb(colour):
+    digits = colour.strip().removeprefix("#")
+    digits = digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
+    return tuple(bytes.fromhex(digits))
+
+
+def luminance(colour):
+    """Return the relative luminance of an sRGB colour, from 0 to 1, as WCAG 2.1 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -7,6 +7,7 @@ import duckdb
 
 from etl.load.catalog.relations import add_files, add_macros
 from etl.model import CATALOG_NAME
+from etl.read.report.contents import SECTIONS
 
 _RUNS = """
 create table etl_runs as
@@ -117,6 +118,31 @@ class World:
     accounts: int = 1
     owners: int = 30
     name: str = "ann"
+
+
+CHARTS = [chart for section in SECTIONS for chart in section.charts]
+DRAWN = [chart.name for chart in CHARTS if not chart.per]
+"""Charts of real nights without a table of prices."""
+SHOWN = [
+    *(
+        name
+        for chart in CHARTS
+        for name in ([f"costs-{unit}" for unit in ("EUR", "USD")] if chart.per else [chart.name])
+    )
+]
+SHOWN += ["volumes-records", "volumes-changes"]
+"""Charts of the worlds below: money is in two currencies, and there is a dataset besides those of Nimble."""
+TABLES = [table for section in SECTIONS for table in section.tables]
+EVIL = (
+    '<script>alert("x")</script><img src=x onerror=alert(1)>]]> $\\frac{1}{0}$ &amp; WWWWMMMM 中文工作室的名字'
+    "\N{RIGHT-TO-LEFT OVERRIDE}live\x07\n\N{GRINNING FACE}" + "x" * 90
+)
+WORLDS = {
+    "a month of evil names": World(owners=8, name=EVIL),
+    "many of all": World(nights=400, studios=40, accounts=3, owners=80, name=EVIL),
+    "plain names": World(),
+    "one night": World(nights=1, studios=1, owners=1, name="<b>$\\frac{1}{0}$ 一&amp;</b>"),
+}
 
 
 def write_catalog(directory: Path, world: World, *, sessions: bool = True, costs: bool = True) -> None:
